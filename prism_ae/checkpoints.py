@@ -1,0 +1,168 @@
+"""Reading and writing checkpoint folders: safetensors only, strict about every tensor.
+
+A folder that this project wrote holds ``config.json``, ``model.safetensors`` and ``checkpoint.json`` (what it is, the
+recipe it came from, and the sha256 of its files; see `Manifest`). It is published whole: written beside its place and
+renamed, so a folder that exists is complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.fingerprint import digest, file_digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from prism_ae.llama import Llama
+
+MANIFEST = "checkpoint.json"
+WEIGHTS = "model.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a published folder says about itself.
+
+    Attributes:
+        kind: "tokenizer", "target" or "drafter".
+        name: record name of the suite; scale: training scale, None for targets and tokenizers.
+        recipe: everything that determined the content, as data.
+        files: file name -> sha256 (hex).
+        provenance: how it came about (seconds, versions, losses): not part of its identity.
+    """
+
+    kind: str
+    name: str
+    scale: str | None
+    recipe: Mapping[str, Any]
+    files: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest (hex) of the files' sums: the same content, the same fingerprint, wherever it came from."""
+        return digest(self.files)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; raises MissingError or CheckpointError."""
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise MissingError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path} is not a JSON object")
+    return data
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a published folder, or None where there is none; CheckpointError if it is damaged."""
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    try:
+        return Manifest(**read_json(path))
+    except TypeError as error:
+        raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", "delete the folder and retry") from error
+
+
+def publish(
+    folder: Path,
+    kind: str,
+    name: str,
+    scale: str | None,
+    recipe: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    write: Callable[[Path], None],
+) -> Manifest:
+    """Fill a folder and make it appear at once.
+
+    Args:
+        folder: where it will be; an existing one is kept, and its manifest returned.
+        write: fills the temporary folder that it is given.
+
+    Raises:
+        StoreError: the disk is full or the place cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder.parent}: {error.strerror}") from error
+    try:
+        write(temporary)
+        files = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
+        manifest = Manifest(kind, name, scale, dict(recipe), files, dict(provenance))
+        (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
+        for path in temporary.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            existing = read_manifest(folder)
+            if existing is None:
+                raise
+            return existing
+        return manifest
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror}", "free some space, then run again") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of ``model.safetensors``; raises MissingError or CheckpointError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise MissingError(f"{path} does not exist")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}", "delete the folder and make it again") from error
+
+
+def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = None) -> None:
+    """Write ``config.json`` and weights as transformers and SGLang read them; ``extra`` goes into the config."""
+    from prism_ae.llama import published_state, target_names
+
+    config = target.config.to_hf() | dict(extra or {})
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    write_weights(folder, published_state(target, target_names(target.config), target.config))
+
+
+def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
+    """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
+    from prism_ae.llama import Llama, LlamaConfig, join_fused, load_strictly, target_names
+
+    where = str(folder / WEIGHTS)
+    try:
+        config = LlamaConfig.from_hf(read_json(folder / "config.json"), str(folder / "config.json"))
+    except KeyError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: key {error} is missing") from error
+    target = Llama(config).to(dtype=dtype)
+    load_strictly(target, join_fused(read_weights(folder), config, where), target_names(config), where)
+    target.rotary.float()
+    return target.to(device).eval().requires_grad_(False)

@@ -1,0 +1,176 @@
+"""The draft cell and its compositions: EAGLE-2, HASS, HASS-2/3, PRISM, PRISM*, PRISM-3, EAGLE-3.
+
+A drafter guesses the target's next tokens from two inputs per position: the embedding of the *next* token (known:
+it was just sampled) and a hidden state of the position before it. The input at position t is (embedding of token
+t+1, hidden t); its output is a guess of hidden t+1 and, through the head, of token t+2. Step 0 of a round reads the
+target's own hidden states (`Drafter.enter`); every later step reads the output of the step before it.
+
+A *module* is one parameter set: a fusion layer 2H -> H and a stack of Llama layers, the first without input norm.
+EAGLE-2 and HASS have one module and use it at every step; PRISM maps steps to modules, so its capacity grows while a
+step still runs one module (PAPER: section on the architecture; mapping step 0 -> module 0, later -> module 1).
+Modules share one key-value memory: module 1 attends to what module 0 wrote.
+
+EAGLE-3 is its own cell: the layer sees (embedding, hidden) side by side, and it brings a head over its own, smaller
+vocabulary. Embedding and, for all but EAGLE-3, the head are the target's, shared and frozen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from prism_ae.llama import MLP, Attend, Attention, DecoderLayer, Llama, LlamaConfig, RMSNorm, Rotary, Rotation
+
+
+@dataclasses.dataclass(frozen=True)
+class DrafterConfig:
+    """What a drafter's checkpoint holds.
+
+    Attributes:
+        cell: "eagle" (the cell that EAGLE-2, HASS and PRISM share) or "eagle3".
+        layer: sizes of its layers; vocabulary and hidden size are the target's. ``num_hidden_layers`` is the
+            number of stacked layers in one module (1; HASS-2: 2; HASS-3: 3).
+        modules: parameter sets (PRISM: 2).
+        step_mapping: module of each draft step; later steps use the last entry.
+        capture: the target hidden states that are read at step 0, in `Llama.forward`'s numbering; () means the
+            one after the final norm.
+        draft_vocab_size: size of EAGLE-3's own vocabulary, None for the target's.
+    """
+
+    cell: Literal["eagle", "eagle3"]
+    layer: LlamaConfig
+    modules: int = 1
+    step_mapping: tuple[int, ...] = (0,)
+    capture: tuple[int, ...] = ()
+    draft_vocab_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(set(self.step_mapping)) != list(range(self.modules)):
+            raise ValueError(f"step_mapping {self.step_mapping} does not use exactly {self.modules} modules")
+        if self.cell == "eagle3" and (
+            self.modules != 1 or self.layer.num_hidden_layers != 1 or self.draft_vocab_size is None or not self.capture
+        ):
+            raise ValueError("EAGLE-3 has one module of one layer, captured states and a draft vocabulary")
+        if self.cell == "eagle" and self.draft_vocab_size is not None:
+            raise ValueError("only EAGLE-3 has a draft vocabulary")
+
+    def module_of(self, step: int) -> int:
+        """The module that draft step ``step`` (from 0) runs."""
+        return self.step_mapping[min(step, len(self.step_mapping) - 1)]
+
+
+class EagleModule(nn.Module):
+    """One parameter set: fusion 2H -> H with bias, then the layers; the first has no input norm."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.fusion = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, input_norm=number > 0) for number in range(config.num_hidden_layers)
+        )
+
+    def fuse(self, embedding: Tensor, hidden: Tensor) -> Tensor:
+        return self.fusion(torch.cat([embedding, hidden], dim=-1))
+
+    def forward(self, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        x = self.fuse(embedding, hidden)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, rotation, attend, number)
+        return x
+
+
+class Eagle3Module(nn.Module):
+    """EAGLE-3's layer: attention reads (normed embedding, normed hidden), the residual is the hidden state."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        size, eps = config.hidden_size, config.rms_norm_eps
+        self.embedding_norm = RMSNorm(size, eps)
+        self.hidden_norm = RMSNorm(size, eps)
+        self.attention = Attention(config, 2 * size)
+        self.mlp_norm = RMSNorm(size, eps)
+        self.mlp = MLP(config)
+
+    def forward(self, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        mixed = torch.cat([self.embedding_norm(embedding), self.hidden_norm(hidden)], dim=-1)
+        x = hidden + self.attention(mixed, rotation, attend, 0)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Drafter(nn.Module):
+    """A drafter bound to its target's embedding and head.
+
+    The target's parameters are used, never registered: ``parameters()`` are the drafter's own.
+    """
+
+    draft_ids: Tensor
+    """EAGLE-3: target token id of each draft token id [draft_vocab]; empty for the others."""
+
+    def __init__(self, config: DrafterConfig, target: Llama) -> None:
+        super().__init__()
+        layer = config.layer
+        if (layer.vocab_size, layer.hidden_size) != (target.config.vocab_size, target.config.hidden_size):
+            raise ValueError(
+                f"drafter for vocabulary {layer.vocab_size} and hidden size {layer.hidden_size} does not fit a target "
+                f"of {target.config.vocab_size} and {target.config.hidden_size}"
+            )
+        if config.capture and max(config.capture) > target.config.num_hidden_layers:
+            raise ValueError(f"the target has no hidden state {max(config.capture)}")
+        self.config = config
+        self._shared = (target.embedding, target.head)
+        size = layer.hidden_size
+        if config.cell == "eagle":
+            self.modules_ = nn.ModuleList(EagleModule(layer) for _ in range(config.modules))
+            self.entry = nn.Linear(len(config.capture) * size, size) if config.capture else nn.Identity()
+            self.norm: nn.Module = nn.Identity()
+            self.own_head: nn.Linear | None = None
+            draft_ids = torch.empty(0, dtype=torch.long)
+        else:
+            assert config.draft_vocab_size is not None
+            self.modules_ = nn.ModuleList([Eagle3Module(layer)])
+            self.entry = nn.Linear(len(config.capture) * size, size, bias=False)
+            self.norm = RMSNorm(size, layer.rms_norm_eps)
+            self.own_head = nn.Linear(size, config.draft_vocab_size, bias=False)
+            draft_ids = torch.arange(config.draft_vocab_size)
+        self.register_buffer("draft_ids", draft_ids)
+        self.rotary = Rotary(layer.head_dim, layer.rope_theta, layer.max_position_embeddings)
+
+    @property
+    def kv_layers(self) -> int:
+        """Layers of key-value memory a round needs; modules share them."""
+        return self.config.layer.num_hidden_layers
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Target embedding of ``ids`` [B, T] -> [B, T, H]."""
+        return self._shared[0](ids)
+
+    def enter(self, features: Tensor) -> Tensor:
+        """The target's hidden states [B, T, H], or the captured ones [B, T, n * H], -> hidden of step 0 [B, T, H]."""
+        return self.entry(features)
+
+    def step(self, step: int, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        """Run draft step ``step``.
+
+        Args:
+            step: from 0; chooses the module.
+            embedding: of token t+1 at position t [B, T, H].
+            hidden: at step 0 the result of `enter`, later the previous step's output [B, T, H].
+            rotation: ``self.rotary`` of the positions t [B, T].
+            attend: owner of keys, values and mask, `kv_layers` layers.
+
+        Returns:
+            Hidden states [B, T, H]: input of the next step, and of `logits`.
+        """
+        return self.modules_[self.config.module_of(step)](embedding, hidden, rotation, attend)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores of token t+2 over the draft vocabulary [..., V or draft_vocab]; no final norm except EAGLE-3's."""
+        head = self.own_head if self.own_head is not None else self._shared[1]
+        return head(self.norm(hidden))
+
+    def token_ids(self, draft_tokens: Tensor) -> Tensor:
+        """Target token ids of draft vocabulary indices; the same numbers unless EAGLE-3."""
+        return self.draft_ids[draft_tokens] if self.own_head is not None else draft_tokens

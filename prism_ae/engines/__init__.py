@@ -1,0 +1,1 @@
+"""Engines: what measures cells. An engine never knows which figure asked."""

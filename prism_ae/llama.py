@@ -1,0 +1,342 @@
+"""The Llama transformer, once: the same layer serves targets and drafters, in training and in decoding.
+
+What differs between training a drafter on its own outputs, prefilling a prompt and verifying a draft tree is only
+which keys and values a query may see. So a layer computes queries, keys and values (rotated), hands them to an
+``attend`` callback that owns memory and mask, and goes on with what it returns. Whoever calls a model chooses the
+callback: `causal` here for whole sequences, the KV cache in `prism_ae.decoding`, the aligned unroll in
+`prism_ae.training`.
+
+Parameters are held fused (q|k|v, gate|up): one matrix product where the published layout has three or two. The
+published names are restored by `split_fused` when a checkpoint is written and joined by `join_fused` when one is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prism_ae.errors import CheckpointError
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+    """Sizes of a Llama-style model, named after the Hugging Face config where that has a name."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    tie_word_embeddings: bool = False
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def key_value_size(self) -> int:
+        return self.num_key_value_heads * self.head_dim
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any], where: str) -> LlamaConfig:
+        """From a Hugging Face ``config.json``; raises CheckpointError for what this class cannot express."""
+        architectures = config.get("architectures") or ["LlamaForCausalLM"]
+        if architectures != ["LlamaForCausalLM"]:
+            raise CheckpointError(f"{where}: architecture {architectures} is not LlamaForCausalLM")
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default":
+            raise CheckpointError(f"{where}: rope type '{kind}' is not supported; only the default one is")
+        heads = config["num_attention_heads"]
+        if config.get("head_dim", config["hidden_size"] // heads) * heads != config["hidden_size"]:
+            raise CheckpointError(f"{where}: head_dim times num_attention_heads is not hidden_size")
+        if config.get("attention_bias") or config.get("mlp_bias"):
+            raise CheckpointError(f"{where}: biases in attention or MLP are not supported")
+        return cls(
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_hidden_layers=config["num_hidden_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=config.get("num_key_value_heads", heads),
+            rms_norm_eps=config["rms_norm_eps"],
+            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+            max_position_embeddings=config["max_position_embeddings"],
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+        )
+
+    def to_hf(self) -> dict[str, Any]:
+        """The ``config.json`` that transformers and SGLang read."""
+        return {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
+            "head_dim": self.head_dim,
+            "torch_dtype": "float32",
+            **dataclasses.asdict(self),
+        }
+
+
+class Attend(Protocol):
+    """Owner of keys, values and mask.
+
+    Called once per layer with the rotated ``query`` [B, heads, T, D] and the new ``key``, ``value``
+    [B, kv_heads, T, D]; returns the attention output [B, heads, T, D].
+    """
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
+
+
+def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Every position sees itself and all before it; nothing is kept."""
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1])
+
+
+Rotation = tuple[Tensor, Tensor]
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding: half-split convention of Llama. Angles are computed in fp32."""
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, head_dim: int, theta: float, positions: int) -> None:
+        super().__init__()
+        frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+        angle = torch.arange(positions, dtype=torch.float32)[:, None] * frequency
+        angle = torch.cat([angle, angle], dim=-1)
+        self.register_buffer("cosine", angle.cos(), persistent=False)
+        self.register_buffer("sine", angle.sin(), persistent=False)
+
+    def forward(self, positions: Tensor) -> Rotation:
+        """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D]."""
+        return self.cosine[positions].unsqueeze(1), self.sine[positions].unsqueeze(1)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """``x`` [B, heads, T, D] turned by its positions' angles."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention without biases. ``input_size`` is 2H in EAGLE-3's layer, H elsewhere."""
+
+    def __init__(self, config: LlamaConfig, input_size: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        self.qkv = nn.Linear(input_size, config.hidden_size + 2 * config.key_value_size, bias=False)
+        self.o = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """``x`` [B, T, input] -> rotated query [B, heads, T, D], rotated key and value [B, kv_heads, T, D]."""
+        batch, length, _ = x.shape
+        mixed = self.qkv(x).view(batch, length, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
+        rotated = rotate(mixed[:, : self.heads + self.kv_heads], rotation)
+        return rotated[:, : self.heads], rotated[:, self.heads :], mixed[:, self.heads + self.kv_heads :]
+
+    def forward(self, x: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
+        mixed = attend(layer, *self.project(x, rotation))
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class DecoderLayer(nn.Module):
+    """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``)."""
+
+    def __init__(self, config: LlamaConfig, input_norm: bool = True) -> None:
+        super().__init__()
+        self.input_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
+        self.attention = Attention(config, config.hidden_size)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
+        x = x + self.attention(self.input_norm(x), rotation, attend, layer)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Llama(nn.Module):
+    """A target: embedding, layers, final norm, head."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.head.weight = self.embedding.weight
+        self.rotary = Rotary(config.head_dim, config.rope_theta, config.max_position_embeddings)
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, attend: Attend = causal, capture: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor | None]:
+        """Hidden states of a forward pass; logits are ``self.head`` of the first result.
+
+        Args:
+            ids: token ids [B, T].
+            positions: their positions [B, T] (or [1, T], the same for all rows).
+            attend: owner of keys, values and mask.
+            capture: which hidden states to return besides: 0 is the embedding, i the output of the i-th layer
+                counted from 1 (the numbering of Hugging Face's ``hidden_states``, before the final norm).
+
+        Returns:
+            The last layer's output after the final norm [B, T, H], and the captured states side by side
+            [B, T, len(capture) * H], or None when nothing is captured.
+        """
+        x = self.embedding(ids)
+        rotation = self.rotary(positions)
+        states = {0: x} if 0 in capture else {}
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, rotation, attend, number - 1)
+            if number in capture:
+                states[number] = x
+        captured = torch.cat([states[index] for index in capture], dim=-1) if capture else None
+        return self.norm(x), captured
+
+
+_FUSED = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "gate_up": ("gate_proj", "up_proj"),
+}
+"""Fused parameter -> the published names it holds, stacked by rows."""
+
+
+def _rows(config: LlamaConfig, fused: str) -> list[int]:
+    if fused == "qkv":
+        return [config.hidden_size, config.key_value_size, config.key_value_size]
+    return [config.intermediate_size, config.intermediate_size]
+
+
+LAYER_NAMES = {
+    "input_norm.weight": "input_layernorm.weight",
+    "attention.qkv.weight": "self_attn.qkv.weight",
+    "attention.o.weight": "self_attn.o_proj.weight",
+    "mlp_norm.weight": "post_attention_layernorm.weight",
+    "mlp.gate_up.weight": "mlp.gate_up.weight",
+    "mlp.down.weight": "mlp.down_proj.weight",
+}
+"""A layer's parameter here -> its published name (fused ones keep ours until `split_fused`)."""
+
+
+def split_fused(state: Mapping[str, Tensor], config: LlamaConfig) -> dict[str, Tensor]:
+    """Published tensors from fused ones: ``….qkv.weight`` becomes ``….q_proj.weight`` and so on."""
+    split: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        prefix, _, fused = name.removesuffix(".weight").rpartition(".")
+        if fused in _FUSED:
+            parts = tensor.split(_rows(config, fused))
+            for part_name, part in zip(_FUSED[fused], parts, strict=True):
+                split[f"{prefix}.{part_name}.weight"] = part.clone()
+        else:
+            split[name] = tensor
+    return split
+
+
+def join_fused(state: Mapping[str, Tensor], config: LlamaConfig, where: str) -> dict[str, Tensor]:
+    """Inverse of `split_fused`; raises CheckpointError for a part that is missing or has the wrong shape."""
+    joined = dict(state)
+    for fused, parts in _FUSED.items():
+        prefixes = [n.removesuffix(f"{parts[0]}.weight") for n in state if n.endswith(f".{parts[0]}.weight")]
+        for prefix in prefixes:
+            tensors = []
+            for part, rows in zip(parts, _rows(config, fused), strict=True):
+                name = f"{prefix}{part}.weight"
+                if name not in joined:
+                    raise CheckpointError(f"{where}: tensor '{name}' is missing")
+                tensor = joined.pop(name)
+                if tensor.dim() != 2 or tensor.shape[0] != rows:
+                    raise CheckpointError(f"{where}: '{name}' has shape {list(tensor.shape)}, expected {rows} rows")
+                tensors.append(tensor)
+            if len({tensor.shape[1] for tensor in tensors}) != 1:
+                raise CheckpointError(f"{where}: the parts of '{prefix}{fused}' differ in their columns")
+            joined[f"{prefix}{fused}.weight"] = torch.cat(tensors)
+    return joined
+
+
+def target_names(config: LlamaConfig) -> dict[str, str]:
+    """Parameter of `Llama` -> published name (fused names kept)."""
+    names = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
+    if not config.tie_word_embeddings:
+        names["head.weight"] = "lm_head.weight"
+    for layer in range(config.num_hidden_layers):
+        for ours, published in LAYER_NAMES.items():
+            names[f"layers.{layer}.{ours}"] = f"model.layers.{layer}.{published}"
+    return names
+
+
+def load_strictly(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> None:
+    """Fill ``module`` from published tensors.
+
+    Args:
+        module: its parameters are overwritten (cast to their dtype).
+        state: published name -> tensor, fused.
+        names: parameter -> published name, for every parameter of ``module``.
+        where: the file, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, of another shape, or not floating point.
+    """
+    missing = sorted(set(names.values()) - set(state))
+    unexpected = sorted(set(state) - set(names.values()))
+    if missing:
+        raise CheckpointError(f"{where}: tensor '{missing[0]}' is missing ({len(missing)} in all)")
+    if unexpected:
+        raise CheckpointError(f"{where}: tensor '{unexpected[0]}' is unexpected ({len(unexpected)} in all)")
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for ours, published in names.items():
+            tensor, parameter = state[published], parameters[ours]
+            if tensor.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{where}: '{published}' has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
+                )
+            if not tensor.is_floating_point():
+                raise CheckpointError(f"{where}: '{published}' is {tensor.dtype}, expected floating point")
+            parameter.copy_(tensor)
+
+
+def published_state(module: nn.Module, names: Mapping[str, str], config: LlamaConfig) -> dict[str, Tensor]:
+    """The tensors to write for ``module``: published names, unfused, contiguous, on the CPU."""
+    parameters = dict(module.named_parameters())
+    state = {published: parameters[ours].detach().cpu() for ours, published in names.items()}
+    return {name: tensor.contiguous() for name, tensor in split_fused(state, config).items()}

@@ -1,0 +1,131 @@
+"""The records of a suite, as `prism_ae/suites/<name>.toml` states them. Facts only; loading is `load.py`'s."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from prism_ae.cells import TreeShape
+from prism_ae.toml import record
+
+
+@record
+class Template:
+    """How a conversation becomes text. Every piece is literal text with {system}, {user} or {answer} in it.
+
+    Attributes:
+        first: the first user turn, with the system prompt.
+        later: a further user turn, after an answer.
+        answer: an answer that is followed by a further turn (its end marker included).
+        stop: texts of the special tokens that end an answer, one token each.
+
+    Beginning-of-sequence markers are part of the text, so that a tokenizer is always called without adding any.
+    """
+
+    name: str
+    first: str
+    later: str
+    answer: str
+    stop: tuple[str, ...]
+
+
+@record
+class Target:
+    """A model that is sped up.
+
+    Attributes:
+        role: "llama-2" or "llama-3": figures ask for roles, each suite fills them with its own target.
+        folder: below the models folder; for the mini suite the trained folder is found by its recipe.
+        capture: hidden states that PRISM* reads, eagle3_capture: that EAGLE-3 reads (numbering: `Llama.forward`).
+    """
+
+    name: str
+    role: str
+    label: str
+    template: str
+    folder: str
+    capture: tuple[int, ...]
+    eagle3_capture: tuple[int, ...]
+
+
+@record
+class Drafter:
+    """A kind of drafter.
+
+    Attributes:
+        kind: "vanilla" (none), "draft-head" (drafts from the target's hidden states) or "model" (a separate small LM).
+        roles: targets it exists for.
+        scaled: whether it is trained at every scale.
+        control: drawn on request only.
+        folder: below the models folder, with {target} (the target's drafter folder) and {scale}; "" where no checkpoint
+            is published (paper suite) or where it is found by its recipe (mini suite).
+        absent: why there is no checkpoint, or "".
+    """
+
+    name: str
+    label: str
+    kind: Literal["vanilla", "draft-head", "model"]
+    roles: tuple[str, ...]
+    scaled: bool
+    control: bool
+    folder: str
+    absent: str
+
+
+@record
+class Scale:
+    """Amount of training data: ``value`` is its place on the axis, in the unit that the suite names."""
+
+    name: str
+    value: float
+
+
+@record
+class Benchmark:
+    """A question set: ``file`` below the models folder's ``benchmarks`` (paper), or made by the corpus (mini)."""
+
+    name: str
+    label: str
+    turns: int
+    file: str
+
+
+@record
+class Limits:
+    """What a measurement uses unless asked otherwise. ``max_new_tokens`` per turn, ``max_length`` with the prompt."""
+
+    questions: int
+    max_new_tokens: int
+    max_length: int
+    seed: int
+    dtype: str
+    batch: int
+
+
+@record
+class Suite:
+    """Everything an experiment can refer to. Mappings keep the file's order.
+
+    Attributes:
+        version: raised whenever a fact in the file changes a number.
+        trees: named draft trees: figures ask for "main" or "small".
+    """
+
+    name: str
+    version: int
+    title: str
+    system_prompt: str
+    scale_axis: str
+    scales: tuple[Scale, ...]
+    targets: dict[str, Target]
+    drafters: dict[str, Drafter]
+    benchmarks: dict[str, Benchmark]
+    templates: dict[str, Template]
+    trees: dict[str, TreeShape]
+    limits: Limits
+
+    def target_of(self, role: str) -> Target:
+        """The suite's target for a role; raises KeyError."""
+        for target in self.targets.values():
+            if target.role == role:
+                return target
+        raise KeyError(role)

@@ -155,14 +155,14 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
 
 def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
     """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    from prism_ae.llama import Llama, LlamaConfig, join_fused, load_strictly, target_names
+    from prism_ae.llama import Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
 
     where = str(folder / WEIGHTS)
     try:
         config = LlamaConfig.from_hf(read_json(folder / "config.json"), str(folder / "config.json"))
     except KeyError as error:
         raise CheckpointError(f"{folder / 'config.json'}: key {error} is missing") from error
-    target = Llama(config).to(dtype=dtype)
+    target = Llama(config)
+    cast_parameters(target, dtype)
     load_strictly(target, join_fused(read_weights(folder), config, where), target_names(config), where)
-    target.rotary.float()
     return target.to(device).eval().requires_grad_(False)

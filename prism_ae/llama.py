@@ -107,7 +107,11 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class Rotary(nn.Module):
-    """Rotary position embedding: half-split convention of Llama. Angles are computed in fp32."""
+    """Rotary position embedding: half-split convention of Llama.
+
+    Angles, sines and cosines are computed and kept in fp32, whatever the model's dtype; only the result is rounded to
+    it, as transformers does. (A bf16 table would be wrong from a few hundred positions on.)
+    """
 
     cosine: Tensor
     sine: Tensor
@@ -119,10 +123,11 @@ class Rotary(nn.Module):
         angle = torch.cat([angle, angle], dim=-1)
         self.register_buffer("cosine", angle.cos(), persistent=False)
         self.register_buffer("sine", angle.sin(), persistent=False)
+        self.dtype = torch.float32
 
     def forward(self, positions: Tensor) -> Rotation:
-        """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D]."""
-        return self.cosine[positions].unsqueeze(1), self.sine[positions].unsqueeze(1)
+        """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D] in the model's dtype."""
+        return self.cosine[positions].unsqueeze(1).to(self.dtype), self.sine[positions].unsqueeze(1).to(self.dtype)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -302,6 +307,15 @@ def target_names(config: LlamaConfig) -> dict[str, str]:
         for ours, published in LAYER_NAMES.items():
             names[f"layers.{layer}.{ours}"] = f"model.layers.{layer}.{published}"
     return names
+
+
+def cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters to ``dtype``, and rotary results with them; the rotary tables stay in fp32."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    for part in module.modules():
+        if isinstance(part, Rotary):
+            part.dtype = dtype
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> None:

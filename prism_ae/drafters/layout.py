@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from prism_ae.checkpoints import WEIGHTS, read_json, read_weights, write_weights
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import LAYER_NAMES, Llama, LlamaConfig, join_fused, load_strictly, published_state
+from prism_ae.llama import LAYER_NAMES, Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, published_state
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +84,10 @@ def load_drafter(folder: Path, target: Llama, dtype: torch.dtype, device: torch.
 
     config, where = read_config(folder), str(folder / WEIGHTS)
     try:
-        drafter = Drafter(config, target).to(dtype=dtype)
+        drafter = Drafter(config, target)
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}", "this drafter belongs to another target") from error
+    cast_parameters(drafter, dtype)
     state = read_weights(folder)
     if config.cell == "eagle3":
         ids = state.pop(DRAFT_IDS, None)
@@ -101,5 +102,4 @@ def load_drafter(folder: Path, target: Llama, dtype: torch.dtype, device: torch.
             raise CheckpointError(f"{where}: '{DRAFT_IDS}' are not distinct token ids of the target")
         drafter.draft_ids = ids
     load_strictly(drafter, join_fused(state, config.layer, where), parameter_names(config), where)
-    drafter.rotary.float()
     return drafter.to(device).eval().requires_grad_(False)

@@ -1,0 +1,170 @@
+"""A folder that exists is complete, and what is read is exactly what was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from prism_ae.checkpoints import MANIFEST, WEIGHTS, load_target, publish, read_manifest, save_target
+from prism_ae.drafters.layout import load_drafter, save_drafter
+from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
+from prism_ae.llama import Llama, LlamaConfig
+
+CONFIG = LlamaConfig(
+    vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
+    num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=500000.0, max_position_embeddings=64,
+)  # fmt: skip
+LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1)
+DRAFTERS = {
+    "hass2": DrafterConfig("eagle", dataclasses.replace(CONFIG, num_hidden_layers=2)),
+    "prism": DrafterConfig("eagle", LAYER, modules=2, step_mapping=(0, 1)),
+    "prism_star": DrafterConfig("eagle", LAYER, modules=2, step_mapping=(0, 1), capture=(1, 2, 3)),
+    "eagle3": DrafterConfig("eagle3", LAYER, capture=(1, 2, 3), draft_vocab_size=20),
+}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def target() -> Llama:
+    torch.manual_seed(0)
+    return Llama(CONFIG).eval().requires_grad_(False)
+
+
+def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    left, right = a.state_dict(), b.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def test_a_target_is_read_as_written_and_as_transformers_reads_it(tmp_path: Path, target: Llama) -> None:
+    from transformers import LlamaForCausalLM
+
+    save_target(tmp_path, target)
+    assert equal(load_target(tmp_path, torch.float32, CPU), target)
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
+    ids = torch.randint(0, 40, (3, 17))
+    with torch.no_grad():
+        ours, captured = target(ids, torch.arange(17)[None], capture=(0, 1, 3))
+        reference = theirs(ids, output_hidden_states=True)
+    torch.testing.assert_close(target.head(ours), reference.logits, atol=1e-5, rtol=1e-5)
+    # transformers' last hidden state is the normed one, so the third layer's own output is not among them
+    expected = torch.cat([reference.hidden_states[0], reference.hidden_states[1]], dim=-1)
+    torch.testing.assert_close(captured[..., :32], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_a_drafter_is_read_as_written(tmp_path: Path, target: Llama, name: str) -> None:
+    drafter = Drafter(DRAFTERS[name], target)
+    if name == "eagle3":
+        drafter.draft_ids = torch.randperm(40)[:20]
+    save_drafter(tmp_path, drafter)
+    assert equal(load_drafter(tmp_path, target, torch.float32, CPU), drafter)
+    assert not any("embed_tokens" in key or "lm_head" in key for key in load_file(tmp_path / WEIGHTS))
+
+
+def damaged(state: dict[str, torch.Tensor], how: str) -> tuple[dict[str, torch.Tensor], str]:
+    """A state with one fault, and a word that the message must contain."""
+    state, name = dict(state), "modules.1.layers.0.mlp.down_proj.weight"
+    if how == "missing":
+        del state[name]
+    elif how == "renamed":
+        state["layers.0.mlp.down_proj.weight"] = state.pop(name)
+    elif how == "extra":
+        state["stray.weight"] = torch.zeros(1)
+        name = "stray.weight"
+    elif how == "transposed":
+        state[name] = state[name].T.contiguous()
+    elif how == "integer":
+        state[name] = state[name].to(torch.int8)
+    elif how == "key rows":
+        name = "modules.0.layers.0.self_attn.k_proj.weight"
+        state[name] = state[name][:-1].contiguous()
+    return state, name
+
+
+@pytest.mark.parametrize("how", ["missing", "renamed", "extra", "transposed", "integer", "key rows"])
+def test_one_wrong_tensor_is_named(tmp_path: Path, target: Llama, how: str) -> None:
+    save_drafter(tmp_path, Drafter(DRAFTERS["prism"], target))
+    state, name = damaged(load_file(tmp_path / WEIGHTS), how)
+    save_file(state, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match=name):
+        load_drafter(tmp_path, target, torch.float32, CPU)
+
+
+def test_a_truncated_file_and_another_targets_drafter_are_refused(tmp_path: Path, target: Llama) -> None:
+    save_drafter(tmp_path, Drafter(DRAFTERS["prism"], target))
+    wider = Llama(dataclasses.replace(CONFIG, vocab_size=48))
+    with pytest.raises(CheckpointError, match="another target"):
+        load_drafter(tmp_path, wider, torch.float32, CPU)
+    weights = tmp_path / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-7])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_drafter(tmp_path, target, torch.float32, CPU)
+    weights.unlink()
+    with pytest.raises(MissingError):
+        load_drafter(tmp_path, target, torch.float32, CPU)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, "MistralForCausalLM"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope type"),
+        ({"attention_bias": True}, "biases"),
+        ({"head_dim": 8}, "head_dim"),
+    ],
+)
+def test_a_model_this_code_would_compute_wrongly_is_refused(
+    tmp_path: Path, target: Llama, change: dict[str, object], message: str
+) -> None:
+    save_target(tmp_path, target, change)
+    with pytest.raises(CheckpointError, match=message):
+        load_target(tmp_path, torch.float32, CPU)
+
+
+def test_nothing_half_written_is_published(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "one"
+
+    def fails(place: Path) -> None:
+        (place / "config.json").write_text("{}")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="No space left"):
+        publish(folder, "target", "one", None, {}, {}, fails)
+    assert list(folder.parent.iterdir()) == []
+
+    manifest = publish(folder, "target", "one", None, {"a": 1}, {}, lambda place: (place / "x").write_text("1"))
+    again = publish(folder, "target", "one", None, {"a": 1}, {}, lambda place: (place / "x").write_text("2"))
+    assert again == manifest == read_manifest(folder)
+    assert (folder / "x").read_text() == "1"
+    assert [path.name for path in folder.parent.iterdir()] == ["one"]
+    assert json.loads((folder / MANIFEST).read_text())["files"] == manifest.files
+
+
+def test_errors_survive_the_way_between_processes() -> None:
+    import pickle
+
+    error = pickle.loads(pickle.dumps(CheckpointError("what", "hint")))
+    assert (type(error), str(error)) == (CheckpointError, "what\n  hint")
+    assert isinstance(error, PrismError)
+
+
+def test_a_bf16_model_keeps_its_rotary_tables_in_fp32(tmp_path: Path) -> None:
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    long = Llama(dataclasses.replace(CONFIG, max_position_embeddings=2000))
+    save_target(tmp_path, long)
+    ours = load_target(tmp_path, torch.bfloat16, CPU)
+    assert ours.rotary.cosine.dtype == torch.float32
+    assert torch.equal(ours.rotary.cosine, long.rotary.cosine)
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    positions = torch.tensor([[1500, 1777, 1999]])
+    cosine, sine = theirs.model.rotary_emb(torch.zeros(1, dtype=torch.bfloat16), positions)
+    for mine, reference in zip(ours.rotary(positions), (cosine, sine), strict=True):
+        assert torch.equal(mine[:, 0], reference)

@@ -1,13 +1,18 @@
 """TOML files to frozen records, checked once at the border.
 
 An error names the file, the key and what would be right. A key that no record knows is an error too: a misspelt option
-must not be silently ignored.
+must not be silently ignored. Values are not converted: "80" is no number, 1 is no truth value.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import json
 import tomllib
+import types
+import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -29,33 +34,109 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
 def check(data: Any, cls: type[T], where: str) -> T:
-    """``data`` as a ``cls``; raises ConfigError with every wrong key, "where: key.path: what would be right"."""
+    """``data`` (tables and values as TOML gives them) as a ``cls``.
+
+    Raises:
+        ConfigError: with every wrong key, one line each: "where: key.path: what would be right".
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(cls).validate_python(data)
+        # Through JSON, because only there strict types and TOML's lists for tuples go together.
+        return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
+    except _NotJson as error:
+        raise ConfigError(f"{where}: {error}", "correct the file and run again") from None
     except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            if item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-                problems.append(f"{where}: unknown key '{key}'{_known(data, cls, item['loc'])}")
-            elif item["type"] in ("missing", "missing_argument"):
-                problems.append(f"{where}: key '{key}' is missing")
-            else:
-                problems.append(f"{where}: {key}: {item['msg'][0].lower()}{item['msg'][1:]}, got {item['input']!r}")
+        problems = [f"{where}: {_problem(item, cls)}" for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(problems), "correct the file and run again") from None
 
 
-def _known(data: Any, cls: type[Any], location: tuple[int | str, ...]) -> str:
-    """For an unknown key at the top of ``cls``: the keys that exist."""
-    if len(location) == 1 and dataclasses.is_dataclass(cls):
-        return "; known keys: " + ", ".join(field.name for field in dataclasses.fields(cls))
-    return ""
+def closest(name: str, names: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for a name that resembles one of ``names``, else what there is."""
+    known = list(dict.fromkeys(names))
+    lowered = {item.lower(): item for item in known}
+    if match := difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6):
+        return f"; did you mean '{lowered[match[0]]}'?"
+    return f"; there is {', '.join(known)}" if known else ""
+
+
+class _NotJson(Exception):
+    pass
+
+
+def _refuse(value: Any) -> Any:
+    raise _NotJson(f"{value} is a {type(value).__name__}, which no key takes; write it in quotes")
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": 'a text in quotes ("...")',
+    "bool_type": "true or false",
+    "tuple_type": "a list in square brackets",
+    "list_type": "a list in square brackets",
+    "dict_type": "a table",
+    "dataclass_type": "a table",
+}
+
+
+def _problem(item: Any, cls: Any) -> str:
+    """One line for one of pydantic's findings."""
+    kind, location = item["type"], item["loc"]
+    key = ".".join(str(part) for part in location)
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key '{key}'{closest(str(location[-1]), _keys(cls, location[:-1]))}"
+    if kind in ("missing", "missing_argument"):
+        return f"key '{key}' is missing"
+    if kind == "literal_error":
+        wanted = str(item["ctx"]["expected"])
+        names = wanted.replace("'", "").replace(" or ", ", ").split(", ")
+        return f"{key}: must be {wanted}, got {_shown(item['input'])}{_meant(item['input'], names)}"
+    if kind in _EXPECTED:
+        return f"{key}: must be {_EXPECTED[kind]}, got {_shown(item['input'])}"
+    message = item["msg"]
+    return f"{key}: {message[0].lower()}{message[1:]}, got {_shown(item['input'])}"
+
+
+def _meant(value: Any, names: list[str]) -> str:
+    found = closest(value, names) if isinstance(value, str) else ""
+    return found if "did you mean" in found else ""
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _keys(cls: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys that the record at ``location`` below ``cls`` knows; [] where that is no record."""
+    for part in location:
+        cls = _inside(cls, part)
+    return [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+
+
+def _inside(cls: Any, part: int | str) -> Any:
+    """The type found at key or index ``part`` of a value of type ``cls``, None where that cannot be told."""
+    if dataclasses.is_dataclass(cls):
+        return typing.get_type_hints(cls).get(str(part))
+    origin, arguments = typing.get_origin(cls), typing.get_args(cls)
+    if origin in (typing.Union, types.UnionType):
+        records = [argument for argument in arguments if argument is not type(None)]
+        return _inside(records[0], part) if len(records) == 1 else None
+    if origin is dict:
+        return arguments[1]
+    if origin in (tuple, list) and (origin is list or arguments[-1] is Ellipsis):
+        return arguments[0]
+    if origin is tuple and isinstance(part, int):
+        return arguments[part]
+    return None

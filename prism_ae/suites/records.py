@@ -17,6 +17,7 @@ class Template:
         later: a further user turn, after an answer.
         answer: an answer that is followed by a further turn (its end marker included).
         stop: texts of the special tokens that end an answer, one token each.
+        trim: whether whitespace around system prompt and user turns is dropped (Llama-3's own template does).
 
     Beginning-of-sequence markers are part of the text, so that a tokenizer is always called without adding any.
     """
@@ -26,6 +27,7 @@ class Template:
     later: str
     answer: str
     stop: tuple[str, ...]
+    trim: bool = False
 
 
 @record
@@ -34,7 +36,8 @@ class Target:
 
     Attributes:
         role: "llama-2" or "llama-3": figures ask for roles, each suite fills them with its own target.
-        folder: below the models folder; for the mini suite the trained folder is found by its recipe.
+        folder: below the models folder; "" for a target that is trained here and found by its recipe.
+        drafter_folder: below the models folder, holds its drafters; small_folder: its small LM. "" as above.
         capture: hidden states that PRISM* reads, eagle3_capture: that EAGLE-3 reads (numbering: `Llama.forward`).
     """
 
@@ -43,6 +46,8 @@ class Target:
     label: str
     template: str
     folder: str
+    drafter_folder: str
+    small_folder: str
     capture: tuple[int, ...]
     eagle3_capture: tuple[int, ...]
 
@@ -56,8 +61,9 @@ class Drafter:
         roles: targets it exists for.
         scaled: whether it is trained at every scale.
         control: drawn on request only.
-        folder: below the models folder, with {target} (the target's drafter folder) and {scale}; "" where no checkpoint
-            is published (paper suite) or where it is found by its recipe (mini suite).
+        folder: below the models folder, with {drafters} (the target's ``drafter_folder``), {small} (its
+            ``small_folder``) and {scale}; "" for vanilla, for a checkpoint that is trained here and found by its
+            recipe, and where there is none.
         absent: why there is no checkpoint, or "".
     """
 
@@ -81,7 +87,10 @@ class Scale:
 
 @record
 class Benchmark:
-    """A question set: ``file`` below the models folder's ``benchmarks`` (paper), or made by the corpus (mini)."""
+    """A question set: ``file`` is below ``benchmarks`` in the models folder; "" where the embedded corpus makes it.
+
+    ``turns`` is the number of user turns that each question has.
+    """
 
     name: str
     label: str
@@ -97,7 +106,7 @@ class Limits:
     max_new_tokens: int
     max_length: int
     seed: int
-    dtype: str
+    dtype: Literal["float32", "bfloat16", "float16"]
     batch: int
 
 

@@ -1,0 +1,1 @@
+"""Prompts: question sets, chat templates, and the digest of both."""

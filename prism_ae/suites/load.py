@@ -1,0 +1,69 @@
+"""Suites from TOML, checked once at the border so that everything behind it may trust them.
+
+`prism_ae.toml` checks the form (keys and types). What one table says about another (a target names a template, a
+drafter names roles) is checked here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from prism_ae.cells import TreeShape
+from prism_ae.errors import ConfigError, UsageError
+from prism_ae.suites.records import Suite
+from prism_ae.suites.rules import problems
+from prism_ae.toml import check, closest, read_toml
+
+_NAMED = ("targets", "drafters", "benchmarks", "templates")
+"""Tables of tables: the key is the record's name."""
+
+
+def suite_names() -> tuple[str, ...]:
+    """The suites that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in Path(__file__).parent.glob("*.toml")))
+
+
+def load_suite(name_or_path: str | Path) -> Suite:
+    """A suite by its name, or from a file of one's own (a path that ends in ``.toml``).
+
+    Raises:
+        UsageError: no suite of that name.
+        ConfigError: the file says something impossible; the message names file, key and what would be right.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        names = suite_names()
+        if str(name_or_path) not in names:
+            raise UsageError(
+                f"there is no suite '{name_or_path}'{closest(str(name_or_path), names)}",
+                f"suites: {', '.join(names)}; or give the path of a .toml file",
+            )
+        path = Path(__file__).parent / f"{name_or_path}.toml"
+    return parse_suite(read_toml(path), str(path))
+
+
+def parse_suite(data: dict[str, Any], where: str) -> Suite:
+    """A suite from the tables of its file; ``where`` names the file in messages. Raises ConfigError."""
+    data = dict(data)
+    for table in _NAMED:
+        if isinstance(data.get(table), dict):
+            data[table] = {name: _with_name(name, entry) for name, entry in data[table].items()}
+    if isinstance(data.get("trees"), dict):
+        data["trees"] = {name: _tree(text, f"{where}: trees.{name}") for name, text in data["trees"].items()}
+    suite = check(data, Suite, where)
+    if found := problems(suite):
+        raise ConfigError("\n".join(f"{where}: {problem}" for problem in found), "correct the file and run again")
+    return suite
+
+
+def _with_name(name: str, entry: Any) -> Any:
+    return {**entry, "name": name} if isinstance(entry, dict) and "name" not in entry else entry
+
+
+def _tree(text: Any, where: str) -> dict[str, int]:
+    try:
+        return dataclasses.asdict(TreeShape.parse(str(text)))
+    except UsageError as error:
+        raise ConfigError(f"{where}: {error.what}", 'write steps,branch,verified tokens, as in "6,10,60"') from None

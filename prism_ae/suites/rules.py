@@ -1,0 +1,146 @@
+"""What a suite's tables must say about each other. Pure: a suite in, a list of problems out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from prism_ae.suites.records import Drafter, Suite, Target, Template
+from prism_ae.toml import closest
+
+TREES = ("main", "small")
+"""Trees that the figures ask for."""
+
+
+def problems(suite: Suite) -> list[str]:
+    """Every contradiction, as "key: what is wrong and what would be right"; empty for a sound suite."""
+    roles = [target.role for target in suite.targets.values()]
+    found = [*_required(suite), *_scales(suite), *_limits(suite)]
+    for table, names in (
+        ("targets", [(key, record.name) for key, record in suite.targets.items()]),
+        ("drafters", [(key, record.name) for key, record in suite.drafters.items()]),
+        ("benchmarks", [(key, record.name) for key, record in suite.benchmarks.items()]),
+        ("templates", [(key, record.name) for key, record in suite.templates.items()]),
+    ):
+        found += [f"{table}.{key}.name: '{name}' differs from its key" for key, name in names if key != name]
+    for target in suite.targets.values():
+        found += [f"targets.{target.name}.{problem}" for problem in _target(target, suite)]
+    for role in _repeated(roles):
+        found.append(f"targets: role '{role}' is given to two targets; figures ask for one target by its role")
+    for drafter in suite.drafters.values():
+        found += [f"drafters.{drafter.name}.{problem}" for problem in _drafter(drafter, suite, roles)]
+    for label in _repeated(drafter.label for drafter in suite.drafters.values()):
+        found.append(f"drafters: label '{label}' is used twice; a legend could not tell them apart")
+    for template in suite.templates.values():
+        found += [f"templates.{template.name}.{problem}" for problem in _template(template)]
+    for benchmark in suite.benchmarks.values():
+        if benchmark.turns < 1:
+            found.append(f"benchmarks.{benchmark.name}.turns: must be at least 1, got {benchmark.turns}")
+        if problem := _outside(benchmark.file):
+            found.append(f"benchmarks.{benchmark.name}.file: {problem}")
+    return found
+
+
+def _required(suite: Suite) -> Iterator[str]:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", suite.name):
+        yield f"name: '{suite.name}' names folders; use small letters, digits, - and _"
+    for table in ("scales", "targets", "drafters", "benchmarks", "templates"):
+        if not getattr(suite, table):
+            yield f"{table}: must not be empty"
+    for tree in TREES:
+        if tree not in suite.trees:
+            yield f"trees.{tree}: is missing; figures ask for the trees {', '.join(TREES)}"
+
+
+def _scales(suite: Suite) -> Iterator[str]:
+    for name in _repeated(scale.name for scale in suite.scales):
+        yield f"scales: '{name}' occurs twice"
+    values = [scale.value for scale in suite.scales]
+    for number, (before, after) in enumerate(zip(values, values[1:], strict=False), start=1):
+        if after <= before:
+            yield f"scales.{number}.value: must grow from scale to scale, got {after:g} after {before:g}"
+    if values and values[0] <= 0:
+        yield f"scales.0.value: must be greater than 0, got {values[0]:g}"
+
+
+def _limits(suite: Suite) -> Iterator[str]:
+    limits = suite.limits
+    for key in ("questions", "max_new_tokens", "max_length", "batch"):
+        if getattr(limits, key) < 1:
+            yield f"limits.{key}: must be at least 1, got {getattr(limits, key)}"
+    if limits.seed < 0:
+        yield f"limits.seed: must not be negative, got {limits.seed}"
+    if limits.max_new_tokens >= limits.max_length:
+        yield f"limits.max_length: must leave room for a prompt beside {limits.max_new_tokens} new tokens"
+
+
+def _target(target: Target, suite: Suite) -> Iterator[str]:
+    if target.template not in suite.templates:
+        yield f"template: there is no template '{target.template}'{closest(target.template, suite.templates)}"
+    for key in ("capture", "eagle3_capture"):
+        states: tuple[int, ...] = getattr(target, key)
+        if not states or min(states) < 0 or list(states) != sorted(set(states)):
+            yield f"{key}: must be growing numbers of hidden states, 0 being the embedding, got {list(states)}"
+    for key in ("folder", "drafter_folder", "small_folder"):
+        if problem := _outside(getattr(target, key)):
+            yield f"{key}: {problem}"
+
+
+def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[str]:
+    if not drafter.roles:
+        yield "roles: must not be empty"
+    for role in drafter.roles:
+        if role not in roles:
+            yield f"roles: no target has the role '{role}'{closest(role, roles)}"
+    for role in _repeated(drafter.roles):
+        yield f"roles: '{role}' occurs twice"
+    if (drafter.kind == "vanilla") != (drafter.name == "vanilla"):
+        yield "kind: 'vanilla' is the kind of the drafter 'vanilla' and of no other"
+    if drafter.scaled and drafter.kind == "vanilla":
+        yield "scaled: vanilla decoding is not trained, write false"
+    if drafter.kind == "vanilla" and (drafter.folder or drafter.absent):
+        yield "folder: vanilla decoding has no checkpoint, leave 'folder' and 'absent' empty"
+    if drafter.folder and drafter.absent:
+        yield "absent: a drafter has a folder or a reason why there is none, not both"
+    if problem := _outside(drafter.folder):
+        yield f"folder: {problem}"
+    for name in re.findall(r"\{(.*?)\}", drafter.folder):
+        if name not in ("drafters", "small", "scale"):
+            yield f"folder: {{{name}}} is unknown; {{drafters}}, {{small}} and {{scale}} are replaced"
+    if drafter.folder and drafter.scaled != ("{scale}" in drafter.folder):
+        yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
+    for target in suite.targets.values():
+        if target.role not in drafter.roles:
+            continue
+        for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
+            if name in drafter.folder and not getattr(target, key):
+                yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
+        if drafter.kind != "vanilla" and target.folder and not (drafter.folder or drafter.absent):
+            yield f"folder: is empty, but target '{target.name}' is not trained here; name a folder, or say 'absent'"
+
+
+def _template(template: Template) -> Iterator[str]:
+    pieces = {"first": ("system", "user"), "later": ("user",), "answer": ("answer",)}
+    for key, names in pieces.items():
+        text = getattr(template, key)
+        for name in names:
+            if text.count(f"{{{name}}}") != 1:
+                yield f"{key}: must contain {{{name}}} once"
+        for name in re.findall(r"\{(\w+)\}", text):
+            if name not in names:
+                yield f"{key}: {{{name}}} does not belong here; only {' and '.join(f'{{{n}}}' for n in names)} do"
+    if not template.stop or "" in template.stop:
+        yield "stop: name at least one token that ends an answer"
+
+
+def _outside(folder: str) -> str:
+    """Why a path of a suite file could leave the models folder, or ""."""
+    parts = folder.split("/")
+    if folder and (folder.startswith("/") or "\\" in folder or ".." in parts or "." in parts or "" in parts):
+        return f"'{folder}' must be a plain path below the models folder"
+    return ""
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    listed = list(names)
+    return sorted({name for name in listed if listed.count(name) > 1})

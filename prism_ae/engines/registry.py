@@ -1,0 +1,85 @@
+"""Which engines there are, and what identifies their numbers. Imports no engine, so a plan can ask it cheaply.
+
+An engine's version is part of every cell's identity: raise it whenever its numbers may change, and only then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prism_ae.errors import UsageError
+
+if TYPE_CHECKING:
+    from prism_ae.engines.protocol import Engine
+    from prism_ae.suites.records import Suite
+
+VERIFIER = "target-walk-1"
+"""Verification by walking the draft tree with the target's own samples; see `prism_ae.decoding.verify`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """An engine.
+
+    Attributes:
+        version: of its numbers.
+        verifier: name of its verification rule.
+        hidden: for tests only, not offered to users.
+        load: imports the engine and returns its constructor ``(suite, models_dir, device, threads)``.
+    """
+
+    name: str
+    version: str
+    verifier: str
+    hidden: bool
+    load: Callable[[], Callable[[Suite, Path, str, int], Engine]]
+
+
+def _torch() -> Callable[[Suite, Path, str, int], Engine]:
+    from prism_ae.engines.torch_engine import TorchEngine
+
+    return TorchEngine
+
+
+def _fake() -> Callable[[Suite, Path, str, int], Engine]:
+    from prism_ae.engines.fake import FakeEngine
+
+    return FakeEngine
+
+
+ENGINES = {
+    record.name: record
+    for record in (
+        Record("torch", "torch-1", VERIFIER, False, _torch),
+        Record("fake", "fake-1", "none", True, _fake),
+    )
+}
+
+
+def engine_names() -> tuple[str, ...]:
+    """The engines a user can choose."""
+    return tuple(name for name, record in ENGINES.items() if not record.hidden)
+
+
+def find(name: str) -> Record:
+    """The engine's record; raises UsageError for an unknown name."""
+    if name not in ENGINES:
+        raise UsageError(f"there is no engine '{name}'", f"engines: {', '.join(engine_names())}")
+    return ENGINES[name]
+
+
+def make(name: str, suite: Suite, models_dir: Path, device: str, threads: int) -> Engine:
+    """Start an engine.
+
+    Args:
+        device: "cpu" or "cuda:0"; a worker sees its own GPU alone, through CUDA_VISIBLE_DEVICES.
+        threads: of the CPU.
+
+    Raises:
+        UsageError: unknown name.
+        DeviceError: the device cannot be used.
+    """
+    return find(name).load()(suite, models_dir, device, threads)

@@ -1,0 +1,1 @@
+"""What the paper's figures ask for: read from TOML, expanded to points."""

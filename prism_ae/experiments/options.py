@@ -1,0 +1,52 @@
+"""What a user may ask differently from what an experiment's file says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from prism_ae.cells import TreeShape
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Choices of one run; () and None mean "as the experiment says".
+
+    Attributes:
+        benches, scales, drafters: names of the suite's records. ``drafters`` replaces the experiment's.
+        targets: names or roles.
+        questions: the first n of each benchmark.
+        trees: draft trees.
+        controls: add the equal-budget controls.
+        batch_sizes: for experiments that measure time.
+    """
+
+    benches: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    drafters: tuple[str, ...] = ()
+    temperatures: tuple[float, ...] = ()
+    questions: int | None = None
+    trees: tuple[TreeShape, ...] = ()
+    engine: str | None = None
+    controls: bool = False
+    batch_sizes: tuple[int, ...] = ()
+
+    def described(self) -> str:
+        """The choices that differ from the experiment's file, for captions; "" if there is none."""
+        said = [
+            f"{option} {','.join(str(value) for value in values)}"
+            for option, values in (
+                ("--benches", self.benches),
+                ("--scales", self.scales),
+                ("--targets", self.targets),
+                ("--drafters", self.drafters),
+                ("--temperatures", tuple(f"{value:g}" for value in self.temperatures)),
+            )
+            if values
+        ]
+        said += [f"--questions {self.questions}"] if self.questions is not None else []
+        said += [f"--tree {tree}" for tree in self.trees]
+        said += [f"--engine {self.engine}"] if self.engine is not None else []
+        said += ["--controls"] if self.controls else []
+        said += [f"--batch-size {size}" for size in self.batch_sizes]
+        return " ".join(said)

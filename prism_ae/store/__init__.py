@@ -1,0 +1,6 @@
+"""The store: what was measured, append-only and checksummed, so that a finished cell is never lost nor run twice."""
+
+from prism_ae.store.records import Record
+from prism_ae.store.store import Attempt, Store
+
+__all__ = ["Attempt", "Record", "Store"]

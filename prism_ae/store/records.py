@@ -1,0 +1,84 @@
+"""What the log says about a finished cell, and the two texts of it: a log line and ``samples.jsonl``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from prism_ae.cells import Cell
+from prism_ae.engines.protocol import Sample
+from prism_ae.fingerprint import canonical_json
+
+OK = "ok"
+FAILED = "failed"
+OUT_OF_MEMORY = "out-of-memory"
+KILLED = "killed"
+STATUSES = (OK, FAILED, OUT_OF_MEMORY, KILLED)
+"""Every outcome of a cell: measured; an error, said in the message; no memory; it took its worker down."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One finished attempt at a cell.
+
+    Attributes:
+        cell: what was measured.
+        status: one of `STATUSES`; message: why not "ok", or "".
+        attempt: folder below ``cells/`` with the provenance, samples and log of this attempt.
+        started, finished: UTC, ISO 8601 with seconds.
+        worker_seconds: time of a worker that this cell took: since its assignment began, or since the cell before it
+            in the same assignment was finished. Sums to the working time of a run.
+        wall_seconds: `engines.protocol.Result.wall_seconds`; None when there is no result.
+        settings: the engine's effective settings.
+        samples_sha256: of ``samples.jsonl``; None when there is no result.
+        device: the device's name, in words.
+    """
+
+    cell: Cell
+    status: str
+    message: str
+    attempt: str
+    started: str
+    finished: str
+    worker_seconds: float
+    wall_seconds: float | None
+    settings: Mapping[str, Any]
+    samples_sha256: str | None
+    device: str
+
+    @property
+    def ok(self) -> bool:
+        return self.status == OK
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {"cell": self.cell.to_json(), "cell_id": self.cell.id}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Inverse of `to_json`; raises KeyError, TypeError or ValueError for other data."""
+        fields = {field.name: data[field.name] for field in dataclasses.fields(cls)}
+        record = cls(**fields | {"cell": Cell.from_json(data["cell"])})
+        if record.status not in STATUSES:
+            raise ValueError(f"unknown status {record.status!r}")
+        if record.cell.id != data["cell_id"]:
+            raise ValueError("the cell id is not that of the cell")
+        return record
+
+
+def samples_text(samples: Iterable[Sample]) -> bytes:
+    """``samples.jsonl``: one sample per line, in the order of the questions."""
+    return "".join(canonical_json(sample) + "\n" for sample in samples).encode()
+
+
+def parse_samples(text: bytes) -> tuple[Sample, ...]:
+    """Inverse of `samples_text`; raises ValueError, TypeError or KeyError for other text."""
+    samples = []
+    for line in text.splitlines():
+        data = json.loads(line)
+        data["histogram"] = tuple(data["histogram"])
+        data["stops"] = tuple(data["stops"])
+        samples.append(Sample(**data))
+    return tuple(samples)

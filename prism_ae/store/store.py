@@ -1,0 +1,213 @@
+"""The runs folder of one suite: the log of finished cells and a folder per attempt.
+
+    runs/<suite>/
+        suite.json                what this folder is for
+        log.jsonl                 one line per finished attempt (`log.py`)
+        cells/<id>[-n]/           the n-th attempt at a cell
+            provenance.json       written first, before anything is measured
+            engine.log            what the engine printed
+            samples.jsonl         raw counts per question
+
+An attempt counts once its line is in the log, and only then; the line carries the sum of the samples. A folder that the
+log does not know is a leftover of a run that was killed: the next attempt takes its place. A logged folder is never
+touched again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prism_ae.cells import Cell
+from prism_ae.engines.protocol import Result, Sample
+from prism_ae.errors import StoreError
+from prism_ae.fingerprint import canonical_json
+from prism_ae.store.durable import publish_file, store_errors, sync_folder, write_new
+from prism_ae.store.log import Content, Damage, Log
+from prism_ae.store.records import OK, Record, parse_samples, samples_text
+
+FORMAT = 1
+"""Of the folder's layout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """A cell that is being measured: its folder, and when that began (UTC, ISO 8601)."""
+
+    cell: Cell
+    folder: Path
+    started: str
+
+
+class Store:
+    """One suite's runs folder. Reading never writes; the folder is made by `prepare`.
+
+    Args:
+        root: the folder, by convention ``runs/<suite>``.
+        suite, version: the suite's name and version; a folder of another one is refused.
+
+    Raises:
+        StoreError: the folder is another suite's or version's, no runs folder at all, or cannot be read.
+    """
+
+    def __init__(self, root: Path, suite: str, version: int) -> None:
+        self.root = root
+        self._identity = {"format": FORMAT, "suite": suite, "version": version}
+        self._log = Log(root / "log.jsonl")
+        self._check()
+
+    def _check(self) -> None:
+        marker = self.root / "suite.json"
+        with store_errors("read", marker):
+            try:
+                text = marker.read_bytes()
+            except FileNotFoundError:
+                if self.root.is_dir() and any(self.root.iterdir()):
+                    raise StoreError(
+                        f"{self.root} holds other files and no suite.json: it is no runs folder of prism-ae",
+                        "choose another place with --runs-dir",
+                    ) from None
+                return
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = None
+        if found != self._identity:
+            raise StoreError(
+                f"{self.root} was written for {found}, and this run needs {self._identity}",
+                "choose another place with --runs-dir, or move that folder away",
+            )
+
+    def prepare(self) -> None:
+        """Make the folder; nothing happens where it exists. Raises StoreError."""
+        with store_errors("create", self.root):
+            (self.root / "cells").mkdir(parents=True, exist_ok=True)
+        publish_file(self.root / "suite.json", canonical_json(self._identity).encode() + b"\n")
+        self._check()
+
+    def records(self) -> Mapping[str, Record]:
+        """Cell id -> its record: the measured one, or the latest failure where there is none. Raises StoreError."""
+        return _select(self._log.read())[0]
+
+    @property
+    def quarantined(self) -> tuple[Damage, ...]:
+        """Lines of the log that are set aside: torn, altered, or not a record of this format. Raises StoreError."""
+        content = self._log.read()
+        return tuple(sorted({*content.damaged, *_select(content)[1]}, key=lambda damage: damage.line))
+
+    def samples(self, record: Record) -> tuple[Sample, ...]:
+        """The samples of a measured cell; raises StoreError when they are not the ones that were logged."""
+        path = self.root / "cells" / record.attempt / "samples.jsonl"
+        if record.samples_sha256 is None:
+            raise StoreError(f"cell {record.cell.id} has no samples: it is recorded as {record.status}")
+        with store_errors("read", path):
+            text = path.read_bytes()
+        if _sum(text) != record.samples_sha256:
+            raise StoreError(
+                f"{path} is not what was measured: its checksum differs from the log's",
+                f"restore it, or delete the line of cell {record.cell.id} from {self._log.path} to measure it again",
+            )
+        return parse_samples(text)
+
+    def begin(self, cells: Iterable[Cell], provenance: Mapping[str, Any]) -> tuple[Attempt, ...]:
+        """Make the folders of new attempts, each with its ``provenance.json``. Raises StoreError."""
+        logged = {record["attempt"] for _, record in self._log.read().records if "attempt" in record}
+        return tuple(self._begin(cell, provenance, logged) for cell in cells)
+
+    def _begin(self, cell: Cell, provenance: Mapping[str, Any], logged: set[str]) -> Attempt:
+        number, name = 1, cell.id
+        while name in logged:
+            number += 1
+            name = f"{cell.id}-{number}"
+        folder = self.root / "cells" / name
+        started = now()
+        with store_errors("create", folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+        content = {"cell_id": cell.id, "cell": cell.to_json(), "started": started, **provenance}
+        write_new(folder / "provenance.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        return Attempt(cell, folder, started)
+
+    def commit(
+        self,
+        attempt: Attempt,
+        status: str,
+        message: str,
+        result: Result | None,
+        worker_seconds: float,
+        device: str,
+        engine_log: bytes,
+    ) -> bool:
+        """Finish an attempt: write its samples and its engine's log, then its line.
+
+        Args:
+            status, message: see `Record`; ``result`` is given exactly when the status is "ok".
+            worker_seconds, device: see `Record`.
+            engine_log: what the engine printed.
+
+        Returns:
+            False when the cell is measured already: the log stays as it is.
+
+        Raises:
+            StoreError: something could not be written; the attempt does not count, and nothing older is damaged.
+        """
+        if (status == OK) != (result is not None):
+            raise ValueError("a result belongs to status 'ok' and to no other")
+        if _measured(self._log.read(), attempt.cell.id):
+            return False
+        text = samples_text(result.samples) if result else None
+        write_new(attempt.folder / "engine.log", engine_log)
+        if text is not None:
+            write_new(attempt.folder / "samples.jsonl", text)
+        sync_folder(attempt.folder)
+        sync_folder(attempt.folder.parent)
+        record = Record(
+            cell=attempt.cell,
+            status=status,
+            message=message,
+            attempt=attempt.folder.name,
+            started=attempt.started,
+            finished=now(),
+            worker_seconds=round(worker_seconds, 6),
+            wall_seconds=result.wall_seconds if result else None,
+            settings=result.settings if result else {},
+            samples_sha256=_sum(text) if text is not None else None,
+            device=device,
+        )
+        return self._log.append(record.to_json(), unless=lambda content: _measured(content, attempt.cell.id))
+
+
+def now() -> str:
+    """UTC, ISO 8601, seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _sum(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def _measured(content: Content, cell_id: str) -> bool:
+    return any(record.get("cell_id") == cell_id and record.get("status") == OK for _, record in content.records)
+
+
+def _select(content: Content) -> tuple[dict[str, Record], list[Damage]]:
+    """The record that speaks for each cell, and the lines that are no record of this format."""
+    chosen: dict[str, Record] = {}
+    foreign: list[Damage] = []
+    for line, data in content.records:
+        try:
+            record = Record.from_json(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            foreign.append(Damage(line, f"is no record of this format: {error}"))
+            continue
+        earlier = chosen.get(record.cell.id)
+        if earlier is None or not earlier.ok:
+            chosen[record.cell.id] = record
+    return chosen, foreign

@@ -53,7 +53,7 @@ def check(data: Any, cls: type[T], where: str) -> T:
     try:
         # Through JSON, because only there strict types and TOML's lists for tuples go together.
         return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
-    except _NotJson as error:
+    except _NotJsonError as error:
         raise ConfigError(f"{where}: {error}", "correct the file and run again") from None
     except ValidationError as error:
         problems = [f"{where}: {_problem(item, cls)}" for item in error.errors(include_url=False)]
@@ -69,12 +69,12 @@ def closest(name: str, names: Iterable[str]) -> str:
     return f"; there is {', '.join(known)}" if known else ""
 
 
-class _NotJson(Exception):
+class _NotJsonError(Exception):
     pass
 
 
 def _refuse(value: Any) -> Any:
-    raise _NotJson(f"{value} is a {type(value).__name__}, which no key takes; write it in quotes")
+    raise _NotJsonError(f"{value} is a {type(value).__name__}, which no key takes; write it in quotes")
 
 
 _EXPECTED = {

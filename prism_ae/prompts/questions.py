@@ -36,6 +36,8 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
         ConfigError: the file is damaged, or holds fewer questions than asked for.
     """
     record = suite.benchmarks[benchmark]
+    if count < 1:
+        raise ConfigError(f"{count} questions are asked for, at least 1 is needed")
     if record.file:
         path = models_dir / FOLDER / record.file
         questions = read_questions(path, record.turns)
@@ -44,11 +46,10 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
         from prism_ae.training import corpus
 
         questions = tuple(
-            Question(f"{benchmark}-{number}", tuple(turns))
-            for number, turns in enumerate(corpus.questions(benchmark, count))
+            Question(f"{benchmark}-{number}", turns) for number, turns in enumerate(corpus.questions(benchmark, count))
         )
         where = f"the corpus of suite '{suite.name}'"
-    if not 1 <= count <= len(questions):
+    if count > len(questions):
         raise ConfigError(
             f"{where}: benchmark '{benchmark}' has {len(questions)} questions, {count} are asked for",
             f"ask for 1 to {len(questions)}, as in --questions {len(questions)}",

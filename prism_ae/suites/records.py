@@ -116,12 +116,14 @@ class Suite:
 
     Attributes:
         version: raised whenever a fact in the file changes a number.
+        models_hint: how to get the models, shown where one is missing.
         trees: named draft trees: figures ask for "main" or "small".
     """
 
     name: str
     version: int
     title: str
+    models_hint: str
     system_prompt: str
     scale_axis: str
     scales: tuple[Scale, ...]

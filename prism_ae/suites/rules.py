@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -56,7 +57,7 @@ def _scales(suite: Suite) -> Iterator[str]:
     for name in _repeated(scale.name for scale in suite.scales):
         yield f"scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]
-    for number, (before, after) in enumerate(zip(values, values[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(itertools.pairwise(values), start=1):
         if after <= before:
             yield f"scales.{number}.value: must grow from scale to scale, got {after:g} after {before:g}"
     if values and values[0] <= 0:

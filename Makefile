@@ -1,0 +1,60 @@
+# `make` alone explains itself. Everything runs in .venv, which `make setup` fills once.
+
+PYTHON ?= python3
+WORKERS ?= 2
+GPUS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+PRISM := $(RUN) -m prism_ae
+
+.DEFAULT_GOAL := help
+.PHONY: help setup mini all-figures test lint clean clean-mini
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@echo "prism-ae: make <target> [WORKERS=2] [GPUS=0,1] [PYTHON=python3]"
+	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+		printf '%-15s %s\n' "$$name" "$$text"; done
+
+setup: $(INSTALLED) ## make .venv and install into it what requirements.lock pins (nothing to do when up to date)
+
+# Versions are pinned, where they come from is your pip's configuration. On Linux the usual source of torch is a build
+# with CUDA, several GB; a CPU machine can do without: point pip at torch's CPU builds in pip's own configuration
+# (`pip config set global.extra-index-url ...`) before the first `make setup`.
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or newer, or say make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { \
+		echo "$(PYTHON) cannot make virtual environments; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.lock
+	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+mini: setup ## train the mini suite, measure it on this machine, draw all its figures
+	$(PRISM) train mini --workers $(WORKERS)
+	$(PRISM) run all --suite mini --workers $(WORKERS)
+	@echo "figures: figures/out/mini/"
+
+all-figures: setup ## measure the paper suite and draw every figure, e.g. GPUS=0,1
+	$(PRISM) run all --suite paper $(if $(GPUS),--gpus $(GPUS))
+	@echo "figures: figures/out/paper/"
+
+lint: setup ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+# One thread per test process: two processes with a thread pool each would only get in each other's way.
+test: setup lint ## lint, then all tests
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
+clean: ## delete caches and built packages; models, runs and figures stay
+	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find prism_ae tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-mini: ## delete the mini suite's models, runs and figures
+	rm -rf models/mini runs/mini figures/out/mini

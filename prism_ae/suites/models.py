@@ -1,0 +1,115 @@
+"""Where a suite's models are, and what identifies them. No torch: a plan is made without loading anything.
+
+A checkpoint that this project published says in its manifest what it is. A downloaded folder is identified by the
+sums of the files an engine would read; it is never written to, so the sums are kept beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from prism_ae.checkpoints import WEIGHTS, read_manifest
+from prism_ae.fingerprint import digest
+from prism_ae.suites.records import Suite
+from prism_ae.suites.sums import cached_sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """A checkpoint folder that is there; ``fingerprint`` (hex) changes whenever its content does."""
+
+    path: Path
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """A checkpoint that is not there: why, and what to do about it ("" where nothing can be done)."""
+
+    reason: str
+    hint: str
+
+
+def locate_target(suite: Suite, target: str, models_dir: Path) -> Located | Absent:
+    """A target's folder; raises KeyError for a name the suite does not have."""
+    record = suite.targets[target]
+    if record.folder:
+        return _downloaded(models_dir, record.folder, suite, tokenizer=True)
+    from prism_ae.training import catalogue
+
+    return _trained(catalogue.target_folder(models_dir, target), f"target {target} is not trained yet", suite)
+
+
+def locate_drafter(suite: Suite, target: str, drafter: str, scale: str | None, models_dir: Path) -> Located | Absent:
+    """The folder of a drafter for a target.
+
+    Args:
+        suite: of all names.
+        target, drafter: names of records.
+        scale: name of the training scale, None for a drafter that is not trained at scales.
+        models_dir: the models folder.
+
+    Raises:
+        KeyError: the suite has no such target, drafter or scale.
+        ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
+    """
+    record, of = suite.drafters[drafter], suite.targets[target]
+    if record.kind == "vanilla":
+        raise ValueError("vanilla decoding has no checkpoint")
+    if record.scaled != (scale is not None):
+        raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
+    if scale is not None and scale not in {known.name for known in suite.scales}:
+        raise KeyError(scale)
+    if record.absent:
+        return Absent(record.absent, "")
+    if of.role not in record.roles:
+        return Absent(f"there is no {record.label} for {of.label}", "")
+    if record.folder:
+        folder = record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
+        return _downloaded(models_dir, folder, suite, tokenizer=record.kind == "model")
+    from prism_ae.training import catalogue
+
+    at = f" at {scale}" if scale is not None else ""
+    folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
+    return _trained(folder_path, f"{record.label} for {of.label}{at} is not trained yet", suite)
+
+
+def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:
+    """A folder that this project published: it exists when it is complete, and its manifest identifies it."""
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return Absent(reason, suite.models_hint)
+    for name in manifest.files:
+        if not (folder / name).is_file():
+            return Absent(f"{folder / name} is missing", f"delete {folder}, then {suite.models_hint}")
+    return Located(folder, manifest.fingerprint)
+
+
+def _downloaded(models_dir: Path, below: str, suite: Suite, tokenizer: bool) -> Located | Absent:
+    """A folder as it was published: identified by its manifest if it has one, else by the files an engine reads."""
+    folder = models_dir / below
+    if not folder.is_dir():
+        return Absent(f"{folder} does not exist", suite.models_hint)
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        return _trained(folder, "", suite)
+    files = ["config.json", *(["tokenizer.json"] if tokenizer else []), *_weights(folder)]
+    for name in files:
+        if not (folder / name).is_file():
+            return Absent(f"{folder / name} is missing", suite.models_hint)
+    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json")))
+
+
+def _weights(folder: Path) -> list[str]:
+    """The weight files an engine would read, one format only: safetensors before pickled ones, shards by name."""
+    for name in (WEIGHTS, "pytorch_model.bin"):
+        stem, _, suffix = name.rpartition(".")
+        shards = sorted(path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}"))
+        if (folder / name).exists():
+            return [name]
+        if shards:
+            # Every shard's name says how many there are, so a missing one is noticed here.
+            total = shards[0].rpartition("-of-")[2].removesuffix(f".{suffix}")
+            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, int(total) + 1)]
+    return [WEIGHTS]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
 
 from prism_ae.cells import Point
+from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.suites.records import Drafter, Scale, Suite, Target
 from prism_ae.toml import closest
-
-T = TypeVar("T")
 
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
@@ -30,6 +28,8 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             f"--batch-size: {experiment.name} measures acceptance, which does not depend on the batch",
             "leave the option out",
         )
+    if options.engine is not None:
+        find(options.engine)
     limits = suite.limits
     if options.questions is not None and options.questions < 1:
         raise UsageError(f"--questions must be at least 1, got {options.questions}")

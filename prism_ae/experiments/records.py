@@ -88,7 +88,7 @@ class Claim:
 
 @record
 class PaperCurve:
-    """One of the paper's curves: ``benchmark`` "" is the mean over the experiment's benchmarks; ``x`` None: the table's.
+    """One of the paper's curves: ``benchmark`` "" is the mean over the experiment's; ``x`` None is the table's.
 
     A value that is not known is left out of ``x`` and ``y``; nothing stands in for it.
     """

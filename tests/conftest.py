@@ -1,33 +1,32 @@
-"""What every test gets: one thread, no caches or settings of the user, no network."""
+"""What every test gets: one thread, no settings or caches of the user, no network."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Before torch is imported by any test module: it reads these once. Two pools of threads on two cores stand in each
-# other's way, and results are promised per thread count.
-os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["MKL_NUM_THREADS"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["HF_HUB_OFFLINE"] = "1"
+_HOME = tempfile.mkdtemp(prefix="prism-ae-tests-")
+
+# Set before any test module imports torch or matplotlib, which read them once; processes that tests start inherit them.
+# Two pools of threads on two cores stand in each other's way, and results are promised per thread count.
+os.environ.update(
+    {name: _HOME for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "MPLCONFIGDIR")},
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+)
 os.environ.pop("PRISM_AE_MODELS", None)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """HOME and caches in a temporary folder, for this process and those it starts."""
-    home = tmp_path_factory.mktemp("home")
-    kept = pytest.MonkeyPatch()
-    for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "MPLCONFIGDIR"):
-        kept.setenv(name, str(home))
-    yield
-    kept.undo()
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

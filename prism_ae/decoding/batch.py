@@ -1,0 +1,205 @@
+"""A batch of sequences on the device: prompts in, rounds of draft, verify and commit, rows out.
+
+Everything per token happens here in tensors over all rows in use; the host learns, once a round, what was accepted.
+Decoding without a drafter is the same round with a tree of the root alone: one token per round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prism_ae.cells import TreeShape
+from prism_ae.decoding.cache import HIDDEN, KVCache
+from prism_ae.decoding.drafting import Drafting
+from prism_ae.decoding.sampling import choose
+from prism_ae.decoding.tree import DraftTree, root_only, visible
+from prism_ae.decoding.verify import walk
+from prism_ae.drafters.model import Drafter
+from prism_ae.llama import Llama
+
+
+class Batch:
+    """Rows that decode together; the rows in use are the first ``len(lengths)``.
+
+    Args:
+        target: in evaluation mode.
+        drafter: with its tree's shape, or None for both.
+        rows: sequences at most.
+        window: tokens of prompt and answer together at most; `longest_window` is the most the models allow.
+        numbers: uniform numbers per row that `admit` is given: the longest answer plus the tree's depth plus 1.
+    """
+
+    def __init__(
+        self, target: Llama, drafter: Drafter | None, shape: TreeShape | None, rows: int, window: int, numbers: int
+    ) -> None:
+        if (drafter is None) != (shape is None):
+            raise ValueError("a drafter needs the shape of its trees, and a shape a drafter")
+        if window > longest_window(target, drafter, shape):
+            raise ValueError(f"a window of {window} tokens is beyond the models' positions")
+        config, parameter = target.config, next(target.parameters())
+        self.target, self.device, self.dtype = target, parameter.device, parameter.dtype
+        self.rows, self.numbers = rows, numbers
+        self.depth = shape.steps if shape else 0
+        self.capture = drafter.config.capture if drafter else ()
+        self.cache = KVCache(
+            config.num_hidden_layers,
+            rows,
+            config.num_key_value_heads,
+            target_slots(shape, window),
+            config.head_dim,
+            self.dtype,
+            self.device,
+        )
+        self.drafting = Drafting(drafter, shape, rows, window) if drafter and shape else None
+        self.lengths: list[int] = []
+        """Committed tokens of each row in use that the target has read: all but the root."""
+        self._counts: list[int] = []
+        self._length = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._root = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._answered = torch.zeros(rows, dtype=torch.long, device=self.device)
+        self._numbers = torch.zeros(rows, numbers, dtype=torch.float64, device=self.device)
+        self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
+
+    @torch.inference_mode()
+    def admit(
+        self, prompts: Sequence[Sequence[int]], numbers: Sequence[NDArray[np.float64]], temperatures: Sequence[float]
+    ) -> list[int]:
+        """Read prompts into free rows, behind those in use; returns the first token of each answer.
+
+        Args:
+            prompts: token ids, at least one each.
+            numbers: uniform numbers of each answer's positions.
+            temperatures: 0 is greedy.
+        """
+        first, count = len(self.lengths), len(prompts)
+        lengths = [len(prompt) for prompt in prompts]
+        ids = torch.zeros(count, max(lengths), dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            ids[row, : len(prompt)] = torch.tensor(prompt)
+        ids = ids.to(self.device)
+        new, every = slice(first, first + count), torch.arange(count, device=self.device)
+        self._length[new] = torch.tensor(lengths, device=self.device)
+        self._numbers[new] = torch.from_numpy(np.stack(numbers)).to(self.device)
+        self._temperature[new] = torch.tensor(temperatures, dtype=torch.float64, device=self.device)
+        self._answered[new] = 1
+        positions = torch.arange(max(lengths), device=self.device).unsqueeze(0)
+        hidden, captured = self.target(ids, positions, self.cache.fresh(first, count), self.capture)
+        last = self._length[new] - 1
+        logits = self.target.head(hidden[every, last])
+        roots = choose(logits, self._numbers[new, 0], self._temperature[new])
+        self._root[new] = roots
+        if self.drafting:
+            self.drafting.prefill(first, ids, hidden if captured is None else captured, last, roots)
+        self.lengths += lengths
+        self._counts += [1] * count
+        return roots.tolist()
+
+    @torch.inference_mode()
+    def round(self) -> list[list[int]]:
+        """Draft, verify and commit, once for every row in use.
+
+        Returns:
+            Per row the tokens committed: the accepted drafts and the bonus token.
+        """
+        rows, longest = len(self.lengths), max(self.lengths)
+        length, root, answered = self._length[:rows], self._root[:rows], self._answered[:rows]
+        seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
+        prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
+        if self.drafting:
+            tree = self.drafting.grow(root, length, self.lengths, self._counts, prefix)
+        else:
+            tree = root_only(root)
+        hidden, captured = self._verify(tree, length, prefix)
+        done = walk(tree, self.depth, self._sampler(tree, hidden, answered))
+        places = torch.arange(self.depth + 1, device=self.device)
+        self.cache.keep(longest + done.nodes, length.unsqueeze(1) + places)
+        counts = done.accepted + 1
+        self._root[:rows] = done.tokens.gather(1, done.accepted.unsqueeze(1)).squeeze(1)
+        self._length[:rows] += counts
+        self._answered[:rows] += counts
+        if self.drafting:
+            features = hidden if captured is None else captured
+            kept = features.gather(1, done.nodes.unsqueeze(2).expand(-1, -1, features.shape[-1]))
+            self.drafting.commit(kept, done.tokens, counts)
+        report = torch.cat([counts.unsqueeze(1), done.tokens], dim=1).tolist()
+        self._counts = [line[0] for line in report]
+        self.lengths = [old + count for old, count in zip(self.lengths, self._counts, strict=True)]
+        return [line[1 : 1 + line[0]] for line in report]
+
+    def release(self, row: int) -> None:
+        """End a row: the last row in use takes its place."""
+        source = len(self.lengths) - 1
+        if source != row:
+            self.cache.move(source, row, self.lengths[source])
+            for state in (self._length, self._root, self._answered, self._numbers, self._temperature):
+                state[row] = state[source]
+            if self.drafting:
+                self.drafting.move(source, row, self.lengths[source])
+        self.lengths[row], self._counts[row] = self.lengths[source], self._counts[source]
+        self.lengths.pop()
+        self._counts.pop()
+
+    def _verify(self, tree: DraftTree, length: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The target's hidden states at every node [n, v, H], and the captured ones."""
+        rows, count = tree.tokens.shape
+        nodes = torch.where(visible(tree.parents, self.depth), 0.0, HIDDEN).to(self.dtype)
+        mask = torch.cat([prefix.expand(rows, count, prefix.shape[-1]), nodes], dim=-1).unsqueeze(1)
+        attend = self.cache.tentative(rows, prefix.shape[-1], mask)
+        return self.target(tree.tokens, length.unsqueeze(1) + tree.depths, attend, self.capture)
+
+    def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> _Sampler:
+        rows = len(answered)
+        return _Sampler(tree, hidden, answered, self._numbers[:rows], self._temperature[:rows], self.target)
+
+
+class _Sampler:
+    """The target's token at a node. On a CPU logits are computed for visited nodes only: most nodes never are; on a
+    GPU for all nodes at once: reading the head once per level would cost more than the unneeded rows."""
+
+    def __init__(
+        self, tree: DraftTree, hidden: Tensor, answered: Tensor, numbers: Tensor, temperature: Tensor, target: Llama
+    ) -> None:
+        self._hidden, self._answered, self._numbers = hidden, answered, numbers
+        self._temperature, self._target = temperature, target
+        self._rows = torch.arange(len(answered), device=hidden.device)
+        self._tokens: Tensor | None = None
+        if hidden.device.type != "cpu":
+            at = numbers.gather(1, answered.unsqueeze(1) + tree.depths)
+            self._tokens = choose(target.head(hidden), at, temperature.unsqueeze(1).expand_as(at))
+
+    def __call__(self, node: Tensor, level: int) -> Tensor:
+        if self._tokens is not None:
+            return self._tokens[self._rows, node]
+        logits = self._target.head(self._hidden[self._rows, node])
+        return choose(logits, self._numbers[self._rows, self._answered + level], self._temperature)
+
+
+def longest_window(target: Llama, drafter: Drafter | None, shape: TreeShape | None) -> int:
+    """Tokens of prompt and answer that the models' positions allow: the deepest draft lies that much behind."""
+    positions = target.config.max_position_embeddings
+    if drafter and shape:
+        positions = min(positions, drafter.config.layer.max_position_embeddings)
+        return positions - shape.steps
+    return positions
+
+
+def target_slots(shape: TreeShape | None, window: int) -> int:
+    """Slots a row of the target's cache needs: what is committed, and a tree or the padded path through it."""
+    return window + (max(shape.verified, shape.steps + 1) if shape else 1)
+
+
+def row_bytes(target: Llama, drafter: Drafter | None, shape: TreeShape | None, window: int, dtype: torch.dtype) -> int:
+    """Memory of one row's keys and values, in bytes."""
+    config = target.config
+    size = KVCache.row_bytes(
+        config.num_hidden_layers, config.num_key_value_heads, target_slots(shape, window), config.head_dim, dtype
+    )
+    if drafter and shape:
+        layer, slots = drafter.config.layer, Drafting.slots(shape, window)
+        size += KVCache.row_bytes(drafter.kv_layers, layer.num_key_value_heads, slots, layer.head_dim, dtype)
+    return size

@@ -1,0 +1,264 @@
+"""The torch engine: acceptance measured by our own exact speculative decoding, on a CPU or a GPU.
+
+The target stays loaded from one assignment to the next; drafter and tree are swapped. Cells whose time is not measured
+share one pool of rows, because what a question yields does not depend on what is decoded beside it; a cell whose time
+is measured runs alone, with its own batch size, after a short warm-up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prism_ae.cells import Cell
+from prism_ae.checkpoints import load_target, read_json
+from prism_ae.decoding.batch import Batch, longest_window, row_bytes
+from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.drafters.layout import load_drafter
+from prism_ae.drafters.model import Drafter
+from prism_ae.engines.protocol import Assignment, Result
+from prism_ae.engines.registry import VERIFIER
+from prism_ae.errors import CheckpointError, DeviceError, MissingError, UsageError
+from prism_ae.llama import Llama
+from prism_ae.prompts.questions import Question, load_questions
+from prism_ae.prompts.templates import render_turn, stop_ids
+from prism_ae.suites.records import Suite, Template
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+ROWS = 48
+"""Sequences decoded together where time is not measured, at most."""
+
+CPU_CACHE_BYTES = 1 << 30
+GPU_CACHE_SHARE = 0.6
+"""Memory for keys and values: on a CPU, where workers share it, and as a share of what is free on a GPU."""
+
+WARM_UP_TOKENS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """A target in memory, with what belongs to its folder. ``end_ids`` end an answer: the template's, and its own."""
+
+    path: Path
+    dtype: torch.dtype
+    model: Llama
+    tokenizer: Tokenizer
+    end_ids: frozenset[int]
+
+
+class TorchEngine:
+    """See `prism_ae.engines.protocol.Engine`.
+
+    Args:
+        suite: whose records the cells name.
+        models_dir: where question files lie.
+        device: "cpu" or "cuda:0".
+        threads: of the CPU.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
+
+    def __init__(self, suite: Suite, models_dir: Path, device: str, threads: int) -> None:
+        self.suite, self.models_dir, self.device = suite, models_dir, torch.device(device)
+        if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
+            raise DeviceError(
+                f"device {device} does not exist: this process sees {torch.cuda.device_count()} GPUs",
+                "check --gpus and CUDA_VISIBLE_DEVICES, and that this torch is built for CUDA",
+            )
+        torch.set_num_threads(threads)
+        self._target: _Loaded | None = None
+        self._questions = cache(self._load_questions)
+
+    def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
+        """See the protocol. Cells that share a pool are begun in an order that lets them end one after another."""
+        for cell in assignment.cells:
+            self._check(cell)
+        with self._memory_errors():
+            point = assignment.cells[0].point
+            dtype = DTYPES[point.dtype]
+            target = self._load_target(assignment.target_path, dtype, point.target)
+            drafter = self._load_drafter(assignment, target)
+            timed = [cell for cell in assignment.cells if cell.point.batch is not None]
+            for cell in timed:
+                yield from self._run(assignment, target, drafter, [cell], should_stop)
+            pooled = [cell for cell in assignment.cells if cell.point.batch is None]
+            if pooled and not should_stop():
+                yield from self._run(assignment, target, drafter, pooled, should_stop)
+
+    def close(self) -> None:
+        self._target = None
+        self._questions.cache_clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _check(self, cell: Cell) -> None:
+        point = cell.point
+        if self.suite.drafters[point.drafter].kind == "model":
+            raise UsageError(
+                f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
+                "measure it with --engine sglang",
+            )
+        if point.compat:
+            raise UsageError(
+                f"the torch engine imitates none of the original artifact's choices ({', '.join(point.compat)})",
+                "leave out --paper-compat",
+            )
+        if point.dtype not in DTYPES:
+            raise UsageError(f"the torch engine has no dtype '{point.dtype}'", f"use one of {', '.join(DTYPES)}")
+
+    def _run(
+        self,
+        assignment: Assignment,
+        target: _Loaded,
+        drafter: Drafter | None,
+        cells: Sequence[Cell],
+        should_stop: Callable[[], bool],
+    ) -> Iterator[tuple[Cell, Result]]:
+        """Answer the questions of ``cells`` in one pool; a cell that is timed comes alone."""
+        tree, batch_size = assignment.tree, cells[0].point.batch
+        if drafter and tree and tree.branch > (drafter.config.draft_vocab_size or drafter.config.layer.vocab_size):
+            raise UsageError(f"draft tree {tree} is wider than the drafter's vocabulary", "use a smaller branch")
+        cells = sorted(cells, key=self._order)
+        longest = longest_window(target.model, drafter, tree)
+        jobs = [[self._job(cell, question, target, longest) for question in self._asked(cell)] for cell in cells]
+        flat = [job for group in jobs for job in group]
+        owner = [(number, place) for number, group in enumerate(jobs) for place in range(len(group))]
+        window = max(job.window for job in flat)
+        rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, window, target.dtype))
+        numbers = max(job.max_new_tokens for job in flat) + (tree.steps if tree else 0) + 1
+        batch = Batch(target.model, drafter, tree, rows, window, numbers)
+        if batch_size is not None:
+            warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
+            list(generate(batch, [warm_up], target.end_ids, lambda: False))
+        start = time.perf_counter()
+        answered: list[dict[int, Answered]] = [{} for _ in cells]
+        for done in generate(batch, flat, target.end_ids, should_stop):
+            number, place = owner[done.index]
+            answered[number][place] = done
+            if len(answered[number]) == len(jobs[number]):
+                samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
+                seconds = time.perf_counter() - start
+                yield cells[number], Result(samples, seconds, self._settings(batch, jobs[number][0].window))
+
+    def _order(self, cell: Cell) -> tuple[int, str, float]:
+        """Conversations of several turns first, since they take longest; then like beside like."""
+        return -self.suite.benchmarks[cell.point.benchmark].turns, cell.point.benchmark, cell.point.temperature
+
+    def _rows(self, jobs: int, bytes_per_row: int) -> int:
+        budget = CPU_CACHE_BYTES
+        if self.device.type == "cuda":
+            budget = int(torch.cuda.mem_get_info(self.device)[0] * GPU_CACHE_SHARE)
+            if budget < bytes_per_row:
+                raise DeviceError(
+                    f"{self.device} is out of memory: one sequence needs {bytes_per_row >> 20} MiB, of what is free "
+                    f"{budget >> 20} MiB may be used",
+                    "free the GPU, use a larger one, or a smaller --tree",
+                )
+        return max(1, min(jobs, ROWS, budget // bytes_per_row))
+
+    def _asked(self, cell: Cell) -> tuple[Question, ...]:
+        return self._questions(cell.point.benchmark, cell.point.questions)
+
+    def _load_questions(self, benchmark: str, count: int) -> tuple[Question, ...]:
+        return load_questions(self.suite, benchmark, count, self.models_dir)
+
+    def _job(self, cell: Cell, question: Question, target: _Loaded, longest: int) -> Job:
+        point = cell.point
+        template = self.suite.templates[self.suite.targets[point.target].template]
+        tokenizer, end_ids = target.tokenizer, target.end_ids
+
+        def prompt(answers: Sequence[Sequence[int]]) -> Sequence[int]:
+            texts = [tokenizer.decode([token for token in answer if token not in end_ids]) for answer in answers]
+            text = render_turn(template, self.suite.system_prompt, question.turns[: len(answers) + 1], texts)
+            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+            if max(ids) >= target.model.config.vocab_size:
+                raise CheckpointError(
+                    f"{target.path / 'tokenizer.json'} has token ids beyond the target's vocabulary",
+                    "use the tokenizer that belongs to the target",
+                )
+            return ids
+
+        return Job(
+            question_id=question.question_id,
+            turns=len(question.turns),
+            prompt=prompt,
+            temperature=point.temperature,
+            seed=point.seed,
+            max_new_tokens=point.max_new_tokens,
+            window=min(point.max_length, longest),
+        )
+
+    def _load_target(self, path: Path, dtype: torch.dtype, name: str) -> _Loaded:
+        if self._target is None or (self._target.path, self._target.dtype) != (path, dtype):
+            self._target = None  # first, so that two targets are never in memory together
+            self._target = self._read_target(path, dtype, self.suite.templates[self.suite.targets[name].template])
+        return self._target
+
+    def _read_target(self, path: Path, dtype: torch.dtype, template: Template) -> _Loaded:
+        from tokenizers import Tokenizer
+
+        model = load_target(path, dtype, self.device)
+        file = path / "tokenizer.json"
+        if not file.exists():
+            raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception for a damaged file
+            raise CheckpointError(f"{file} cannot be read: {error}", "fetch or make it again") from error
+        end_ids = {*stop_ids(template, tokenizer), *_end_of_sequence(read_json(path / "config.json"))}
+        return _Loaded(path, dtype, model, tokenizer, frozenset(end_ids))
+
+    def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
+        if assignment.drafter_path is None:
+            return None
+        return load_drafter(assignment.drafter_path, target.model, target.dtype, self.device)
+
+    def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
+        """What is in effect, read back from where it takes effect."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return {
+            "verifier": VERIFIER,
+            "torch": torch.__version__,
+            "device": str(batch.device),
+            "device_name": name,
+            "dtype": str(batch.dtype).removeprefix("torch."),
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "threads": torch.get_num_threads(),
+            "rows": batch.rows,
+            "tree": str(batch.drafting.shape) if batch.drafting else None,
+            "window": window,
+        }
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """Out of memory, on either kind of device, as a message for the user."""
+        try:
+            yield
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            text = str(error)
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
+                raise
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            raise DeviceError(
+                f"{self.device} is out of memory: {text.splitlines()[0]}",
+                "free the device, use a smaller --batch-size or --tree, or a larger device",
+            ) from error
+
+
+def _end_of_sequence(config: dict[str, Any]) -> tuple[int, ...]:
+    """The end tokens that a target's own config names: none, one or several."""
+    ids = config.get("eos_token_id")
+    return () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)

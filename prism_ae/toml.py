@@ -126,17 +126,18 @@ def _keys(cls: Any, location: tuple[int | str, ...]) -> list[str]:
 
 
 def _inside(cls: Any, part: int | str) -> Any:
-    """The type found at key or index ``part`` of a value of type ``cls``, None where that cannot be told."""
-    if dataclasses.is_dataclass(cls):
-        return typing.get_type_hints(cls).get(str(part))
+    """The type at key or index ``part`` of a value of type ``cls``, without "or None"; None where it cannot be told."""
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
-    if origin in (typing.Union, types.UnionType):
-        records = [argument for argument in arguments if argument is not type(None)]
-        return _inside(records[0], part) if len(records) == 1 else None
-    if origin is dict:
-        return arguments[1]
-    if origin in (tuple, list) and (origin is list or arguments[-1] is Ellipsis):
-        return arguments[0]
-    if origin is tuple and isinstance(part, int):
-        return arguments[part]
-    return None
+    found: Any = None
+    if dataclasses.is_dataclass(cls):
+        found = typing.get_type_hints(cls).get(str(part))
+    elif origin is dict:
+        found = arguments[1]
+    elif origin is list or (origin is tuple and arguments[-1] is Ellipsis):
+        found = arguments[0]
+    elif origin is tuple and isinstance(part, int) and part < len(arguments):
+        found = arguments[part]
+    if typing.get_origin(found) in (typing.Union, types.UnionType):
+        choices = [choice for choice in typing.get_args(found) if choice is not type(None)]
+        found = choices[0] if len(choices) == 1 else None
+    return found

@@ -1,0 +1,185 @@
+"""The suites that come with the package, and what a suite file may not say."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prism_ae.cells import TreeShape
+from prism_ae.errors import ConfigError, UsageError
+from prism_ae.suites.load import load_suite, parse_suite, suite_names
+from prism_ae.suites.records import Scale
+from prism_ae.toml import read_toml
+
+FOLDER = Path(__file__).parents[2] / "prism_ae" / "suites"
+MINI = read_toml(FOLDER / "mini.toml")
+PAPER = read_toml(FOLDER / "paper.toml")
+
+
+def test_names() -> None:
+    assert suite_names() == ("mini", "paper")
+    assert [load_suite(name).name for name in suite_names()] == ["mini", "paper"]
+
+
+def test_both_suites_offer_the_papers_experiments() -> None:
+    """What a figure asks for by name exists in both, in the same order."""
+    mini, paper = load_suite("mini"), load_suite("paper")
+    assert list(mini.benchmarks) == list(paper.benchmarks) == ["mt_bench", "humaneval", "gsm8k", "alpaca", "sum", "qa"]
+    assert [b.label for b in mini.benchmarks.values()] == [b.label for b in paper.benchmarks.values()]
+    assert [b.turns for b in mini.benchmarks.values()] == [b.turns for b in paper.benchmarks.values()]
+    assert mini.trees == paper.trees
+    assert [t.role for t in mini.targets.values()] == [t.role for t in paper.targets.values()] == ["llama-2", "llama-3"]
+    assert [s.value for s in mini.scales] == [s.value for s in paper.scales]
+    drawn = {name: (d.label, d.roles) for name, d in mini.drafters.items() if not d.control}
+    assert drawn == {name: (d.label, d.roles) for name, d in paper.drafters.items()}
+
+
+def test_the_papers_settings() -> None:
+    paper = load_suite("paper")
+    # The authors' flags total_token, depth, top_k; depth 5 means 6 draft steps.
+    for name, (total_token, depth, top_k) in {"main": (60, 5, 10), "small": (16, 3, 4), "sglang": (16, 5, 4)}.items():
+        assert paper.trees[name] == TreeShape(steps=depth + 1, branch=top_k, verified=total_token)
+    limits = paper.limits
+    assert (limits.questions, limits.max_new_tokens, limits.seed, limits.batch) == (80, 512, 42, 1)
+    assert limits.max_length == 2048 - 59 - 10
+    assert limits.dtype == "float16"
+    assert paper.scales == tuple(Scale(f"{k}k", k / 100) for k in (100, 200, 400, 600, 800))
+    assert len(paper.benchmarks) == 6
+    assert "while being safe.  Your answers" in paper.system_prompt
+    assert paper.system_prompt == paper.system_prompt.strip()
+    assert paper.system_prompt.count("\n") == 2
+
+
+def test_the_published_checkpoints_of_figures_1_4_5_6_are_480_cells() -> None:
+    """The authors' grid: 8 pairs of target and drafter, 5 scales, 6 benchmarks, 2 temperatures."""
+    paper = load_suite("paper")
+    pairs = [
+        (target.name, drafter.folder.replace("{drafters}", target.drafter_folder))
+        for target in paper.targets.values()
+        for drafter in paper.drafters.values()
+        if drafter.kind == "draft-head" and target.role in drafter.roles and not drafter.absent
+    ]
+    assert pairs == [
+        ("llama-2-7b-chat", "Llama-2-7B-drafter/Eagle2-{scale}"),
+        ("llama-2-7b-chat", "Llama-2-7B-drafter/HASS-1-{scale}"),
+        ("llama-2-7b-chat", "Llama-2-7B-drafter/PRISM-{scale}"),
+        ("llama-3-8b-instruct", "Llama-3-8B-drafter/Eagle2-{scale}"),
+        ("llama-3-8b-instruct", "Llama-3-8B-drafter/HASS-1-{scale}"),
+        ("llama-3-8b-instruct", "Llama-3-8B-drafter/HASS-2-{scale}"),
+        ("llama-3-8b-instruct", "Llama-3-8B-drafter/Eagle3-{scale}"),
+        ("llama-3-8b-instruct", "Llama-3-8B-drafter/PRISM-{scale}"),
+    ]
+    assert len(pairs) * len(paper.scales) * len(paper.benchmarks) * 2 == 480
+
+
+def test_an_unknown_suite() -> None:
+    with pytest.raises(UsageError, match="there is no suite 'papr'; did you mean 'paper'"):
+        load_suite("papr")
+    with pytest.raises(ConfigError, match=r"no\.toml does not exist"):
+        load_suite("no.toml")
+
+
+def test_a_suite_of_ones_own(tmp_path: Path) -> None:
+    text = (FOLDER / "mini.toml").read_text().replace('name = "mini"', 'name = "mine"', 1)
+    (tmp_path / "mine.toml").write_text(text)
+    assert load_suite(str(tmp_path / "mine.toml")).name == "mine"
+
+
+def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """A copy of ``data`` with a dotted key set, or deleted for None."""
+    changed = copy.deepcopy(data)
+    *path, last = key.split(".")
+    table: Any = changed
+    for part in path:
+        table = table[int(part)] if isinstance(table, list) else table[part]
+    if value is None:
+        del table[last]
+    else:
+        table[int(last) if isinstance(table, list) else last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("version", None, "key 'version' is missing"),
+        ("scale", [], "unknown key 'scale'; did you mean 'scales'?"),
+        ("name", "My suite", "name: 'My suite' names folders"),
+        (
+            "targets.mini-llama-2.templates",
+            "x",
+            "unknown key 'targets.mini-llama-2.templates'; did you mean 'template'?",
+        ),
+        ("targets.mini-llama-2.template", "llama-2", "there is no template 'llama-2'; did you mean 'llama-3'?"),
+        ("targets.mini-llama-2.template", "chatml", "there is no template 'chatml'; there is llama-2-chat, llama-3"),
+        ("targets.mini-llama-2.role", "llama-3", "targets: role 'llama-3' is given to two targets"),
+        ("targets.mini-llama-2.name", "other", "targets.mini-llama-2.name: 'other' differs from its key"),
+        ("targets.mini-llama-2.capture", [7, 3], "targets.mini-llama-2.capture: must be growing"),
+        ("targets.mini-llama-2.capture", [], "targets.mini-llama-2.capture: must be growing"),
+        ("targets.mini-llama-3.eagle3_capture", [2, 2], "targets.mini-llama-3.eagle3_capture: must be growing"),
+        ("targets.mini-llama-2.folder", "../x", "targets.mini-llama-2.folder: '../x' must be a plain path"),
+        ("targets.mini-llama-2.folder", "/x", "targets.mini-llama-2.folder: '/x' must be a plain path"),
+        ("drafters.prism.roles", ["llama2"], "drafters.prism.roles: no target has the role 'llama2'; did you mean"),
+        ("drafters.prism.roles", [], "drafters.prism.roles: must not be empty"),
+        ("drafters.prism.roles", ["llama-2", "llama-2"], "drafters.prism.roles: 'llama-2' occurs twice"),
+        ("drafters.prism.kind", "head", "drafters.prism.kind: must be 'vanilla', 'draft-head' or 'model'"),
+        ("drafters.prism.kind", "vanilla", "drafters.prism.kind: 'vanilla' is the kind of the drafter 'vanilla'"),
+        ("drafters.vanilla.scaled", True, "drafters.vanilla.scaled: vanilla decoding is not trained"),
+        ("drafters.vanilla.folder", "x", "drafters.vanilla.folder: vanilla decoding has no checkpoint"),
+        ("drafters.prism.label", "HASS", "drafters: label 'HASS' is used twice"),
+        ("drafters.prism.folder", "x/{size}", "drafters.prism.folder: {size} is unknown"),
+        ("drafters.prism.folder", "x", "drafters.prism.folder: must contain {scale}"),
+        ("drafters.standard.folder", "x-{scale}", "drafters.standard.folder: must not contain {scale}"),
+        ("drafters.prism.folder", "{drafters}/{scale}", "{drafters} is empty for target 'mini-llama-2'"),
+        ("drafters.standard.folder", "{small}", "{small} is empty for target 'mini-llama-2'"),
+        ("benchmarks.qa.turns", 0, "benchmarks.qa.turns: must be at least 1"),
+        ("benchmarks.qa.file", "../q.jsonl", "benchmarks.qa.file: '../q.jsonl' must be a plain path"),
+        ("benchmarks", {}, "benchmarks: must not be empty"),
+        ("templates.llama-3.first", "{user}", "templates.llama-3.first: must contain {system} once"),
+        ("templates.llama-3.later", "{user}{system}", "templates.llama-3.later: {system} does not belong here"),
+        ("templates.llama-3.answer", "x", "templates.llama-3.answer: must contain {answer} once"),
+        ("templates.llama-3.stop", [], "templates.llama-3.stop: name at least one token"),
+        ("trees.main", None, "trees.main: is missing; figures ask for"),
+        ("trees.main", "6,10", "trees.main: '6,10' is not a draft tree"),
+        ("trees.main", 6, "trees.main: '6' is not a draft tree"),
+        ("trees.small", "1,4,16", "trees.small: draft tree 1,4,16: 1 steps of branch 4 draft 4 tokens"),
+        ("trees.small", "4,1,16", "trees.small: draft tree 4,1,16: a chain of 4 steps verifies 5 tokens"),
+        ("scales.1.value", 1, "scales.1.value: must grow from scale to scale, got 1 after 1"),
+        ("scales.0.value", 0, "scales.0.value: must be greater than 0"),
+        ("scales.1.name", "1x", "scales: '1x' occurs twice"),
+        ("limits.questions", 0, "limits.questions: must be at least 1"),
+        ("limits.seed", -1, "limits.seed: must not be negative"),
+        ("limits.max_length", 96, "limits.max_length: must leave room for a prompt"),
+        ("limits.dtype", "float8", "limits.dtype: must be 'float32', 'bfloat16' or 'float16'"),
+        ("limits.dtype", "float23", "did you mean 'float32'?"),
+    ],
+)
+def test_a_wrong_mini_suite_is_refused(key: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_suite(change(MINI, key, value), "mine.toml")
+    assert "mine.toml: " in caught.value.what
+    assert says in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("drafters.eagle2.folder", "", "target 'llama-2-7b-chat' is not trained here; name a folder, or say 'absent'"),
+        ("drafters.eagle2.absent", "lost", "a drafter has a folder or a reason why there is none, not both"),
+        ("targets.llama-3-8b-instruct.small_folder", "", "{small} is empty for target 'llama-3-8b-instruct'"),
+    ],
+)
+def test_a_wrong_paper_suite_is_refused(key: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_suite(change(PAPER, key, value), "mine.toml")
+    assert says in str(caught.value)
+
+
+def test_every_contradiction_is_told_at_once() -> None:
+    data = change(change(MINI, "limits.seed", -1), "drafters.prism.roles", [])
+    with pytest.raises(ConfigError) as caught:
+        parse_suite(data, "mine.toml")
+    assert caught.value.what.count("mine.toml: ") == 2

@@ -1,0 +1,1 @@
+"""From measured cells to the paper's figures. Pure up to `render`, which writes the files."""

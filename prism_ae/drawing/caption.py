@@ -1,0 +1,119 @@
+"""The title and the small print of a figure: what was measured, how, when, and what the claims came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.claims import NOT_SHOWN, Verdict
+from prism_ae.curves import Curve
+from prism_ae.drawing.page import Text
+from prism_ae.experiments.options import Options
+from prism_ae.experiments.records import Experiment
+from prism_ae.suites.records import Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_VALUE = {
+    "positions": "Acceptance rate: chance that a draft is accepted given that those before it were, pooled over a "
+    "benchmark's questions",
+    "scaling-grid": "Acceptance length (macro): mean over questions of accepted drafts per round + 1",
+    "scaling-mean": "Acceptance length (macro): mean over questions of accepted drafts per round + 1",
+}
+
+
+def title(experiment: Experiment, suite: Suite, frame: pd.DataFrame) -> Text:
+    """One line; a warning that counts the cells when any is missing."""
+    asked, measured = len(frame), int(frame["measured"].sum())
+    number = experiment.name.removeprefix("figure")
+    name = f"Figure {number}" if number.isdigit() else experiment.name
+    text = f"{name}: {experiment.title} ({suite.name} suite)"
+    return Text(text) if measured == asked else Text(f"{text}: {measured} of {asked} cells", warning=True)
+
+
+def small_print(
+    experiment: Experiment,
+    suite: Suite,
+    options: Options,
+    frame: pd.DataFrame,
+    verdicts: Sequence[Verdict],
+    paper: bool | None,
+    notes: Sequence[str],
+) -> tuple[Text, ...]:
+    """The paragraphs below a figure.
+
+    Args:
+        paper: whether the paper's values are drawn; None if they were not asked for.
+        notes: further paragraphs, such as the recipes of trained models.
+    """
+    texts = [Text(f"{suite.title[0].upper()}{suite.title[1:]}. {_measurement(frame, suite)}")]
+    texts.append(Text(_numbers(experiment, suite, frame)))
+    if said := options.described():
+        texts.append(Text(f"Asked differently from the paper's figure: {said}."))
+    if options.controls and not experiment.controls_for(suite.name):
+        texts.append(Text("This figure has no equal-budget control in this suite."))
+    texts += _holes(suite, frame)
+    texts += [Text(note) for note in notes]
+    if paper:
+        note = f" {experiment.paper.note}" if experiment.paper.note else ""
+        other = "" if suite.name == "paper" else " They belong to other models than the ones measured here."
+        texts.append(Text(f"Pale lines: the paper's values, not measured here ({experiment.paper.source}).{other}{note}"))
+    elif paper is not None:
+        texts.append(Text("The paper's values are not drawn: none is known for what was asked here."))
+    texts += [Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN) for verdict in verdicts]
+    return tuple(texts)
+
+
+def missing(curves: Sequence[Curve]) -> frozenset[str]:
+    """Drafters of which not one cell was measured."""
+    drafters = {curve.drafter for curve in curves}
+    done = {curve.drafter for curve in curves for point in curve.points if point.cell_ids}
+    return frozenset(drafters - done)
+
+
+def _measurement(frame: pd.DataFrame, suite: Suite) -> str:
+    """Who measured what, with which engine, when."""
+    targets = _joined(suite.targets[name].label for name in frame["target"].unique())
+    trees = _joined(frame["tree"].unique())
+    said = f"Target{'s' if frame['target'].nunique() > 1 else ''} {targets}; draft tree {trees} (steps, branch, verified)"
+    said += f"; engine {_joined(frame['engine'].unique())}"
+    done = frame[frame["measured"]]
+    if done.empty:
+        return f"{said}; nothing is measured yet."
+    versions = _joined(settings["torch"] for settings in done["settings"] if "torch" in settings)
+    said += f" (PyTorch {versions})" if versions else ""
+    said += f", {_joined(done['dtype'].unique())}, on {_joined(done['device'].unique())}"
+    return f"{said}; newest measurement {max(done['finished'])[:10]}."
+
+
+def _numbers(experiment: Experiment, suite: Suite, frame: pd.DataFrame) -> str:
+    """What a drawn number is."""
+    benchmarks = list(frame["benchmark"].unique())
+    said = _VALUE[experiment.kind]
+    if experiment.kind != "scaling-grid":
+        labels = _joined(suite.benchmarks[name].label for name in benchmarks)
+        said += f"; mean over {len(benchmarks)} benchmarks ({labels})" if len(benchmarks) > 1 else f"; {labels} only"
+    if experiment.kind == "positions":
+        said += f"; training scale {_joined(str(scale) for scale in frame['scale'].unique() if scale)}"
+    said += f". {_joined(str(count) for count in frame['questions'].unique())} questions per benchmark"
+    done = frame[frame["measured"]]
+    if without := int(sum(done["without_rounds"])):
+        said += f" ({without} of {int(sum(done['questions']))} answers ended before a first round and are left out)"
+    return f"{said}; bars: 95 % bootstrap over questions."
+
+
+def _holes(suite: Suite, frame: pd.DataFrame) -> list[Text]:
+    """Why drafters are missing, where the suite knows."""
+    holes = frame[~frame["measured"]]
+    texts = []
+    for name in holes["drafter"].unique():
+        drafter = suite.drafters[name]
+        count = int((holes["drafter"] == name).sum())
+        why = f": {drafter.absent}" if drafter.absent else ""
+        texts.append(Text(f"{drafter.label}: {count} cells are missing{why}.", warning=True))
+    return texts
+
+
+def _joined(values: Any) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))

@@ -1,0 +1,223 @@
+"""One page: title, legend, a grid of panels, and the small print below. Every place is computed, in inches.
+
+Nothing is left to an automatic layout: that would be slow, and would move when a label changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.drawing.lines import draw_panel, y_range
+from prism_ae.drawing.panels import Grid, Panel
+from prism_ae.drawing.style import FAINT, FAMILY, INK, WARNING, SeriesStyle, line_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+EDGE = 0.15
+"""Inches of white around the page."""
+NARROWEST = 6.2
+"""Inches: a page is never narrower, so that caption and legend have room."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph of the small print; a warning is drawn in red."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Everything that is drawn, the panels in `grid` apart.
+
+    Attributes:
+        styles: per drafter, in legend order.
+        panel: width and height of one panel, inches.
+        missing: drafters of which nothing was measured.
+    """
+
+    title: Text
+    grid: Grid
+    styles: Mapping[str, SeriesStyle]
+    panel: tuple[float, float]
+    x_label: str
+    y_label: str
+    small_print: tuple[Text, ...]
+    missing: frozenset[str]
+
+
+def draw(page: Page) -> Figure:
+    """The page as a matplotlib figure, its size fitting its content."""
+    from matplotlib.figure import Figure
+
+    grid, em = page.grid, page.grid.font / 72
+    small, large = 0.66 * grid.font, 1.05 * grid.font
+    tick = 0.82 * grid.font
+    left, right = EDGE + 1.9 * em + _tick_width(grid, tick), EDGE + 0.5 * em
+    gap_x = 1.1 * em if grid.share_y else 0.9 * em + _tick_width(grid, tick)
+    gap_y = 3.6 * em if any(panel.title for panel in grid.panels) else 2.0 * em
+    groups = [first for first, _, _ in grid.headings if first]
+    panel_width, panel_height = page.panel
+    block = grid.columns * panel_width + (grid.columns - 1) * gap_x + len(groups) * em
+    width = max(left + block + right, NARROWEST)
+    left += (width - left - block - right) / 2
+
+    legend = _flow(_legend(page), width - 2 * EDGE, grid.font)
+    title = _wrap(page.title.text, width - 2 * EDGE, large, "bold")
+    printed = [(line, text.warning) for text in page.small_print for line in _wrap(text.text, width - 2 * EDGE, small)]
+    line_height = 1.45 * small / 72
+    legend_height = 1.75 * em * len(legend) + 0.3 * em
+    top = EDGE + 1.5 * em * len(title) + 0.3 * em
+    panels_top = top + (0 if grid.legend_below else legend_height) + (1.7 * em if grid.headings else 0)
+    panels_top += 1.5 * em if any(panel.title and panel.row == 0 for panel in grid.panels) else 0.4 * em
+    panels_bottom = panels_top + grid.rows * panel_height + (grid.rows - 1) * gap_y
+    labels_bottom = panels_bottom + 3.2 * em
+    print_top = labels_bottom + (legend_height if grid.legend_below else 0) + 0.3 * em
+    height = print_top + line_height * len(printed) + EDGE
+
+    figure = Figure(figsize=(width, height))
+
+    def put(x: float, y: float, text: str, **how: Any) -> None:
+        figure.text(x / width, 1 - y / height, text, **how)
+
+    def column_left(column: int) -> float:
+        return left + column * (panel_width + gap_x) + em * sum(first <= column for first in groups)
+
+    for number, line in enumerate(title):
+        color = WARNING if page.title.warning else INK
+        put(EDGE, EDGE + 1.5 * em * number, line, fontsize=large, va="top", weight="bold", color=color)
+    _draw_legend(figure, legend, grid, labels_bottom if grid.legend_below else top, em)
+    shared = y_range(grid.panels) if grid.share_y else None
+    for panel in grid.panels:
+        x, y = column_left(panel.column), panels_top + panel.row * (panel_height + gap_y)
+        axes = figure.add_axes(
+            (x / width, 1 - (y + panel_height) / height, panel_width / width, panel_height / height)
+        )
+        draw_panel(axes, panel, page.styles, grid.told_apart, 0.42 * grid.font)
+        _dress(axes, panel, shared or y_range([panel]), tick, labelled=not grid.share_y or panel.column == 0)
+        if panel.title:
+            axes.set_title(panel.title, fontsize=grid.font, pad=0.35 * grid.font)
+    for first, last, text in grid.headings:
+        middle = (column_left(first) + column_left(last) + panel_width) / 2
+        y = panels_top - 1.75 * em
+        put(middle, y, text, fontsize=large, ha="center", va="bottom", weight="bold")
+    middle = left + block / 2
+    put(middle, panels_bottom + 1.6 * em, page.x_label, fontsize=grid.font, ha="center", va="top")
+    y = (panels_top + panels_bottom) / 2
+    label_x = left - _tick_width(grid, tick) - 0.7 * em
+    put(label_x, y, page.y_label, fontsize=grid.font, rotation=90, ha="right", va="center")
+    for number, (line, warning) in enumerate(printed):
+        color = WARNING if warning else INK
+        put(EDGE, print_top + line_height * number, line, fontsize=small, va="top", color=color)
+    return figure
+
+
+def _dress(axes: Axes, panel: Panel, limits: tuple[float, float] | None, tick: float, labelled: bool) -> None:
+    """Ticks at the x that were asked for, spaced by value; a y range from the data, labels with all their digits."""
+    from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+    height = axes.figure.get_figheight() * axes.get_position().height
+    xs = sorted({point.x for curve in panel.curves for point in curve.points})
+    margin = 0.07 * (xs[-1] - xs[0]) or 0.5
+    axes.set_xlim(xs[0] - margin, xs[-1] + margin)
+    axes.set_xticks(xs, [f"{x:g}" for x in xs])
+    if limits is None:
+        axes.set_yticks([])
+    else:
+        axes.set_ylim(*limits)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=int(1.5 * height) + 1, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    axes.tick_params(labelsize=tick, labelleft=labelled)
+
+
+def _tick_width(grid: Grid, tick: float) -> float:
+    """Inches that y tick labels take: four digits and a point at most, as acceptance lengths and rates have."""
+    return _width("0.000", tick) + 0.5 * grid.font / 72
+
+
+def _legend(page: Page) -> list[tuple[str, Line2D]]:
+    from matplotlib.lines import Line2D
+
+    temperatures = sorted({curve.temperature for curve in page.grid.curves})
+    size = 0.45 * page.grid.font
+    entries = []
+    for drafter, style in page.styles.items():
+        line = line_style(0, style.control, told_apart=True)
+        empty = drafter in page.missing
+        label = f"{style.label} (not measured)" if empty else style.label
+        edge = 1.4 if style.marker in "x+" else 0.0
+        look = {"marker": style.marker, "markersize": size, "markeredgewidth": edge, "alpha": 0.35 if empty else 1.0}
+        entries.append((label, Line2D([], [], color=style.color, linestyle=line, linewidth=1.6, **look)))
+    if page.grid.told_apart:
+        for temperature in temperatures:
+            line = line_style(temperature, control=False, told_apart=True)
+            entries.append((f"T = {temperature:g}", Line2D([], [], color=INK, linestyle=line, linewidth=1.6)))
+    if any(panel.paper for panel in page.grid.panels):
+        pale = {"color": FAINT, "alpha": 0.7, "marker": "o", "markersize": 0.6 * size, "markerfacecolor": "white"}
+        entries.append(("pale: paper, other models", Line2D([], [], linewidth=1.0, **pale)))
+    return entries
+
+
+def _flow(entries: Sequence[tuple[str, Line2D]], width: float, font: float) -> list[list[tuple[str, Line2D]]]:
+    """Entries in rows that fit the width."""
+    rows: list[list[tuple[str, Line2D]]] = [[]]
+    used = 0.0
+    for label, line in entries:
+        need = _width(label, font) + 4.6 * font / 72
+        if rows[-1] and used + need > width:
+            rows.append([])
+            used = 0.0
+        rows[-1].append((label, line))
+        used += need
+    return rows
+
+
+def _draw_legend(
+    figure: Figure, rows: Sequence[Sequence[tuple[str, Line2D]]], grid: Grid, top: float, em: float
+) -> None:
+    height = figure.get_figheight()
+    for number, row in enumerate(rows):
+        figure.legend(
+            [line for _, line in row],
+            [label for label, _ in row],
+            loc="upper center",
+            bbox_to_anchor=(0.5, 1 - (top + 1.75 * em * number) / height),
+            ncols=len(row),
+            frameon=False,
+            fontsize=grid.font,
+            handlelength=2.2,
+            handletextpad=0.5,
+            columnspacing=1.5,
+            borderpad=0.2,
+            borderaxespad=0.0,
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def _width(text: str, size: float, weight: str = "normal") -> float:
+    """Inches that a text takes at a font size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family=FAMILY, size=size, weight=weight)
+    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
+
+
+def _wrap(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    """Lines of whole words that fit the width."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and _width(f"{lines[-1]} {word}", size, weight) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+

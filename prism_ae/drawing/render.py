@@ -1,0 +1,183 @@
+"""A figure's three files: the .pdf, the .csv of what was drawn, and the .json with caption, counts and verdicts.
+
+The same data give the same bytes: no dates, no random names, one font that comes with matplotlib. Files are written
+beside their place and renamed, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.cells import Point
+from prism_ae.claims import Verdict, judge
+from prism_ae.curves import Curve, fold
+from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, table
+from prism_ae.drawing.panels import Grid, PaperLine, paper_lines
+from prism_ae.drawing.style import RC, series_style
+from prism_ae.errors import StoreError
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.options import Options
+from prism_ae.experiments.records import Experiment
+from prism_ae.fingerprint import digest
+from prism_ae.frame import Measured, build_frame
+from prism_ae.suites.records import Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_IDS = 1000
+"""More cell ids than this do not go into a PDF's metadata; their digest does."""
+
+QUANTITY = {"positions": "conditional acceptance rate", "scaling-grid": "AL macro", "scaling-mean": "AL macro"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure before it is written: pure values, and what tests look at."""
+
+    frame: pd.DataFrame
+    curves: tuple[Curve, ...]
+    paper: tuple[PaperLine, ...]
+    verdicts: tuple[Verdict, ...]
+    page: page.Page
+    rows: list[dict[str, Any]]
+
+
+def compose(
+    experiment: Experiment,
+    suite: Suite,
+    options: Options,
+    measured: Mapping[Point, Measured],
+    with_paper: bool = False,
+    notes: Sequence[str] = (),
+) -> Drawing:
+    """Everything that a figure shows. Raises as `expand` and `build_frame`."""
+    frame = build_frame(expand(experiment, suite, options), measured)
+    curves = fold(frame, experiment, suite)
+    verdicts = judge(experiment, suite, curves)
+    # A paper mean is over the experiment's benchmarks: beside a mean over others it would mislead.
+    same = experiment.kind == "scaling-grid" or set(frame["benchmark"]) == set(experiment.cells.benchmarks)
+    paper = paper_lines(experiment, suite, curves) if with_paper and same else ()
+    styles = {name: series_style(experiment, suite, name) for name in dict.fromkeys(c.drafter for c in curves)}
+    drawn = page.Page(
+        title=caption.title(experiment, suite, frame),
+        grid=_arrange(experiment, suite, curves, paper),
+        styles=styles,
+        panel=experiment.look.panel,
+        x_label=experiment.look.x_label or suite.scale_axis,
+        y_label=experiment.look.y_label,
+        small_print=caption.small_print(
+            experiment, suite, options, frame, verdicts, bool(paper) if with_paper else None, notes
+        ),
+        missing=caption.missing(curves),
+    )
+    return Drawing(frame, curves, paper, verdicts, drawn, table.rows(curves, paper, styles, QUANTITY[experiment.kind]))
+
+
+def render(
+    experiment: Experiment,
+    suite: Suite,
+    options: Options,
+    measured: Mapping[Point, Measured],
+    out_dir: Path,
+    with_paper: bool = False,
+    notes: Sequence[str] = (),
+) -> list[Path]:
+    """Write ``<out_dir>/<suite>/<experiment>.pdf``, ``.csv`` and ``.json``; returns their paths.
+
+    Args:
+        measured: results by point; points of other experiments are ignored, missing ones are holes.
+        with_paper: draw the paper's values as a pale, labelled layer.
+        notes: further paragraphs for the caption.
+
+    Raises:
+        UsageError, ConfigError: as `expand`.
+        StoreError: contradictory samples, or a folder that cannot be written.
+    """
+    drawing = compose(experiment, suite, options, measured, with_paper, notes)
+    folder = out_dir / suite.name
+    files = {
+        folder / f"{experiment.name}.csv": table.as_csv(drawing.rows).encode(),
+        folder / f"{experiment.name}.json": _json(experiment, suite, options, drawing).encode(),
+        folder / f"{experiment.name}.pdf": _pdf(experiment, drawing),
+    }
+    _write(files)
+    return sorted(files, key=lambda path: (path.suffix != ".pdf", path.name))
+
+
+def _arrange(experiment: Experiment, suite: Suite, curves: tuple[Curve, ...], paper: tuple[PaperLine, ...]) -> Grid:
+    if experiment.kind == "positions":
+        return positions.arrange(curves, paper, suite)
+    if experiment.kind == "scaling-grid":
+        return scaling_grid.arrange(curves, paper, suite)
+    return scaling_mean.arrange(experiment, curves, paper, suite)
+
+
+def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
+    import matplotlib
+
+    ids = [cell_id for cell_id in drawing.frame["cell_id"] if cell_id]
+    listed = " ".join(ids) if len(ids) <= MOST_IDS else f"{len(ids)} cells, sha256 {digest(sorted(ids))}"
+    metadata = {
+        "Title": drawing.page.title.text,
+        "Subject": f"every value and cell id: {experiment.name}.csv",
+        "Keywords": f"cells: {listed}",
+        "Creator": "prism-ae",
+        "CreationDate": None,
+    }
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(RC)
+        figure = page.draw(drawing.page)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="pdf", metadata=metadata)
+    return buffer.getvalue()
+
+
+def _json(experiment: Experiment, suite: Suite, options: Options, drawing: Drawing) -> str:
+    frame = drawing.frame
+    holes = frame[~frame["measured"]]
+    keys = ["target", "drafter", "scale", "benchmark", "temperature"]
+    data = {
+        "experiment": experiment.name,
+        "suite": suite.name,
+        "options": options.described(),
+        "title": drawing.page.title.text,
+        "cells": {"asked": len(frame), "measured": int(frame["measured"].sum())},
+        "missing": [dict(zip(keys, row, strict=True)) for row in holes[keys].itertuples(index=False, name=None)],
+        "claims": [
+            dataclasses.asdict(verdict) | {"verdict": verdict.word, "sentence": verdict.sentence()}
+            for verdict in drawing.verdicts
+        ],
+        "caption": [text.text for text in drawing.page.small_print],
+        "values": f"{experiment.name}.csv",
+    }
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """Write all files beside their places, then rename all: an error leaves the old ones as they were."""
+    pending: list[tuple[Path, Path]] = []
+    path = next(iter(files))
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.{os.getpid()}")
+            pending.append((temporary, path))
+            temporary.write_bytes(data)
+        for temporary, path in pending:
+            temporary.replace(path)
+    except OSError as error:
+        hint = "choose another place with --out, or free some space; measurements are kept"
+        raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
+    finally:
+        for temporary, _ in pending:
+            with contextlib.suppress(OSError):
+                temporary.unlink()

@@ -1,0 +1,74 @@
+"""How things look: fonts, line styles, and a drafter's colour and marker. Colours are the experiments' data.
+
+The font comes with matplotlib, so that a figure has the same letters, and the same bytes, on every machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from prism_ae.experiments.records import Experiment, Series
+from prism_ae.suites.records import Suite
+
+FAMILY = "DejaVu Sans"
+INK = "#222222"
+FAINT = "#8a8a8a"
+WARNING = "#a01010"
+
+RC: dict[str, Any] = {
+    "font.family": [FAMILY],
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.9,
+    "axes.unicode_minus": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#d0d0d0",
+    "grid.linestyle": "--",
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "pdf.fonttype": 42,  # TrueType, embedded: what publishers ask for
+    "svg.hashsalt": "prism-ae",
+}
+
+SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (4, 1.5, 1.2, 1.5))
+
+# For a drafter that the user adds to a figure (--drafters) and the experiment says nothing about.
+_SPARE = (("#17becf", "X"), ("#bcbd22", "*"), ("#9467bd", "d"), ("#393b79", ">"), ("#637939", "<"))
+
+
+@dataclasses.dataclass(frozen=True)
+class SeriesStyle:
+    label: str
+    color: str
+    marker: str
+    control: bool
+
+
+def series_style(experiment: Experiment, suite: Suite, drafter: str) -> SeriesStyle:
+    """Label, colour and marker of a drafter in a figure."""
+    record = suite.drafters[drafter]
+    listed = {series.drafter: series for series in experiment.series}
+    if drafter in listed:
+        series: Series = listed[drafter]
+        return SeriesStyle(series.label or record.label, series.color, series.marker, record.control)
+    unlisted = [name for name in suite.drafters if name not in listed]
+    color, marker = _SPARE[unlisted.index(drafter) % len(_SPARE)]
+    return SeriesStyle(record.label, color, marker, record.control)
+
+
+def line_style(temperature: float, control: bool, told_apart: bool) -> Any:
+    """Solid for T = 0, dotted for T = 1, dash-dotted for any other; a control is dashed instead of solid.
+
+    Args:
+        told_apart: False where each panel shows one temperature and says so in its title.
+    """
+    if not told_apart or temperature == 0:
+        return DASHED if control else SOLID
+    return DOTTED if temperature == 1 else DASH_DOTTED

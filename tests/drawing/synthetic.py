@@ -1,0 +1,72 @@
+"""Made-up measurements that look like real ones, for tests of the drawing and for looking at it.
+
+A question draws its difficulty once, whatever the drafter: answers to the same questions are paired, as real ones are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+
+from prism_ae.cells import Point
+from prism_ae.engines.protocol import Sample
+from prism_ae.frame import Measured
+from prism_ae.suites.records import Suite
+
+STRENGTH = {
+    "eagle2": (0.70, 0.075),
+    "hass": (0.74, 0.055),
+    "hass2": (0.75, 0.045),
+    "hass3": (0.76, 0.042),
+    "eagle3": (0.74, 0.025),
+    "prism": (0.80, 0.035),
+    "prism_star": (0.83, 0.033),
+    "prism3": (0.82, 0.030),
+    "hass_cont": (0.795, 0.04),
+}
+"""Chance that the first draft is accepted at the smallest scale, and the loss per position."""
+
+
+def measure(points: Iterable[Point], suite: Suite) -> dict[Point, Measured]:
+    """A result for each point, a function of the point alone."""
+    return {point: _result(point, suite) for point in points}
+
+
+def _result(point: Point, suite: Suite) -> Measured:
+    seed = zlib.crc32(repr(point).encode())
+    generator = np.random.default_rng(seed)
+    questions = np.random.default_rng(zlib.crc32(point.benchmark.encode()))
+    values = {scale.name: scale.value for scale in suite.scales}
+    assert point.tree is not None
+    first, decay = STRENGTH[point.drafter]
+    gain = 0.05 * np.log2(values[point.scale or "8x"])
+    easier = 0.03 * (list(suite.benchmarks).index(point.benchmark) % 3)
+    samples = []
+    for number, ease in enumerate(questions.normal(0, 0.06, point.questions)):
+        depths = np.arange(point.tree.steps)
+        chances = first + gain + easier + ease - 0.05 * point.temperature - decay * depths
+        histogram = [0] * (point.tree.steps + 1)
+        tokens = 1
+        while tokens < point.max_new_tokens:
+            misses = np.flatnonzero(generator.random(point.tree.steps) >= np.clip(chances, 0.02, 0.985))
+            accepted = int(misses[0]) if len(misses) else point.tree.steps
+            histogram[accepted] += 1
+            tokens += accepted + 1
+        samples.append(
+            Sample(
+                question_id=f"{point.benchmark}-{number}",
+                turns=1,
+                prompt_tokens=40,
+                generated_tokens=min(tokens, point.max_new_tokens),
+                rounds=sum(histogram),
+                histogram=tuple(histogram),
+                stops=("length",),
+                prefill_seconds=0.01,
+                decode_seconds=0.1,
+                output_sha256="0" * 64,
+            )
+        )
+    settings = {"torch": "2.13.0", "threads": 1}
+    return Measured(f"{seed:016x}", tuple(samples), 1.0, settings, "2026-11-21T10:00:00+00:00", "CPU")

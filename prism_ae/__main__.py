@@ -1,0 +1,52 @@
+"""Entry point: every error a user can meet becomes one message and its exit code, here and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from prism_ae.errors import INTERRUPTED, PrismError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command line and exit.
+
+    Args:
+        argv: the arguments, default those of the process.
+    """
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns the exit code (`prism_ae.errors`). A bug's exception passes through."""
+    from prism_ae.cli.output import flush
+
+    try:
+        return _call(argv)
+    except PrismError as error:
+        flush()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        flush()
+        print("interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    finally:
+        flush()
+
+
+def _call(argv: Sequence[str] | None) -> int:
+    """The exit code of the parser: it ends with SystemExit, also for its own messages about wrong options."""
+    from prism_ae.cli.app import app
+
+    try:
+        app(args=None if argv is None else list(argv), prog_name="prism-ae")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            raise KeyboardInterrupt from None
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

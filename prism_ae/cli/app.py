@@ -1,0 +1,72 @@
+"""The application: its verbs, and the help that shows how they are used."""
+
+from __future__ import annotations
+
+import typer
+
+from prism_ae.cli import ls, plan, render, run, status, train
+
+_HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
+
+Two suites: 'paper' (the published models, on GPUs) and 'mini' (tiny models, trained here, on any CPU).
+
+\b
+Examples:
+  prism-ae ls                                   what there is
+  prism-ae train mini                           train the mini suite's models
+  prism-ae plan figure4 --suite mini            what would be measured
+  prism-ae run all --suite mini                 measure and draw every figure
+  prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
+  prism-ae status --suite mini                  how far everything is
+
+\b
+Exit codes:
+  0    done
+  1    another error
+  2    an option or a name that does not exist
+  3    a TOML file that says something impossible
+  4    a model, question file or package that is not here yet
+  5    a checkpoint that is not what it should be
+  6    a GPU that does not exist, is in use, or ran out of memory
+  7    the run folder cannot be read or written
+  8    the run ended, and some cells have no result
+  130  interrupted; the same command continues
+"""
+
+app = typer.Typer(
+    name="prism-ae",
+    help=_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+for verb, short in (
+    (ls.ls, "What there is: experiments, targets, drafters, …"),
+    (train.train, "Train the mini suite's models, or one drafter."),
+    (plan.plan, "What would be measured, and what is missing."),
+    (run.run, "Measure what is missing, then draw."),
+    (status.status, "How far everything is, what failed and why."),
+    (render.render, "Draw from what is measured."),
+):
+    app.command(short_help=short)(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from prism_ae import __version__
+
+        typer.echo(f"prism-ae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+) -> None:
+    pass
+
+
+top.__doc__ = _HELP

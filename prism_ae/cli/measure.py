@@ -1,0 +1,97 @@
+"""Measuring what a request asks for, and handing over what was measured: shared by ``run`` and ``render``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prism_ae.cli.request import Request, runs_folder
+from prism_ae.plan import Plan, Resolved, make_plan
+from prism_ae.store import Record, Store
+from prism_ae.suites.records import Suite
+
+if TYPE_CHECKING:
+    from prism_ae.cells import Point
+    from prism_ae.execution.devices import Slot
+    from prism_ae.execution.run import Outcome
+    from prism_ae.frame import Measured
+
+
+def slots(gpus: str | None, workers: int | None) -> tuple[Slot, ...]:
+    """The devices asked for; raises UsageError and DeviceError."""
+    from prism_ae.execution.devices import find_gpus, plan_slots, usable_cores
+    from prism_ae.store.provenance import processor_name
+
+    return plan_slots(gpus, workers, usable_cores(), processor_name(), find_gpus)
+
+
+def open_store(runs_dir: Path, suite: Suite) -> Store:
+    """The suite's runs folder; raises StoreError. Damage is reported on standard error."""
+    store = Store(runs_folder(runs_dir, suite), suite.name, suite.version)
+    if damaged := store.quarantined:
+        lines = ", ".join(str(damage.line) for damage in damaged[:10])
+        more = "" if len(damaged) <= 10 else ", …"
+        print(
+            f"warning: {len(damaged)} damaged lines in {store.root / 'log.jsonl'} are set aside (lines {lines}{more}); "
+            "their cells are measured again if nothing else has them",
+            file=sys.stderr,
+        )
+    return store
+
+
+def measure(
+    request: Request, resolved: Resolved, store: Store, models_dir: Path, where: Sequence[Slot]
+) -> tuple[Plan, Outcome]:
+    """Measure what is not in the store yet, with the run lock held.
+
+    Raises:
+        StoreError: the folder cannot be written, or another run uses it.
+        DeviceError: no worker can be started.
+    """
+    from prism_ae.execution.interrupts import Signals
+    from prism_ae.execution.processes import LocalProcess
+    from prism_ae.execution.progress import progress_on
+    from prism_ae.execution.run import Run
+    from prism_ae.store.lock import run_lock
+    from prism_ae.store.provenance import provenance
+
+    store.prepare()
+    with run_lock(store.root) as lock, Signals() as signals:
+        plan = make_plan(resolved, store.records())  # again: another run may have just ended
+        progress = progress_on(sys.stderr, plan.to_measure)
+        try:
+            outcome = Run(
+                plan.assignments,
+                store,
+                request.suite,
+                models_dir.resolve(),
+                provenance(sys.argv, Path(__file__).parents[1]),
+                where,
+                lambda slot: LocalProcess(slot, lock),
+                signals,
+                progress,
+            ).execute()
+        finally:
+            progress.close()
+    return plan, outcome
+
+
+def measured(plan: Plan, store: Store) -> dict[Point, Measured]:
+    """The results of a plan's finished points; raises StoreError."""
+    return {point: _measured(record, store) for point, record in plan.done.items()}
+
+
+def _measured(record: Record, store: Store) -> Measured:
+    from prism_ae.frame import Measured
+
+    assert record.wall_seconds is not None
+    return Measured(
+        cell_id=record.cell.id,
+        samples=store.samples(record),
+        wall_seconds=record.wall_seconds,
+        settings=record.settings,
+        finished=record.finished,
+        device=record.device,
+    )

@@ -1,0 +1,43 @@
+"""``prism-ae render``: draw from the store alone."""
+
+from __future__ import annotations
+
+from prism_ae.cli import options as o
+
+
+def render(
+    experiments: o.Experiments,
+    suite: o.SuiteName = "paper",
+    benches: o.Benches = None,
+    scales: o.Scales = None,
+    targets: o.Targets = None,
+    drafters: o.Drafters = None,
+    temperatures: o.Temperatures = None,
+    questions: o.Questions = None,
+    tree: o.Trees = None,
+    engine: o.Engine = None,
+    controls: o.Controls = False,
+    with_paper: o.WithPaper = False,
+    models_dir: o.ModelsDir = o.MODELS,
+    runs_dir: o.RunsDir = o.RUNS,
+    out: o.Out = o.OUT,
+) -> None:
+    """Draw experiments from what is measured; holes stay visible. Works without the models.
+
+    \b
+    Examples:
+      prism-ae render all --suite mini
+      prism-ae render figure4 --suite mini --with-paper --out /tmp/figures
+    """
+    from prism_ae.cli.draw import draw
+    from prism_ae.cli.lookup import LocalLookup
+    from prism_ae.cli.measure import open_store
+    from prism_ae.cli.request import make_request
+    from prism_ae.plan import make_plan, resolve
+
+    request = make_request(
+        experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
+    )
+    store = open_store(runs_dir, request.suite)
+    plan = make_plan(resolve(request.all_points, LocalLookup(request.suite, models_dir)), store.records())
+    draw(request, plan, store, out, with_paper)

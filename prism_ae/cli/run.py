@@ -1,0 +1,101 @@
+"""``prism-ae run``: measure what is missing, then draw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prism_ae.cli import options as o
+
+if TYPE_CHECKING:
+    from prism_ae.execution.run import Outcome
+    from prism_ae.plan import Plan
+
+
+def run(
+    experiments: o.Experiments,
+    suite: o.SuiteName = "paper",
+    benches: o.Benches = None,
+    scales: o.Scales = None,
+    targets: o.Targets = None,
+    drafters: o.Drafters = None,
+    temperatures: o.Temperatures = None,
+    questions: o.Questions = None,
+    tree: o.Trees = None,
+    engine: o.Engine = None,
+    controls: o.Controls = False,
+    with_paper: o.WithPaper = False,
+    gpus: o.Gpus = None,
+    workers: o.Workers = None,
+    models_dir: o.ModelsDir = o.MODELS,
+    runs_dir: o.RunsDir = o.RUNS,
+    out: o.Out = o.OUT,
+) -> None:
+    """Measure what is not measured yet, then draw the experiments.
+
+    Ctrl-C once finishes writing what is measured and stops; the same command continues. A finished experiment is
+    drawn again, nothing is measured twice.
+
+    \b
+    Examples:
+      prism-ae run all --suite mini
+      prism-ae run figure4 --suite mini --benches humaneval,qa --scales 1x,8x
+      prism-ae run figure1 --gpus 0,1 --questions 20
+      prism-ae run figure10 --suite mini --tree 6,1,7 --out chain
+
+    A draft tree has d steps, w branches and v verified tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies
+    d + 1. Exit code 8: some cells that could have a result have none.
+    """
+    from prism_ae.cli.draw import draw
+    from prism_ae.cli.lookup import LocalLookup
+    from prism_ae.cli.measure import measure, open_store, slots
+    from prism_ae.cli.request import make_request
+    from prism_ae.plan import make_plan, resolve
+
+    request = make_request(
+        experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
+    )
+    where = slots(gpus, workers)
+    store = open_store(runs_dir, request.suite)
+    resolved = resolve(request.all_points, LocalLookup(request.suite, models_dir))
+    plan, outcome = make_plan(resolved, store.records()), None
+    if plan.assignments:
+        plan, outcome = measure(request, resolved, store, models_dir, where)
+    _report(plan, outcome)
+    if outcome is not None and outcome.interrupted:
+        raise KeyboardInterrupt
+    draw(request, make_plan(resolved, store.records()), store, out, with_paper)
+    _complain(plan, outcome)
+
+
+def _report(plan: Plan, outcome: Outcome | None) -> None:
+    """What the run did, on standard error."""
+    import sys
+
+    from prism_ae.cli.output import number_of
+    from prism_ae.execution.progress import duration
+
+    if outcome is None:
+        text = f"nothing to measure: {len(plan.done):,} of {number_of(plan.total, 'cell')} are in the store"
+    else:
+        text = f"measured {number_of(outcome.measured, 'cell')} in {duration(outcome.seconds)}"
+        text += f", {len(outcome.failed):,} failed" if outcome.failed else ""
+        text += f", {outcome.left:,} left" if outcome.left else ""
+    print(text, file=sys.stderr)
+
+
+def _complain(plan: Plan, outcome: Outcome | None) -> None:
+    """Raises IncompleteError if a cell has no result that could have one."""
+    from prism_ae.cli.output import number_of
+    from prism_ae.errors import IncompleteError
+
+    failed = outcome.failed if outcome else {}
+    reasons = [f"{cell_id}: {message}" for cell_id, message in list(failed.items())[:10]]
+    missing = [(reason, hint, count) for reason, hint, count in plan.missing() if hint]
+    reasons += [f"{number_of(count, 'cell')}: {reason}; {hint}" for reason, hint, count in missing[:10]]
+    without = len(failed) + sum(count for _, _, count in missing)
+    if without:
+        listed = "\n  ".join(reasons)
+        raise IncompleteError(
+            f"{without:,} of {number_of(plan.total, 'cell')} have no result:\n  {listed}",
+            "'prism-ae status' lists them all; the same command tries again",
+        )

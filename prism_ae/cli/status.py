@@ -1,0 +1,71 @@
+"""``prism-ae status``: how far every experiment is."""
+
+from __future__ import annotations
+
+from prism_ae.cli import options as o
+
+
+def status(
+    experiments: o.SomeExperiments = None,
+    suite: o.SuiteName = "paper",
+    controls: o.Controls = False,
+    models_dir: o.ModelsDir = o.MODELS,
+    runs_dir: o.RunsDir = o.RUNS,
+    json: o.Json = False,
+) -> None:
+    """Show what is measured, what failed and why, and what is damaged.
+
+    \b
+    Examples:
+      prism-ae status --suite mini
+      prism-ae status figure4 --suite mini --json
+    """
+    from prism_ae.cli.lookup import LocalLookup
+    from prism_ae.cli.measure import open_store
+    from prism_ae.cli.output import number_of, say, say_json, table
+    from prism_ae.cli.request import make_request
+    from prism_ae.plan import make_plan, resolve
+
+    request = make_request(experiments or ["all"], suite, controls=controls)
+    store = open_store(runs_dir, request.suite)
+    records, damaged = store.records(), store.quarantined
+    lookup = LocalLookup(request.suite, models_dir)
+    plans = {
+        experiment.name: make_plan(resolve(points, lookup), records)
+        for experiment, points in zip(request.experiments, request.points, strict=True)
+    }
+    failures = {cell_id: message for plan in plans.values() for cell_id, message in plan.failed.items()}
+    missing = {(reason, hint) for plan in plans.values() for reason, hint, _ in plan.missing()}
+    if json:
+        say_json(
+            {
+                "suite": request.suite.name,
+                "runs": str(store.root),
+                "experiments": {
+                    name: {
+                        "cells": plan.total,
+                        "measured": len(plan.done),
+                        "failed": len(plan.failed),
+                        "not_measurable": len(plan.holes),
+                    }
+                    for name, plan in plans.items()
+                },
+                "failures": failures,
+                "missing": [{"reason": reason, "hint": hint} for reason, hint in sorted(missing)],
+                "damaged_lines": [{"line": damage.line, "reason": damage.reason} for damage in damaged],
+            }
+        )
+        return
+    rows: list[tuple[str, ...]] = [("experiment", "cells", "measured", "failed", "not measurable now")]
+    for name, plan in plans.items():
+        counts = (plan.total, len(plan.done), len(plan.failed), len(plan.holes))
+        rows.append((name, *(f"{count:,}" for count in counts)))
+    say([f"suite {request.suite.name} in {store.root}", *table(rows, indent="  ")])
+    for cell_id, message in failures.items():
+        point = records[cell_id].cell.point
+        what = " ".join(str(part) for part in (point.target, point.drafter, point.scale or "", point.benchmark))
+        say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {message}"])
+    say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
+    if damaged:
+        say([f"  {number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])
+        say(f"    line {damage.line} {damage.reason}" for damage in damaged)

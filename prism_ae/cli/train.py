@@ -1,0 +1,40 @@
+"""``prism-ae train``: the mini suite's models, or one drafter for any target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prism_ae.cli import options as o
+
+
+def train(
+    what: Annotated[str, typer.Argument(help="'mini' for the whole suite, or a drafter's name.", metavar="WHAT")],
+    target: Annotated[Path | None, typer.Option(help="The target's checkpoint folder.", metavar="DIR")] = None,
+    data: Annotated[Path | None, typer.Option(help="Conversations, one JSON object per line.", metavar="FILE")] = None,
+    out: Annotated[Path | None, typer.Option(help="The drafter's checkpoint folder, new.", metavar="DIR")] = None,
+    workers: o.Workers = None,
+    models_dir: o.ModelsDir = o.MODELS,
+) -> None:
+    """Train the mini suite's models, or one drafter for a target of yours.
+
+    What is trained already is not trained again; a training that was stopped goes on where it can.
+
+    \b
+    Examples:
+      prism-ae train mini --workers 2
+      prism-ae train prism --target models/my-llama --data conversations.jsonl --out models/my-prism
+    """
+    from prism_ae.errors import UsageError
+    from prism_ae.training import run
+
+    single = {"--target": target, "--data": data, "--out": out}
+    if what == "mini":
+        if given := [option for option, value in single.items() if value is not None]:
+            raise UsageError(f"{given[0]} belongs to training one drafter, not the mini suite", "leave it out")
+        run.train_suite(models_dir, workers)
+        return
+    if absent := [option for option, value in single.items() if value is None]:
+        raise UsageError(f"training one drafter needs {', '.join(absent)}", "see 'prism-ae train --help'")

@@ -1,0 +1,34 @@
+"""Ctrl-C and SIGTERM, counted: once asks a run to stop in order, twice to stop at once."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Protocol, Self
+
+
+class Interrupts(Protocol):
+    @property
+    def count(self) -> int: ...
+
+
+class Signals:
+    """Counts the signals while the block lasts; the handlers that were there before come back after it."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

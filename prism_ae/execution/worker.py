@@ -1,0 +1,197 @@
+"""A worker process: takes assignments from its parent and writes each cell to the store the moment it is measured.
+
+Started as ``python -m prism_ae.execution.worker <parent> <connection> <lock>``: a process id and two descriptors. It
+keeps its engine, and so the target, between assignments. It never outlives its parent, and leaves signals to it: a
+stop is a message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from prism_ae.cells import Cell
+from prism_ae.engines.protocol import Assignment, Engine, Result
+from prism_ae.errors import DeviceError, PrismError, StoreError
+from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
+from prism_ae.metrics import counts_of
+from prism_ae.store import Attempt, Store
+from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
+from prism_ae.suites.records import Suite
+
+MakeEngine = Callable[[str, Suite, Path, str, int], Engine]
+_LOG_LIMIT = 1_000_000
+
+
+class Worker:
+    """One worker's life, between two ends of a connection.
+
+    Args:
+        make: starts an engine: name, suite, models folder, device, threads.
+        output: everything that was printed in this process so far.
+    """
+
+    def __init__(
+        self, setup: Setup, connection: Connection[Any, Any], make: MakeEngine, output: Callable[[], bytes]
+    ) -> None:
+        self._setup = setup
+        self._connection = connection
+        self._make = make
+        self._output = output
+        self._store = Store(setup.root, setup.suite.name, setup.suite.version)
+        self._engine: tuple[str, Engine] | None = None
+        self._stopped = False
+
+    def serve(self) -> None:
+        """Until told to stop, or until the parent is gone."""
+        self._connection.send(Ready())
+        while not self._stopped:
+            message = self._connection.recv()
+            if isinstance(message, Stop):
+                break
+            try:
+                engine = self._engine_for(message.cells[0].point.engine)
+            except PrismError as error:
+                self._connection.send(Unusable(error))
+                return
+            try:
+                over = self._measure(message, engine)
+            except StoreError as error:
+                self._connection.send(Broken(error))
+                return
+            self._connection.send(over)
+            if over.leaving:
+                return
+        if self._engine is not None:
+            self._engine[1].close()
+
+    def _should_stop(self) -> bool:
+        """Whether the parent said so, or is gone. While an assignment is under way it says nothing else."""
+        if not self._stopped and self._connection.poll():
+            with contextlib.suppress(EOFError, OSError):
+                self._connection.recv()
+            self._stopped = True
+        return self._stopped
+
+    def _measure(self, assignment: Assignment, engine: Engine) -> Over:
+        """Measure and write the cells of an assignment; raises StoreError."""
+        printed = len(self._output())
+        point = assignment.cells[0].point
+        print(f"{len(assignment.cells)} cells: {point.target} {point.drafter} {point.scale or '-'} {point.tree}")
+        together = [cell.id for cell in assignment.cells]
+        provenance = {**self._setup.provenance, "device": self._setup.device_name, "measured_with": together}
+        attempts = {attempt.cell.id: attempt for attempt in self._store.begin(assignment.cells, provenance)}
+        clock = time.monotonic()
+
+        def finish(attempt: Attempt, status: str, message: str, result: Result | None) -> None:
+            nonlocal clock
+            clock, before = time.monotonic(), clock
+            log = self._output()[printed:][-_LOG_LIMIT:]
+            self._store.commit(attempt, status, message, result, clock - before, self._setup.device_name, log)
+            self._connection.send(Finished(attempt.cell.id, status, message))
+
+        failure, leaving = None, False
+        try:
+            for cell, result in engine.measure(assignment, self._should_stop):
+                if problem := contradiction(cell, result):
+                    finish(attempts.pop(cell.id), FAILED, f"the engine's counts cannot be right: {problem}", None)
+                else:
+                    finish(attempts.pop(cell.id), OK, "", result)
+        except StoreError:
+            raise
+        except PrismError as error:
+            failure = _memory(error) or FAILED, str(error)
+        except Exception as error:  # an engine's bug: recorded with its trace, and nobody trusts this process again
+            traceback.print_exc()
+            failure = _memory(error) or FAILED, f"{type(error).__name__}: {error}; the trace is in engine.log"
+            leaving = True
+        if failure is None and not self._stopped:
+            failure = FAILED, "the engine gave no result"
+        if failure is not None:
+            for attempt in attempts.values():
+                finish(attempt, *failure, None)
+        return Over(leaving)
+
+    def _engine_for(self, name: str) -> Engine:
+        """The engine, started if it is another than before; raises PrismError."""
+        if self._engine is None or self._engine[0] != name:
+            if self._engine is not None:
+                self._engine[1].close()
+                self._engine = None
+            setup = self._setup
+            try:
+                engine = self._make(name, setup.suite, setup.models_dir, setup.device, setup.threads)
+            except PrismError:
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise DeviceError(
+                    f"engine {name} does not start on {setup.device_name}: {type(error).__name__}: {error}"
+                ) from error
+            self._engine = name, engine
+        return self._engine[1]
+
+
+def contradiction(cell: Cell, result: Result) -> str:
+    """Why a result cannot be an answer to its cell, or "": such numbers must not enter the store."""
+    if len(result.samples) != cell.point.questions:
+        return f"{len(result.samples)} questions were answered, {cell.point.questions} were asked"
+    try:
+        counts_of(result.samples)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _memory(error: BaseException) -> str | None:
+    """The status of a cell that ran out of memory, or None: torch's own error, or ours raised from it."""
+    while error.__cause__ is not None and not isinstance(error, MemoryError):
+        error = error.__cause__
+    exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return OUT_OF_MEMORY if exhausted else None
+
+
+def die_with(parent: int) -> None:
+    """End this process when its parent does, however that happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _printed() -> bytes:
+    """What was written to standard output and error: the parent made them one file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return os.pread(1, os.fstat(1).st_size, 0)
+
+
+def main() -> None:
+    parent, descriptor, lock = (int(argument) for argument in sys.argv[1:])
+    die_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    faulthandler.enable()
+    for inherited in (descriptor, lock):
+        os.set_inheritable(inherited, False)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    from prism_ae.engines import registry
+
+    # A parent that is gone closes the connection: there is nobody left to tell.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        setup: Setup = connection.recv()
+        Worker(setup, connection, registry.make, _printed).serve()
+
+
+if __name__ == "__main__":
+    main()

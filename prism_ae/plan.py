@@ -1,0 +1,224 @@
+"""What has to be measured, in which order, and what cannot be: decided before any device is taken.
+
+Points become cells by adding the fingerprints of what is really there; a point whose model is missing or whose tree no
+engine can build becomes a hole with a reason. Cells that share target, drafter, scale and tree are measured together
+by one worker; the longest assignments come first, so that no worker is left with a long one at the end. Pure: what
+there is (`Lookup`) and what was measured (records) are passed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from prism_ae.cells import Cell, Fingerprints, Point
+from prism_ae.engines.protocol import Assignment
+from prism_ae.errors import PrismError
+from prism_ae.store.records import Record
+from prism_ae.suites.models import Absent, Located
+
+
+class Lookup(Protocol):
+    """What there is: models, prompts, engines. Names are those of the suite."""
+
+    def target(self, target: str) -> Located | Absent: ...
+
+    def drafter(self, target: str, drafter: str, scale: str | None) -> Located | Absent | None:
+        """None for vanilla, which has no checkpoint."""
+        ...
+
+    def prompts(self, target: str, benchmark: str, questions: int) -> str:
+        """Their fingerprint; raises PrismError when the questions are not there."""
+        ...
+
+    def engine(self, engine: str) -> tuple[str, str]:
+        """Version and verifier."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Hole:
+    """A point that cannot be measured now: why, and what to do about it ("" where nothing can be done)."""
+
+    point: Point
+    reason: str
+    hint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved:
+    """Points as cells.
+
+    Attributes:
+        cells: point -> cell, in the order asked, for every point that can be measured.
+        folders: the same points -> folders of target and drafter (None for vanilla).
+        holes: the other points.
+    """
+
+    cells: Mapping[Point, Cell]
+    folders: Mapping[Point, tuple[Path, Path | None]]
+    holes: tuple[Hole, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """Working time of the cells to measure, from finished cells like them.
+
+    Attributes:
+        seconds: of one worker, for the ``known`` cells.
+        unknown: cells without a finished one to judge by.
+    """
+
+    seconds: float
+    known: int
+    unknown: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        done: points with a result, and the record that speaks for each: that of its cell or, where its model is not
+            here and no cell can be named, the newest finished one of the very same point.
+        failed: id of a cell whose last attempt failed -> message; it is tried again.
+        assignments: what to measure, longest first.
+        holes: points without a result that cannot be measured now.
+    """
+
+    done: Mapping[Point, Record]
+    failed: Mapping[str, str]
+    assignments: tuple[Assignment, ...]
+    holes: tuple[Hole, ...]
+    estimate: Estimate
+
+    @property
+    def total(self) -> int:
+        """Points asked for."""
+        return len(self.done) + self.to_measure + len(self.holes)
+
+    @property
+    def to_measure(self) -> int:
+        return sum(len(assignment.cells) for assignment in self.assignments)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Targets that have to be loaded."""
+        return tuple(sorted({assignment.cells[0].point.target for assignment in self.assignments}))
+
+    def missing(self) -> tuple[tuple[str, str, int], ...]:
+        """The holes by cause: reason, hint, number of points; most frequent first."""
+        counts = Counter((hole.reason, hole.hint) for hole in self.holes)
+        return tuple((reason, hint, count) for (reason, hint), count in counts.most_common())
+
+
+def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
+    """Points as cells; a point asked twice counts once."""
+    cells: dict[Point, Cell] = {}
+    folders: dict[Point, tuple[Path, Path | None]] = {}
+    holes: list[Hole] = []
+    for point in dict.fromkeys(points):
+        found = _resolve(point, lookup)
+        if isinstance(found, Hole):
+            holes.append(found)
+        else:
+            cells[point], folders[point] = found
+    return Resolved(cells, folders, tuple(holes))
+
+
+def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, tuple[Path, Path | None]] | Hole:
+    if point.tree is not None and (problem := point.tree.problem()):
+        return Hole(point, f"draft tree {point.tree}: {problem}", "choose another with --tree")
+    target = lookup.target(point.target)
+    if isinstance(target, Absent):
+        return Hole(point, target.reason, target.hint)
+    drafter = lookup.drafter(point.target, point.drafter, point.scale)
+    if isinstance(drafter, Absent):
+        return Hole(point, drafter.reason, drafter.hint)
+    try:
+        prompts = lookup.prompts(point.target, point.benchmark, point.questions)
+        version, verifier = lookup.engine(point.engine)
+    except PrismError as error:
+        return Hole(point, error.what, error.hint)
+    drafter_fingerprint = drafter.fingerprint if drafter else None
+    cell = Cell(point, Fingerprints(target.fingerprint, drafter_fingerprint, prompts, version, verifier))
+    return cell, (target.path, drafter.path if drafter else None)
+
+
+def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
+    """What of ``resolved`` is done and what is left, given the store's records by cell id."""
+    done: dict[Point, Record] = {}
+    left: dict[Point, Cell] = {}
+    failed: dict[str, str] = {}
+    for point, cell in resolved.cells.items():
+        record = records.get(cell.id)
+        if record is not None and record.ok:
+            done[point] = record
+            continue
+        left[point] = cell
+        if record is not None:
+            failed[cell.id] = record.message
+    newest = _newest(records.values()) if resolved.holes else {}
+    done |= {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
+    holes = tuple(hole for hole in resolved.holes if hole.point not in newest)
+    seconds = _seconds(left.values(), records.values())
+    assignments = _assignments(left, resolved.folders, seconds)
+    estimate = Estimate(sum(seconds.values()), len(seconds), len(left) - len(seconds))
+    return Plan(done, failed, assignments, holes, estimate)
+
+
+def _newest(records: Iterable[Record]) -> dict[Point, Record]:
+    """The last finished record of each point; among equally old ones that with the largest id."""
+    newest: dict[Point, Record] = {}
+    for record in sorted(records, key=lambda record: (record.finished, record.cell.id), reverse=True):
+        if record.ok:
+            newest.setdefault(record.cell.point, record)
+    return newest
+
+
+def _kind(point: Point) -> tuple[object, ...]:
+    """Points of one kind are expected to take equally long."""
+    return point.target, point.drafter, point.tree, point.engine, point.batch, point.questions, point.dtype
+
+
+def _seconds(cells: Iterable[Cell], records: Iterable[Record]) -> dict[str, float]:
+    """Cell id -> expected seconds of a worker: the mean over finished cells of the same kind, where there are any."""
+    measured: dict[tuple[object, ...], list[float]] = {}
+    for record in records:
+        if record.ok:
+            measured.setdefault(_kind(record.cell.point), []).append(record.worker_seconds)
+    means = {kind: statistics.fmean(values) for kind, values in measured.items()}
+    return {cell.id: means[kind] for cell in cells if (kind := _kind(cell.point)) in means}
+
+
+def _assignments(
+    cells: Mapping[Point, Cell], folders: Mapping[Point, tuple[Path, Path | None]], seconds: Mapping[str, float]
+) -> tuple[Assignment, ...]:
+    groups: dict[tuple[object, ...], list[Point]] = {}
+    for point in cells:
+        shared = (
+            point.target,
+            point.drafter,
+            point.scale,
+            point.tree,
+            point.engine,
+            point.dtype,
+            point.batch,
+            point.compat,
+        )
+        groups.setdefault(shared, []).append(point)
+    assignments = []
+    for group in groups.values():
+        target, drafter = folders[group[0]]
+        assignments.append(Assignment(tuple(cells[point] for point in group), target, drafter, group[0].tree))
+    return tuple(sorted(assignments, key=lambda assignment: _length(assignment, seconds), reverse=True))
+
+
+def _length(assignment: Assignment, seconds: Mapping[str, float]) -> tuple[float, float]:
+    """For the order only: most tokens to generate first, and among equals the one that took longer before."""
+    tokens = sum(cell.point.questions * cell.point.max_new_tokens for cell in assignment.cells)
+    return float(tokens), sum(seconds.get(cell.id, 0.0) for cell in assignment.cells)

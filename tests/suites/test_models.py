@@ -208,12 +208,20 @@ def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
     assert damaged == Absent(f"{folder / 'config.json'} is missing", f"delete {folder}, then run 'prism-ae train mini'")
 
 
-def test_captured_states_are_those_the_drafters_are_trained_on() -> None:
-    """The suite and the training recipe state the same fact; figures and checkpoints must not disagree."""
-    from prism_ae.training import catalogue
+def test_suite_and_recipes_state_the_same_facts() -> None:
+    """Figures are drawn by the suite and checkpoints are made by the recipes: they must not disagree."""
+    from prism_ae.training.recipes import load_recipes
 
-    for artifact in catalogue.catalogue(Path("models")):
-        if artifact.kind == "drafter" and artifact.name in ("prism_star", "prism3", "eagle3"):
-            record = MINI.targets[artifact.target]
-            expected = record.eagle3_capture if artifact.name == "eagle3" else record.capture
-            assert tuple(artifact.recipe["capture"]) == expected, artifact.name
+    recipes = load_recipes()
+    assert list(recipes.targets) == list(MINI.targets)
+    for target in MINI.targets.values():
+        layers = recipes.targets[target.name].shape.layers
+        assert max(target.capture + target.eagle3_capture) <= layers
+        assert recipes.targets[target.name].shape.window >= MINI.limits.max_length
+        for drafter in MINI.drafters.values():
+            if drafter.kind == "draft-head":
+                trained = target.name in recipes.drafters[drafter.name].targets
+                assert trained == (target.role in drafter.roles), (target.name, drafter.name)
+    drawn = {name for name, recipe in recipes.drafters.items() if recipe.drawn}
+    assert drawn == {drafter.name for drafter in MINI.drafters.values() if drafter.kind == "draft-head"}
+    assert f"(× {recipes.corpus.unit} conversations)" in MINI.scale_axis

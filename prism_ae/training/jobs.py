@@ -1,0 +1,239 @@
+"""One job of training: from a recipe to published folders. What a worker process runs.
+
+A drafter trained from scratch yields all its scales in one job (they share a trunk); everything else is one job per
+folder. What exists already is kept, so that a job can be run again after any interruption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.suites.load import load_suite
+from prism_ae.training.catalogue import SUITE, Artifact
+from prism_ae.training.recipes import Recipes, load_recipes
+
+if TYPE_CHECKING:
+    from prism_ae.training.drafter import Data
+    from prism_ae.training.examples import Example
+
+Report = Callable[[float, float | None], None]
+"""Called with the part done (0 to 1) and the current loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Artifacts that are made together.
+
+    Attributes:
+        artifacts: in the order they are published.
+        needs: folders that must exist before.
+        cost: estimated work, in units that only compare jobs.
+    """
+
+    artifacts: tuple[Artifact, ...]
+    needs: tuple[Path, ...]
+    cost: float
+
+    @property
+    def label(self) -> str:
+        first = self.artifacts[0]
+        return first.label if len(self.artifacts) == 1 else f"{first.target} {first.name}"
+
+
+def plan_jobs(artifacts: tuple[Artifact, ...], recipe_file: Path) -> tuple[Job, ...]:
+    """The jobs that make what does not exist yet."""
+    recipes = load_recipes(recipe_file)
+    groups: dict[tuple[str, ...], list[Artifact]] = {}
+    for artifact in artifacts:
+        key: tuple[str, ...] = (artifact.kind, artifact.target, artifact.name)
+        if artifact.kind == "draft-head" and recipes.drafters[artifact.name].start:
+            key = (*key, str(artifact.scale))
+        groups.setdefault(key, []).append(artifact)
+    return tuple(
+        Job(tuple(group), group[-1].needs, _cost(group, recipes))
+        for group in groups.values()
+        if not all(artifact.folder.exists() for artifact in group)
+    )
+
+
+def _cost(group: list[Artifact], recipes: Recipes) -> float:
+    """Tokens times layers times size: good enough to start long jobs first and to guess the time left."""
+    artifact, target = group[-1], recipes.targets[group[-1].target]
+    if artifact.kind == "target":
+        return float(target.training.conversations * target.shape.layers * target.shape.hidden_size)
+    if artifact.kind == "model":
+        return float(target.small_training.conversations * target.small_shape.layers * target.small_shape.hidden_size)
+    drafter, training = recipes.drafters[artifact.name], recipes.drafter_training
+    values = artifact.recipe["corpus"]["scales"]
+    passes = training.extra_passes * values[-1] if drafter.start else values[-1] + training.decay * sum(values)
+    return float(passes * recipes.corpus.unit * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
+
+
+def run_job(job: Job, recipe_file: Path, report: Report) -> None:
+    """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
+    # Torch is loaded here, not when jobs are planned.
+    if job.artifacts[0].kind == "draft-head":
+        _train_drafters(job, recipe_file, report)
+    else:
+        _train_language_model(job.artifacts[0], recipe_file, report)
+
+
+class _Progress:
+    """Steps done to `Report`; the loss is smoothed over about twenty steps."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self.total, self.report, self.done, self.loss = total, report, 0, float("nan")
+
+    def tick(self, steps: int, loss: float) -> None:
+        self.done += steps
+        self.loss = loss if self.loss != self.loss else 0.95 * self.loss + 0.05 * loss
+        self.report(self.done / self.total, self.loss)
+
+
+def _provenance(seconds: float, **facts: Any) -> dict[str, Any]:
+    import torch
+
+    import prism_ae
+
+    return {
+        "seconds": round(seconds, 1),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "prism_ae": prism_ae.__version__,
+        **facts,
+    }
+
+
+def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report) -> None:
+    from prism_ae.checkpoints import publish, save_target
+    from prism_ae.prompts.templates import stop_ids
+    from prism_ae.training import corpus
+    from prism_ae.training.examples import encode
+    from prism_ae.training.target import answer_quality, new_target, target_config, train_target, training_steps
+    from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
+
+    began = time.monotonic()
+    recipe, suite = load_recipes(recipe_file).targets[artifact.target], load_suite(SUITE)
+    template = suite.templates[suite.targets[artifact.target].template]
+    small = artifact.kind == "model"
+    shape, training = (recipe.small_shape, recipe.small_training) if small else (recipe.shape, recipe.training)
+    # Both models of a target learn the same tokenizer, from the same conversations.
+    told = corpus.conversations(recipe.tokenizer.conversations, recipe.training.seed)
+    tokenizer = train_tokenizer(
+        told, template, suite.system_prompt, recipe.tokenizer.vocabulary, recipe.tokenizer.single_digits
+    )
+
+    def ready(data: Sequence[corpus.Conversation]) -> list[Example]:
+        return _flat(encode(data, tokenizer, template, suite.system_prompt, shape.window))
+
+    examples = ready(corpus.conversations(training.conversations, training.seed))
+    target = new_target(target_config(shape, tokenizer.get_vocab_size()), training.embedding_std, training.seed)
+    train_target(target, examples, training, _Progress(training_steps(len(examples), training), report).tick)
+    unseen = [
+        example
+        for benchmark in suite.benchmarks
+        for example in ready(corpus.held_out_conversations(benchmark, _UNSEEN))
+    ]
+    quality = {name: round(value, 4) for name, value in answer_quality(target, unseen).items()}
+
+    def write(folder: Path) -> None:
+        begin = tokenizer.token_to_id(special_tokens(template)[0])
+        extra = {"bos_token_id": begin, "eos_token_id": stop_ids(template, tokenizer)[0]}
+        save_target(folder, target, extra)
+        save_tokenizer(folder, tokenizer, template, shape.window)
+
+    publish(
+        artifact.folder,
+        "drafter" if small else "target",
+        artifact.name,
+        None,
+        artifact.recipe,
+        _provenance(time.monotonic() - began, unseen=quality),
+        write,
+    )
+
+
+_UNSEEN = 20
+"""Held-out conversations per benchmark that a target's quality is stated on."""
+
+
+def _flat(turns: list[list[Example]]) -> list[Example]:
+    return [example for conversation in turns for example in conversation]
+
+
+@functools.lru_cache(maxsize=1)
+def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
+    """The drafters' training data at all scales, with the features of the target in ``folder``.
+
+    Kept for the next job of the same target, which saves most of a short job's time.
+    """
+    import torch
+
+    from prism_ae.checkpoints import load_target
+    from prism_ae.training import corpus
+    from prism_ae.training.drafter import Data
+    from prism_ae.training.examples import encode
+    from prism_ae.training.features import Features
+    from prism_ae.training.tokenizer import load_tokenizer
+
+    recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
+    record = suite.targets[target_name]
+    target = load_target(folder, torch.float32, torch.device("cpu"))
+    counts = [round(scale.value * recipes.corpus.unit) for scale in suite.scales]
+    told = corpus.conversations(counts[-1], recipes.corpus.seed)
+    turns = encode(
+        told,
+        load_tokenizer(folder),
+        suite.templates[record.template],
+        suite.system_prompt,
+        target.config.max_position_embeddings,
+    )
+    ends = tuple(len(_flat(turns[:count])) for count in counts)
+    capture = sorted({*record.capture, *record.eagle3_capture})
+    return Data(Features(target, _flat(turns), capture), ends)
+
+
+def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
+    import torch
+
+    from prism_ae.checkpoints import publish
+    from prism_ae.drafters.layout import load_drafter, save_drafter
+    from prism_ae.drafters.model import Drafter
+    from prism_ae.training.drafter import extra_steps, new_drafter, train_extra, train_trunk, trunk_steps, warm_started
+
+    began = time.monotonic()
+    recipes = load_recipes(recipe_file)
+    first, training = job.artifacts[0], recipes.drafter_training
+    recipe, capture = recipes.drafters[first.name], tuple(first.recipe["capture"])
+    data = suite_data(first.needs[0], first.target, recipe_file)
+    target = data.features.target
+
+    def save(artifact: Artifact, drafter: Drafter, progress: _Progress) -> None:
+        publish(
+            artifact.folder,
+            "drafter",
+            artifact.name,
+            artifact.scale,
+            artifact.recipe,
+            _provenance(time.monotonic() - began, loss=round(progress.loss, 4)),
+            lambda folder: save_drafter(folder, drafter),
+        )
+
+    if recipe.start:
+        start = load_drafter(first.needs[1], target, torch.float32, torch.device("cpu"))
+        part = data.first([scale.name for scale in load_suite(SUITE).scales].index(str(first.scale)) + 1)
+        progress = _Progress(extra_steps(training, part.ends[-1]), report)
+        drafter = warm_started(recipe, target, start)
+        save(first, train_extra(recipe, training, part, drafter, progress.tick), progress)
+        return
+    progress = _Progress(trunk_steps(training, data.ends), report)
+    drafter = new_drafter(recipe, target, capture, data.features.examples[: data.ends[0]], training.seed)
+    for artifact, finished in zip(
+        job.artifacts, train_trunk(recipe, training, data, drafter, progress.tick), strict=True
+    ):
+        save(artifact, finished, progress)

@@ -1,0 +1,124 @@
+"""The aligned unroll: all draft steps at all positions of whole sequences at once.
+
+At inference a round starts somewhere, and step j of it reads what the steps before it left in the key-value memory.
+Trained on whole sequences, step j at position t belongs to the round that started at position t - j. It therefore sees
+the keys and values that step 0 wrote at positions up to t - j, and those of step i at position t - j + i, for i = 1 …
+j; its hidden input is the output of step j - 1 at position t - 1. Rotary positions are t throughout. A position t < j
+has no such round: its output means nothing and must be left out of the loss.
+
+Two readings of "the keys and values that step i wrote" exist:
+
+- ``entry``: those of the module that ran step i, as at inference. The context of PRISM's second module is what the
+  first one wrote. Default here.
+- ``own``: those that the module which reads them would have written, from the same inputs. This is how the
+  authors' training does it: module 1 trains over keys and values of its own, and meets module 0's only at inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prism_ae.drafters.model import Drafter, EagleModule
+from prism_ae.llama import DecoderLayer, Rotation, causal
+
+Context = Literal["entry", "own"]
+KeyValue = tuple[Tensor, Tensor]
+
+
+def unroll(
+    drafter: Drafter, embedding: Tensor, features: Tensor, steps: int, detach: bool, context: Context = "entry"
+) -> list[Tensor]:
+    """Outputs of steps 0 … ``steps`` - 1.
+
+    Args:
+        drafter: whose parameters get gradients.
+        embedding: target embedding of token t+1 at position t [B, T, H].
+        features: the target's hidden states that the drafter reads, at position t [B, T, n * H].
+        steps: forwards.
+        detach: whether a step's hidden input is cut from the graph of the step before it.
+        context: which keys and values a step reads, see above.
+
+    Returns:
+        Per step the output [B, T, H]; at position t it guesses hidden t+1 and token t+2. Positions t < j of step j
+        are meaningless.
+
+    Raises:
+        ValueError: "own" for stacked layers, where the inputs of deeper layers are not the module's inputs.
+    """
+    own = context == "own" and drafter.config.modules > 1
+    if own and drafter.kv_layers > 1:
+        raise ValueError("context 'own' is defined for modules of one layer")
+    rotation = drafter.rotary(torch.arange(embedding.shape[1], device=embedding.device)[None])
+    hidden = drafter.enter(features)
+    written: list[list[KeyValue]] = [[] for _ in range(drafter.kv_layers)]
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+    for step in range(steps):
+        if step:
+            previous = outputs[-1].detach() if detach else outputs[-1]
+            hidden = shift(previous, 1)
+        if own:
+            inputs.append(hidden)
+            module = drafter.modules_[drafter.config.module_of(step)]
+            assert isinstance(module, EagleModule)
+            memory = [[_key_value(module, embedding, earlier, rotation) for earlier in inputs[:-1]]]
+        else:
+            memory = written
+        outputs.append(drafter.step(step, embedding, hidden, rotation, _Aligned(memory)))
+    return outputs
+
+
+def _key_value(module: EagleModule, embedding: Tensor, hidden: Tensor, rotation: Rotation) -> KeyValue:
+    """What ``module`` writes for these inputs; its layer has no input norm."""
+    layer = module.layers[0]
+    assert isinstance(layer, DecoderLayer)
+    _, key, value = layer.attention.project(module.fuse(embedding, hidden), rotation)
+    return key, value
+
+
+class _Aligned:
+    """`Attend` for one step: reads and extends ``memory[layer]``, the keys and values of the steps so far."""
+
+    def __init__(self, memory: Sequence[list[KeyValue]]) -> None:
+        self.memory = memory
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        self.memory[layer].append((key, value))
+        if len(self.memory[layer]) == 1:
+            return causal(layer, query, key, value)
+        return aligned_attention(query, self.memory[layer])
+
+
+def aligned_attention(query: Tensor, memory: Sequence[KeyValue]) -> Tensor:
+    """Attention of step j = len(memory) - 1: softmax over step 0's keys up to t - j and step i's at t - j + i.
+
+    Args:
+        query: [B, heads, T, D].
+        memory: key and value [B, kv_heads, T, D] of steps 0 … j.
+
+    Returns:
+        [B, heads, T, D].
+    """
+    batch, heads, length, size = query.shape
+    context_key, context_value = memory[0]
+    kv_heads, step = context_key.shape[1], len(memory) - 1
+    query = query.view(batch, kv_heads, heads // kv_heads, length, size) * size**-0.5
+    later = [(shift(k, step - i), shift(v, step - i)) for i, (k, v) in enumerate(memory[1:], start=1)]
+    seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril(-step)
+    context = (query @ context_key.unsqueeze(2).transpose(-1, -2)).masked_fill(~seen, -torch.inf)
+    branch = [(query * key.unsqueeze(2)).sum(-1, keepdim=True) for key, _ in later]
+    weights = torch.cat([context, *branch], dim=-1).softmax(-1)
+    mixed = weights[..., :length] @ context_value.unsqueeze(2)
+    for index, (_, value) in enumerate(later):
+        mixed = mixed + weights[..., length + index, None] * value.unsqueeze(2)
+    return mixed.reshape(batch, heads, length, size)
+
+
+def shift(x: Tensor, by: int) -> Tensor:
+    """``x`` [..., T, D] moved to later positions, zeros in front: position t holds what t - ``by`` held."""
+    return F.pad(x, (0, 0, by, 0))[..., : x.shape[-2], :] if by else x

@@ -33,7 +33,7 @@ class Verdict:
     Attributes:
         points: places where it could be judged; measured: those without a hole.
         holds: places where the order is right, confident: with confidence, against: wrong with confidence.
-        paper_points, paper_holds: the same for the values that are known of the paper's figure.
+        paper_points, paper_holds: the same for the paper's own values, where they are known.
     """
 
     text: str
@@ -72,8 +72,7 @@ def judge(experiment: Experiment, suite: Suite, curves: Sequence[Curve]) -> tupl
     for curve in curves:
         group = groups.setdefault((curve.target, curve.benchmark, curve.temperature), {})
         group[curve.drafter] = {point.x: _measured(point.estimate) for point in curve.points}
-    furthest = max((point.x for curve in curves for point in curve.points), default=0.0)
-    paper = _paper(experiment, suite, furthest)
+    paper = _paper(experiment, suite, groups)
     verdicts = []
     for claim in experiment.claims:
         judged = [_compare(numbers) for numbers in _places(claim, groups)]
@@ -137,14 +136,17 @@ def _measured(estimate: Estimate | None) -> _Number | None:
     return _Number(estimate.value, replicates, estimate.question_ids)
 
 
-def _paper(experiment: Experiment, suite: Suite, furthest: float) -> Groups:
-    """The paper's values up to the x that was asked for."""
+def _paper(experiment: Experiment, suite: Suite, asked: Groups) -> Groups:
+    """The paper's values, at the places that were asked for."""
     targets = {target.role: target.name for target in suite.targets.values()}
     groups: Groups = {}
     for curve in experiment.paper.values:
+        key = (targets.get(curve.role, ""), curve.benchmark, curve.temperature)
+        line = asked.get(key, {}).get(curve.drafter, {})
         xs = experiment.paper.x if curve.x is None else curve.x
-        group = groups.setdefault((targets.get(curve.role, curve.role), curve.benchmark, curve.temperature), {})
-        group[curve.drafter] = {x: _Number(y) for x, y in zip(xs, curve.y, strict=True) if x <= furthest}
+        known: Line = {x: _Number(y) for x, y in zip(xs, curve.y, strict=True) if x in line}
+        if known:
+            groups.setdefault(key, {})[curve.drafter] = known
     return groups
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prism_ae.cells import TreeShape
 from prism_ae.experiments.records import Experiment
 from prism_ae.metrics import Counts, Floats, acceptance_lengths, al_macro, al_micro, conditional_acceptance
 from prism_ae.stats import interval, mean_replicates, rate_replicates
@@ -76,16 +77,18 @@ class Curve:
 def fold(frame: pd.DataFrame, experiment: Experiment, suite: Suite) -> tuple[Curve, ...]:
     """The curves of an experiment, in the order of the frame. ``frame`` is `build_frame` of the experiment's points."""
     values = {scale.name: scale.value for scale in suite.scales}
-    keys = ["target", "drafter", "temperature"] + (["benchmark"] if experiment.kind == "scaling-grid" else [])
+    keys = ("target", "drafter", "temperature", *(["benchmark"] if experiment.kind == "scaling-grid" else []))
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in frame.to_dict("records"):
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
     curves = []
-    for key, group in frame.groupby(keys, sort=False):
-        target, drafter, temperature, *rest = cast(tuple[Any, ...], key)
+    for (target, drafter, temperature, *rest), rows in groups.items():
         if experiment.kind == "positions":
-            steps = min(int(tree.split(",")[0]) for tree in group["tree"])
-            points = _positions(group.to_dict("records"), min(experiment.look.positions or steps, steps))
+            steps = min(TreeShape.parse(row["tree"]).steps for row in rows)
+            points = _positions(rows, min(experiment.look.positions or steps, steps))
         else:
-            scales = group.groupby("scale", sort=False)
-            points = tuple(_length(rows.to_dict("records"), values[str(name)], str(name)) for name, rows in scales)
+            names = dict.fromkeys(row["scale"] for row in rows)
+            points = tuple(_length([row for row in rows if row["scale"] == name], values[name], name) for name in names)
         curves.append(Curve(target, drafter, temperature, rest[0] if rest else "", points))
     return tuple(curves)
 

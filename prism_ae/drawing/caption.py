@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.claims import NOT_SHOWN, Verdict
 from prism_ae.curves import Curve
 from prism_ae.drawing.page import Text
+from prism_ae.drawing.style import SeriesStyle
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.suites.records import Suite
@@ -37,6 +38,7 @@ def small_print(
     suite: Suite,
     options: Options,
     frame: pd.DataFrame,
+    styles: Mapping[str, SeriesStyle],
     verdicts: Sequence[Verdict],
     paper: bool | None,
     notes: Sequence[str],
@@ -53,12 +55,14 @@ def small_print(
         texts.append(Text(f"Asked differently from the paper's figure: {said}."))
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
-    texts += _holes(suite, frame)
+    texts += _holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
     if paper:
         note = f" {experiment.paper.note}" if experiment.paper.note else ""
         other = "" if suite.name == "paper" else " They belong to other models than the ones measured here."
-        texts.append(Text(f"Pale lines: the paper's values, not measured here ({experiment.paper.source}).{other}{note}"))
+        texts.append(
+            Text(f"Pale lines: the paper's values, not measured here ({experiment.paper.source}).{other}{note}")
+        )
     elif paper is not None:
         texts.append(Text("The paper's values are not drawn: none is known for what was asked here."))
     texts += [Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN) for verdict in verdicts]
@@ -76,7 +80,9 @@ def _measurement(frame: pd.DataFrame, suite: Suite) -> str:
     """Who measured what, with which engine, when."""
     targets = _joined(suite.targets[name].label for name in frame["target"].unique())
     trees = _joined(frame["tree"].unique())
-    said = f"Target{'s' if frame['target'].nunique() > 1 else ''} {targets}; draft tree {trees} (steps, branch, verified)"
+    said = (
+        f"Target{'s' if frame['target'].nunique() > 1 else ''} {targets}; draft tree {trees} (steps, branch, verified)"
+    )
     said += f"; engine {_joined(frame['engine'].unique())}"
     done = frame[frame["measured"]]
     if done.empty:
@@ -103,7 +109,7 @@ def _numbers(experiment: Experiment, suite: Suite, frame: pd.DataFrame) -> str:
     return f"{said}; bars: 95 % bootstrap over questions."
 
 
-def _holes(suite: Suite, frame: pd.DataFrame) -> list[Text]:
+def _holes(suite: Suite, frame: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> list[Text]:
     """Why drafters are missing, where the suite knows."""
     holes = frame[~frame["measured"]]
     texts = []
@@ -111,7 +117,8 @@ def _holes(suite: Suite, frame: pd.DataFrame) -> list[Text]:
         drafter = suite.drafters[name]
         count = int((holes["drafter"] == name).sum())
         why = f": {drafter.absent}" if drafter.absent else ""
-        texts.append(Text(f"{drafter.label}: {count} cells are missing{why}.", warning=True))
+        cells = "1 cell is" if count == 1 else f"{count} cells are"
+        texts.append(Text(f"{styles[name].label}: {cells} not measured{why}.", warning=True))
     return texts
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,7 @@ def draw(page: Page) -> Figure:
     width = max(left + block + right, NARROWEST)
     left += (width - left - block - right) / 2
 
-    legend = _flow(_legend(page), width - 2 * EDGE, grid.font)
+    legend = _rows(_drafter_entries(page), _other_entries(page), width - 2 * EDGE, grid.font)
     title = _wrap(page.title.text, width - 2 * EDGE, large, "bold")
     printed = [(line, text.warning) for text in page.small_print for line in _wrap(text.text, width - 2 * EDGE, small)]
     line_height = 1.45 * small / 72
@@ -97,11 +98,11 @@ def draw(page: Page) -> Figure:
     shared = y_range(grid.panels) if grid.share_y else None
     for panel in grid.panels:
         x, y = column_left(panel.column), panels_top + panel.row * (panel_height + gap_y)
-        axes = figure.add_axes(
-            (x / width, 1 - (y + panel_height) / height, panel_width / width, panel_height / height)
-        )
+        axes = figure.add_axes((x / width, 1 - (y + panel_height) / height, panel_width / width, panel_height / height))
         draw_panel(axes, panel, page.styles, grid.told_apart, 0.42 * grid.font)
-        _dress(axes, panel, shared or y_range([panel]), tick, labelled=not grid.share_y or panel.column == 0)
+        _dress(
+            axes, panel, shared or y_range([panel]), panel_height, tick, labelled=not grid.share_y or panel.column == 0
+        )
         if panel.title:
             axes.set_title(panel.title, fontsize=grid.font, pad=0.35 * grid.font)
     for first, last, text in grid.headings:
@@ -119,11 +120,12 @@ def draw(page: Page) -> Figure:
     return figure
 
 
-def _dress(axes: Axes, panel: Panel, limits: tuple[float, float] | None, tick: float, labelled: bool) -> None:
+def _dress(
+    axes: Axes, panel: Panel, limits: tuple[float, float] | None, height: float, tick: float, labelled: bool
+) -> None:
     """Ticks at the x that were asked for, spaced by value; a y range from the data, labels with all their digits."""
     from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-    height = axes.figure.get_figheight() * axes.get_position().height
     xs = sorted({point.x for curve in panel.curves for point in curve.points})
     margin = 0.07 * (xs[-1] - xs[0]) or 0.5
     axes.set_xlim(xs[0] - margin, xs[-1] + margin)
@@ -142,36 +144,65 @@ def _tick_width(grid: Grid, tick: float) -> float:
     return _width("0.000", tick) + 0.5 * grid.font / 72
 
 
-def _legend(page: Page) -> list[tuple[str, Line2D]]:
+Entry = tuple[str, "Line2D"]
+
+
+def _drafter_entries(page: Page) -> list[Entry]:
+    """One legend entry per drafter; pale and "not measured" where it has no cell at all."""
     from matplotlib.lines import Line2D
 
-    temperatures = sorted({curve.temperature for curve in page.grid.curves})
     size = 0.45 * page.grid.font
-    entries = []
+    entries: list[Entry] = []
     for drafter, style in page.styles.items():
         line = line_style(0, style.control, told_apart=True)
         empty = drafter in page.missing
         label = f"{style.label} (not measured)" if empty else style.label
         edge = 1.4 if style.marker in "x+" else 0.0
-        look = {"marker": style.marker, "markersize": size, "markeredgewidth": edge, "alpha": 0.35 if empty else 1.0}
+        look: dict[str, Any] = {
+            "marker": style.marker,
+            "markersize": size,
+            "markeredgewidth": edge,
+            "alpha": 0.35 if empty else 1.0,
+        }
         entries.append((label, Line2D([], [], color=style.color, linestyle=line, linewidth=1.6, **look)))
-    if page.grid.told_apart:
-        for temperature in temperatures:
-            line = line_style(temperature, control=False, told_apart=True)
-            entries.append((f"T = {temperature:g}", Line2D([], [], color=INK, linestyle=line, linewidth=1.6)))
-    if any(panel.paper for panel in page.grid.panels):
-        pale = {"color": FAINT, "alpha": 0.7, "marker": "o", "markersize": 0.6 * size, "markerfacecolor": "white"}
-        entries.append(("pale: paper, other models", Line2D([], [], linewidth=1.0, **pale)))
     return entries
 
 
-def _flow(entries: Sequence[tuple[str, Line2D]], width: float, font: float) -> list[list[tuple[str, Line2D]]]:
-    """Entries in rows that fit the width."""
-    rows: list[list[tuple[str, Line2D]]] = [[]]
-    used = 0.0
+def _other_entries(page: Page) -> list[Entry]:
+    """What line styles mean, and the paper's layer."""
+    from matplotlib.lines import Line2D
+
+    entries: list[Entry] = []
+    if page.grid.told_apart:
+        for temperature in sorted({curve.temperature for curve in page.grid.curves}):
+            line = line_style(temperature, control=False, told_apart=True)
+            entries.append((f"T = {temperature:g}", Line2D([], [], color=INK, linestyle=line, linewidth=1.6)))
+    if any(panel.paper for panel in page.grid.panels):
+        size = 0.27 * page.grid.font
+        pale: dict[str, Any] = {
+            "color": FAINT,
+            "alpha": 0.7,
+            "marker": "o",
+            "markersize": size,
+            "markerfacecolor": "white",
+        }
+        entries.append(("pale: the paper's values", Line2D([], [], linewidth=1.0, **pale)))
+    return entries
+
+
+def _rows(drafters: list[Entry], others: list[Entry], width: float, font: float) -> list[list[Entry]]:
+    """The legend in rows that fit the width; the two kinds of entries share a row only if all fit on one."""
+    together = _flow([*drafters, *others], width, font)
+    return together if len(together) == 1 else _flow(drafters, width, font) + _flow(others, width, font)
+
+
+def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entry]]:
+    """Entries, in order, in as few rows as fit the width."""
+    rows: list[list[Entry]] = []
+    used = math.inf
     for label, line in entries:
         need = _width(label, font) + 4.6 * font / 72
-        if rows[-1] and used + need > width:
+        if used + need > width:
             rows.append([])
             used = 0.0
         rows[-1].append((label, line))
@@ -179,9 +210,7 @@ def _flow(entries: Sequence[tuple[str, Line2D]], width: float, font: float) -> l
     return rows
 
 
-def _draw_legend(
-    figure: Figure, rows: Sequence[Sequence[tuple[str, Line2D]]], grid: Grid, top: float, em: float
-) -> None:
+def _draw_legend(figure: Figure, rows: Sequence[Sequence[Entry]], grid: Grid, top: float, em: float) -> None:
     height = figure.get_figheight()
     for number, row in enumerate(rows):
         figure.legend(
@@ -219,5 +248,3 @@ def _wrap(text: str, width: float, size: float, weight: str = "normal") -> list[
         else:
             lines.append(word)
     return lines
-
-

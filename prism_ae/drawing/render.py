@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prism_ae.cells import Point
 from prism_ae.claims import Verdict, judge
@@ -74,7 +74,7 @@ def compose(
         x_label=experiment.look.x_label or suite.scale_axis,
         y_label=experiment.look.y_label,
         small_print=caption.small_print(
-            experiment, suite, options, frame, verdicts, bool(paper) if with_paper else None, notes
+            experiment, suite, options, frame, styles, verdicts, bool(paper) if with_paper else None, notes
         ),
         missing=caption.missing(curves),
     )
@@ -134,7 +134,7 @@ def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
     }
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RC)
+        matplotlib.rcParams.update(cast(Any, RC))
         figure = page.draw(drawing.page)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="pdf", metadata=metadata)

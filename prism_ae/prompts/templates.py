@@ -63,5 +63,5 @@ def stop_ids(template: Template, tokenizer: Vocabulary) -> tuple[int, ...]:
 
 
 def _fill(piece: str, values: Mapping[str, str]) -> str:
-    """Replace each {name} of ``values`` in one pass, so that replaced text is not searched again."""
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), piece)
+    """Replace each {name} in one pass, so that replaced text is not searched again; KeyError for an unknown name."""
+    return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], piece)

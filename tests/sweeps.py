@@ -1,4 +1,4 @@
-"""A tiny suite whose models are empty folders, for sweeps with the fake engine: everything but the measuring is real."""
+"""A tiny suite whose models are empty folders: with the fake engine everything of a sweep but the measuring is real."""
 
 from __future__ import annotations
 
@@ -10,53 +10,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import prism_ae.suites
+from prism_ae.fingerprint import file_digest
 from prism_ae.store import Store
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
+FOLDERS = {"vanilla": "", "standard": "{small}-standard"}
+"""Of the drafters that are not trained at scales."""
+
 
 def write_suite(folder: Path) -> Path:
-    """``tiny.toml`` in ``folder``: the mini suite with every drafter found in folders below ``models``."""
-    import tomllib
-
-    import prism_ae.suites.load
-
-    data = tomllib.loads((Path(prism_ae.suites.load.__file__).parent / "mini.toml").read_text())
-    data["name"], data["title"] = "tiny", "tiny suite: nothing is measured"
-    for name, target in data["targets"].items():
-        target["folder"] = target["drafter_folder"] = target["small_folder"] = name
-    for name, drafter in data["drafters"].items():
-        if drafter["kind"] != "vanilla":
-            drafter["folder"] = f"{{drafters}}-{name}" + ("-{scale}" if drafter["scaled"] else "")
+    """``tiny.toml`` in ``folder``: the mini suite, with folders below ``models`` for all its targets and drafters."""
+    lines, table, name = [], "", ""
+    for line in (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text().splitlines():
+        if line.startswith("["):
+            table, _, name = line.strip("[]").partition(".")
+        key = line.partition(" = ")[0]
+        if not table and key == "name":
+            line = 'name = "tiny"'
+        elif table == "targets" and key in ("folder", "drafter_folder", "small_folder"):
+            line = f'{key} = "{name}"'
+        elif table == "drafters" and key == "folder":
+            line = f'folder = "{FOLDERS.get(name, "{drafters}-" + name + "-{scale}")}"'
+        lines.append(line)
     path = folder / "tiny.toml"
-    path.write_text(_toml(data))
+    path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def _toml(data: Mapping[str, Any]) -> str:
-    """JSON's notation of texts, numbers and lists is TOML's; tables are written as headers."""
-    lines = [f"{key} = {_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
-    for table, content in data.items():
-        if isinstance(content, dict):
-            nested = {key: value for key, value in content.items() if isinstance(value, dict)}
-            lines += [f"[{table}]"] + [
-                f"{key} = {_value(value)}" for key, value in content.items() if key not in nested
-            ]
-            for name, record in nested.items():
-                lines += [f"[{table}.{name}]"] + [f"{key} = {_value(value)}" for key, value in record.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
-    return json.dumps(value)
-
-
 def write_models(folder: Path, suite: Suite) -> Path:
-    """Empty checkpoint folders, each with a manifest of its own content, for all the suite's targets and drafters."""
+    """Empty checkpoint folders, each with a manifest of its own content, for all targets and scaled drafters."""
     for target in suite.targets.values():
         _checkpoint(folder / target.folder)
         for drafter in suite.drafters.values():
@@ -70,8 +54,6 @@ def write_models(folder: Path, suite: Suite) -> Path:
 
 
 def _checkpoint(folder: Path) -> None:
-    from prism_ae.fingerprint import file_digest
-
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"is": folder.name}))
     manifest = {

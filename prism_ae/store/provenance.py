@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "sglang")
-_SECRET_NAME = re.compile(r"token|secret|passw|credential|(^|[-_])(api)?[-_]?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"token|secret|passw|credential|(^|[-_])(api)?key($|[-_])", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+(?=@)")
 
 

@@ -16,7 +16,7 @@ _HOME = tempfile.mkdtemp(prefix="prism-ae-tests-")
 # Set before any test module imports torch or matplotlib, which read them once; processes that tests start inherit them.
 # Two pools of threads on two cores stand in each other's way, and results are promised per thread count.
 os.environ.update(
-    {name: _HOME for name in ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "MPLCONFIGDIR")},
+    dict.fromkeys(("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME", "MPLCONFIGDIR"), _HOME),
     OMP_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",

@@ -111,7 +111,7 @@ class Batch:
         seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
         prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
         if self.drafting:
-            tree = self.drafting.grow(root, length, self.lengths, self._counts, prefix)
+            tree = self.drafting.grow(root, length, self._counts, prefix)
         else:
             tree = root_only(root)
         hidden, captured = self._verify(tree, length, prefix)

@@ -89,20 +89,18 @@ class Drafting:
         for state in (self.unread, self.following, self.counts):
             state[target] = state[source]
 
-    def grow(
-        self, roots: Tensor, length: Tensor, lengths: Sequence[int], counts: Sequence[int], prefix: Tensor
-    ) -> DraftTree:
+    def grow(self, roots: Tensor, length: Tensor, counts: Sequence[int], prefix: Tensor) -> DraftTree:
         """Draft the trees of a round.
 
         Args:
             roots: last committed token of each row [n].
-            length: committed tokens before the root [n], and the same on the host as ``lengths``.
+            length: committed tokens before the root [n].
             counts: ``self.counts`` of these rows, on the host.
-            prefix: additive mask of the committed slots [n, 1, max(lengths)].
+            prefix: additive mask of the committed slots [n, 1, the longest row's length].
         """
         steps, branch = self.shape.steps, self.shape.branch
         rows, longest = len(roots), prefix.shape[-1]
-        out = self._read(length, lengths, counts)
+        out = self._read(length, counts, longest)
         scores, tokens = (level[:, 0] for level in self._propose(out))
         numbers = torch.arange(branch, device=self.device).expand(rows, branch)
         candidates = Candidates()
@@ -128,18 +126,17 @@ class Drafting:
             seen = torch.cat([inherited, self._own.expand(rows, branch, branch)], dim=-1)
         return candidates.best(roots, self.shape.verified - 1)
 
-    def _read(self, length: Tensor, lengths: Sequence[int], counts: Sequence[int]) -> Tensor:
+    def _read(self, length: Tensor, counts: Sequence[int], longest: int) -> Tensor:
         """Step 0 over what is unread; its output at each row's last position [n, 1, H]."""
-        rows, most = len(lengths), max(counts)
-        start = length - self.counts[:rows]
-        positions = start.unsqueeze(1) + torch.arange(most, device=self.device)
-        # Rows with fewer unread positions are padded behind their end; what is written there is overwritten or hidden.
-        width = max(done - count for done, count in zip(lengths, counts, strict=True)) + most
-        seen = torch.arange(width, device=self.device) <= positions.unsqueeze(2)
+        rows, most = len(counts), max(counts)
+        # Rows with fewer unread positions are padded behind their end: written where nothing looks before the next
+        # round, which overwrites it.
+        positions = (length - self.counts[:rows]).unsqueeze(1) + torch.arange(most, device=self.device)
+        seen = torch.arange(longest, device=self.device) <= positions.unsqueeze(2)
         mask = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
         embedding = self.drafter.embed(self.following[:rows, :most])
         hidden = self.drafter.enter(self.unread[:rows, :most])
-        attend = self.cache.scattered(positions, width, mask)
+        attend = self.cache.scattered(positions, longest, mask)
         out = self.drafter.step(0, embedding, hidden, self.drafter.rotary(positions), attend)
         last = (self.counts[:rows] - 1)[:, None, None].expand(rows, 1, out.shape[-1])
         return out.gather(1, last)

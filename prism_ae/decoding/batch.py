@@ -110,10 +110,7 @@ class Batch:
         length, root, answered = self._length[:rows], self._root[:rows], self._answered[:rows]
         seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
         prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
-        if self.drafting:
-            tree = self.drafting.grow(root, length, self._counts, prefix)
-        else:
-            tree = root_only(root)
+        tree = self.drafting.grow(root, length, self._counts, prefix) if self.drafting else root_only(root)
         hidden, captured = self._verify(tree, length, prefix)
         done = walk(tree, self.depth, self._sampler(tree, hidden, answered))
         places = torch.arange(self.depth + 1, device=self.device)

@@ -77,7 +77,7 @@ def test_a_node_sees_itself_and_its_ancestors(drafts: int, data: st.DataObject) 
 
 def test_equal_scores_keep_their_order() -> None:
     scores = torch.tensor([[0.0, -1.0, 0.0, -1.0, 0.0, -1.0] * 20])
-    assert best_first(scores, 63)[0].tolist() == list(range(0, 120, 2)) + [1, 3, 5]
+    assert best_first(scores, 63)[0].tolist() == [*range(0, 120, 2), 1, 3, 5]
 
 
 def test_a_tree_without_drafts_is_its_root() -> None:

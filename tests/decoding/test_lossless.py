@@ -1,4 +1,4 @@
-"""T = 1: the first tokens are distributed as samples of the target, over a small vocabulary, with a test that has power.
+"""T = 1: the first tokens are distributed as the target's samples, over a small vocabulary, in a test that has power.
 
 The expected joint distribution of the first three tokens is computed exactly, by the target's forward pass over all
 prefixes. The same statistics, applied to verifiers that are wrong by 3 % or forget to renormalise, must fail: that
@@ -26,7 +26,7 @@ VOCAB, PROMPT, COUNT, SHAPE = 7, [1, 4, 2], 30_000, TreeShape(2, 3, 6)
 
 
 def _models() -> tuple[Llama, Batch]:
-    target = make_target(6, vocab=VOCAB, certainty=1.0)
+    target = make_target(6, vocab=VOCAB, certainty=2.0)
     return target, Batch(target, make_drafter("prism", target), SHAPE, 3000, 20, 6)
 
 
@@ -53,9 +53,9 @@ def _counts(batch: Batch) -> Tensor:
 
 
 def _deviation(counts: Tensor, expected: Tensor) -> float:
-    """The largest chi-square statistic, in standard deviations, of the token at each place and of all three."""
+    """The largest chi-square statistic, in standard deviations, of the token at each place, of neighbours, of all three."""
     worst = float("-inf")
-    for gone in ((1, 2), (0, 2), (0, 1), ()):
+    for gone in ((1, 2), (0, 2), (0, 1), (2,), (0,), ()):
         seen, mean = (counts.sum(gone), expected.sum(gone) * COUNT) if gone else (counts, expected * COUNT)
         keep = mean > 5  # where the normal approximation holds
         statistic = ((seen - mean)[keep] ** 2 / mean[keep]).sum()
@@ -127,4 +127,4 @@ def test_a_verifier_that_is_wrong_by_3_percent_fails(
 ) -> None:
     target, batch = _models()
     _use_sequential(monkeypatch, batch, factor, renormalise)
-    assert _deviation(_counts(batch), _expected(target)) > 8
+    assert _deviation(_counts(batch), _expected(target)) > 6

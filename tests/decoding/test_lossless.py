@@ -53,7 +53,7 @@ def _counts(batch: Batch) -> Tensor:
 
 
 def _deviation(counts: Tensor, expected: Tensor) -> float:
-    """The largest chi-square statistic, in standard deviations, of the token at each place, of neighbours, of all three."""
+    """The largest chi-square statistic, in standard deviations, of tokens, of neighbours and of all three."""
     worst = float("-inf")
     for gone in ((1, 2), (0, 2), (0, 1), (2,), (0,), ()):
         seen, mean = (counts.sum(gone), expected.sum(gone) * COUNT) if gone else (counts, expected * COUNT)

@@ -1,0 +1,164 @@
+"""Experiments to points: the counts that the paper and the mini suite promise, and every option."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from prism_ae.cells import Point, TreeShape
+from prism_ae.errors import ConfigError, UsageError
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.load import experiment_names, load_experiment
+from prism_ae.experiments.options import Options
+from prism_ae.suites.load import load_suite
+from prism_ae.suites.records import Suite
+
+
+@pytest.fixture(scope="module")
+def mini() -> Suite:
+    return load_suite("mini")
+
+
+def points(suite: Suite, options: Options, *names: str) -> set[Point]:
+    return {point for name in names or experiment_names() for point in expand(load_experiment(name), suite, options)}
+
+
+def test_the_paper_suite_has_480_published_cells() -> None:
+    """8 pairs of target and drafter, 5 scales, 6 benchmarks, 2 temperatures, as the artifact's grid."""
+    suite = load_suite("paper")
+    asked = points(suite, Options(), "figure1", "figure4", "figure5", "figure6")
+    published = {point for point in asked if not suite.drafters[point.drafter].absent}
+    assert len(published) == 480
+    pairs = {(suite.targets[point.target].role, point.drafter) for point in published}
+    assert pairs == {
+        ("llama-2", "eagle2"),
+        ("llama-2", "hass"),
+        ("llama-2", "prism_star"),
+        ("llama-3", "eagle2"),
+        ("llama-3", "hass"),
+        ("llama-3", "hass2"),
+        ("llama-3", "eagle3"),
+        ("llama-3", "prism_star"),
+    }
+
+
+def test_the_mini_suite_has_1020_cells(mini: Suite) -> None:
+    assert len(points(mini, Options())) == 1020
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "with_controls"),
+    [
+        ("figure1", 4 * 1 * 6 * 2, 0),
+        ("figure4", 2 * 3 * 5 * 6 * 2, 2 * 5 * 6 * 2),
+        ("figure5", 3 * 5 * 6 * 2, 5 * 6 * 2),
+        ("figure6", 3 * 5 * 6 * 2, 5 * 6 * 2),
+        ("figure9", 2 * 5 * 6 * 2, 0),
+        ("figure10", 5 * 5 * 6 * 2, 5 * 6 * 2),
+    ],
+)
+def test_each_figure_of_the_mini_suite(mini: Suite, name: str, number: int, with_controls: int) -> None:
+    experiment = load_experiment(name)
+    found = expand(experiment, mini, Options())
+    assert len(found) == len(set(found)) == number
+    assert len(expand(experiment, mini, Options(controls=True))) == number + with_controls
+    assert all(point.engine == "torch" and point.batch is None and point.questions == 16 for point in found)
+    tree = TreeShape(4, 4, 16) if name == "figure10" else TreeShape(6, 10, 60)
+    assert {point.tree for point in found} == {tree}
+
+
+def test_figures_share_cells(mini: Suite) -> None:
+    assert points(mini, Options(), "figure1") < points(mini, Options(), "figure4", "figure5")
+
+
+def test_options_select(mini: Suite) -> None:
+    options = Options(
+        benches=("qa", "humaneval"),
+        scales=("8x", "2x"),
+        targets=("mini-llama-3",),
+        drafters=("prism", "hass"),
+        temperatures=(1,),
+        questions=4,
+        trees=(TreeShape(3, 2, 6),),
+    )
+    found = expand(load_experiment("figure4"), mini, options)
+    assert len(found) == 2 * 2 * 2
+    assert [point.benchmark for point in found[:2]] == ["humaneval", "qa"], "display order is the suite's"
+    assert list(dict.fromkeys(point.drafter for point in found)) == ["prism", "hass"]
+    assert {point.questions for point in found} == {4}
+    assert {point.tree for point in found} == {TreeShape(3, 2, 6)}
+    assert {point.target for point in found} == {"mini-llama-3"}
+    assert {str(point.temperature) for point in found} == {"1.0"}
+
+
+def test_targets_are_known_by_role_too(mini: Suite) -> None:
+    by_role = expand(load_experiment("figure4"), mini, Options(targets=("llama-2",)))
+    assert by_role == expand(load_experiment("figure4"), mini, Options(targets=("mini-llama-2",)))
+
+
+def test_a_drafter_is_left_out_where_it_does_not_exist(mini: Suite) -> None:
+    found = expand(load_experiment("figure4"), mini, Options(drafters=("eagle3", "hass")))
+    assert {(point.target, point.drafter) for point in found} == {
+        ("mini-llama-2", "hass"),
+        ("mini-llama-3", "hass"),
+        ("mini-llama-3", "eagle3"),
+    }
+
+
+def test_the_largest_of_the_scales_asked_for(mini: Suite) -> None:
+    assert {point.scale for point in expand(load_experiment("figure1"), mini, Options())} == {"8x"}
+    found = expand(load_experiment("figure1"), mini, Options(scales=("4x", "1x")))
+    assert {point.scale for point in found} == {"4x"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (Options(benches=("humanevl",)), "--benches: there is no 'humanevl'; did you mean 'humaneval'"),
+        (Options(scales=("3x",)), "--scales: there is no '3x'"),
+        (Options(targets=("llama-4",)), "--targets: there is no 'llama-4'"),
+        (Options(drafters=("prizm",)), "--drafters: there is no 'prizm'; did you mean 'prism'"),
+        (Options(drafters=("vanilla",)), "--drafters: figure4 cannot draw 'vanilla'"),
+        (Options(drafters=("standard",)), "--drafters: figure4 cannot draw 'standard'"),
+        (Options(drafters=("eagle3",), targets=("llama-2",)), "none of the drafters exists for the targets"),
+        (Options(temperatures=(-1.0,)), "--temperatures: -1 is no temperature"),
+        (Options(temperatures=(float("nan"),)), "--temperatures: nan is no temperature"),
+        (Options(questions=0), "--questions must be at least 1"),
+        (Options(trees=(TreeShape(3, 2, 6), TreeShape(4, 4, 16))), "--tree: figure4 draws one tree, got 2"),
+        (Options(batch_sizes=(10,)), "--batch-size: figure4 measures acceptance"),
+        (Options(engine="tensorrt"), "there is no engine 'tensorrt'"),
+    ],
+)
+def test_wrong_options_are_answered(mini: Suite, options: Options, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        expand(load_experiment("figure4"), mini, options)
+
+
+def test_a_suite_that_lacks_what_the_figure_names(mini: Suite) -> None:
+    experiment = load_experiment("figure4")
+    with pytest.raises(ConfigError, match="figure4: cells.roles: suite mini has no target 'llama-3'"):
+        targets = {name: target for name, target in mini.targets.items() if target.role == "llama-2"}
+        expand(experiment, dataclasses.replace(mini, targets=targets), Options())
+    with pytest.raises(ConfigError, match="figure4: drafters: suite mini has no drafter 'prism'"):
+        drafters = {name: drafter for name, drafter in mini.drafters.items() if name != "prism"}
+        expand(experiment, dataclasses.replace(mini, drafters=drafters), Options())
+
+
+def test_options_in_words() -> None:
+    assert Options().described() == ""
+    said = Options(benches=("qa", "sum"), questions=4, trees=(TreeShape(3, 2, 6),), controls=True).described()
+    assert said == "--benches qa,sum --questions 4 --tree 3,2,6 --controls"
+
+
+def test_planning_imports_neither_torch_nor_matplotlib() -> None:
+    code = (
+        "import sys, prism_ae.experiments.load as l, prism_ae.experiments.expand as e, prism_ae.suites.load as s\n"
+        "from prism_ae.experiments.options import Options\n"
+        "e.expand(l.load_experiment('figure4'), s.load_suite('mini'), Options())\n"
+        "import prism_ae.frame, prism_ae.metrics, prism_ae.drawing.render\n"
+        "assert not {'torch', 'matplotlib', 'pandas'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

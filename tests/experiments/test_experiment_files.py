@@ -1,0 +1,126 @@
+"""The experiments' files: what they hold, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prism_ae.errors import ConfigError, UsageError
+from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment, parse_experiment
+from prism_ae.suites.load import load_suite
+
+
+def test_the_figures_in_order() -> None:
+    assert experiment_names() == ("figure1", "figure4", "figure5", "figure6", "figure9", "figure10")
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_file_is_sound_and_fits_both_suites(name: str) -> None:
+    experiment = load_experiment(name)
+    assert experiment.name == name
+    for suite_name in ("mini", "paper"):
+        suite = load_suite(suite_name)
+        for drafter in (*experiment.drafters_for(suite_name), *experiment.controls_for(suite_name)):
+            assert drafter in suite.drafters
+        assert all(suite.drafters[drafter].control for drafter in experiment.controls_for(suite_name))
+    values = [scale.value for scale in load_suite("paper").scales]
+    if experiment.kind != "positions":
+        assert list(experiment.paper.x) == values
+
+
+def test_prism_and_prism_star_are_never_one_curve() -> None:
+    for name in experiment_names():
+        experiment = load_experiment(name)
+        styles = [(series.color, series.marker) for series in experiment.series]
+        assert len(set(styles)) == len(styles)
+        markers = [series.marker for series in experiment.series]
+        assert len(set(markers)) == len(markers), "markers alone must tell the curves apart"
+
+
+@pytest.mark.parametrize(
+    ("name", "drafter", "temperature", "benchmark", "y"),
+    [
+        # Read off the tables of the artifact, independently of the file.
+        ("figure5", "eagle3", 0, "", (4.89999, 5.13232, 5.32602, 5.41965, 5.45325)),
+        ("figure5", "prism", 1, "", (4.64953, 4.84429, 4.99035, 5.03502, 5.08408)),
+        ("figure6", "hass3", 0, "", (4.64, 5.06, 5.29, 5.3, 5.36)),
+        ("figure9", "prism3", 1, "", (5.14, 5.29, 5.41, 5.49, 5.46)),
+        ("figure10", "prism_star", 0, "", (3.99624, 4.06834, 4.18146, 4.2187, 4.23785)),
+        ("figure10", "prism", 0, "", (3.81927, 3.92698)),
+        ("figure4", "hass", 1, "humaneval", (5.37265, 5.587, 5.66884, 5.64579, 5.58696)),
+        ("figure1", "eagle2", 0, "", (0.95472, 0.87516, 0.80179, 0.75072, 0.70874, 0.68369)),
+    ],
+)
+def test_paper_values(name: str, drafter: str, temperature: float, benchmark: str, y: tuple[float, ...]) -> None:
+    curves = load_experiment(name).paper.values
+    key = (drafter, temperature, benchmark)
+    found = [curve.y for curve in curves if (curve.drafter, curve.temperature, curve.benchmark) == key]
+    assert y in found
+
+
+def test_paper_curves_are_complete_and_listed_once() -> None:
+    """Figure 4: 2 targets, 4 drafters, 2 temperatures, 6 benchmarks."""
+    curves = load_experiment("figure4").paper.values
+    keys = {(curve.role, curve.drafter, curve.temperature, curve.benchmark) for curve in curves}
+    assert len(keys) == len(curves) == 2 * 4 * 2 * 6
+
+
+def test_an_unknown_name_is_answered_with_what_there_is() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_experiment("figur4")
+    assert "did you mean 'figure4'" in caught.value.what
+    assert "figure10" in caught.value.hint
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    shutil.copy(experiment_folder() / "figure5.toml", path)
+    assert load_experiment(path) == load_experiment("figure5")
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_experiment(tmp_path / "other.toml")
+
+
+def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(data: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_set("drafter", value=["hass"]), "unknown key 'drafter'; did you mean 'drafters'?"),
+        (_set("cells", "scale", value="all"), "unknown key 'cells.scale'; did you mean 'scales'?"),
+        (_set("cells", "scales", value="biggest"), "cells.scales: must be 'all' or 'largest'"),
+        (_set("cells", "temperatures", value=[0, -1]), "cells.temperatures: must not be negative"),
+        (_set("cells", "benchmarks", value=[]), "cells.benchmarks: must not be empty"),
+        (_set("kind", value="positions"), "look.panels: must be temperature for the kind positions"),
+        (
+            _set("drafters", value=["eagle3", "prsm"]),
+            "drafters: 'prsm' has no \\[\\[series\\]\\]; did you mean 'prism'",
+        ),
+        (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: 'hass' has no"),
+        (_set("claims", 0, "order", value=["prism"]), "claims.0.order: names at least two"),
+        (_set("claims", 0, "of", value="gain"), "claims.0.since: belongs to"),
+        (_set("series", 0, "color", value="blue"), "series.0.color: 'blue' is not of the form"),
+        (_set("series", 0, "marker", value="round"), "series.0.marker: must be"),
+        (_set("paper", "values", 0, "y", value=[1.0]), "paper.values.0: 1 values for 5 places"),
+        (_set("paper", "values", 0, "role", value="llama-2"), "paper.values.0.role: 'llama-2' is not among"),
+        (_set("name", value="a/b"), "name: 'a/b' names files"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_key_and_remedy(change: Callable[[dict[str, Any]], None], said: str) -> None:
+    data = copy.deepcopy(tomllib.loads((experiment_folder() / "figure5.toml").read_text()))
+    parse_experiment(copy.deepcopy(data), "my.toml")
+    change(data)
+    with pytest.raises(ConfigError, match=f"my.toml: .*{said}"):
+        parse_experiment(data, "my.toml")

@@ -59,10 +59,9 @@ def small_print(
     texts += [Text(note) for note in notes]
     if paper:
         note = f" {experiment.paper.note}" if experiment.paper.note else ""
-        other = "" if suite.name == "paper" else " They belong to other models than the ones measured here."
-        texts.append(
-            Text(f"Pale lines: the paper's values, not measured here ({experiment.paper.source}).{other}{note}")
-        )
+        other = "" if suite.name == "paper" else ", of other models"
+        source = experiment.paper.source
+        texts.append(Text(f"Pale lines: the paper's values, not measured here{other} ({source}).{note}"))
     elif paper is not None:
         texts.append(Text("The paper's values are not drawn: none is known for what was asked here."))
     texts += [Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN) for verdict in verdicts]

@@ -139,11 +139,11 @@ def test_wrong_options_are_answered(mini: Suite, options: Options, said: str) ->
 
 def test_a_suite_that_lacks_what_the_figure_names(mini: Suite) -> None:
     experiment = load_experiment("figure4")
-    with pytest.raises(ConfigError, match="figure4: cells.roles: suite mini has no target 'llama-3'"):
-        targets = {name: target for name, target in mini.targets.items() if target.role == "llama-2"}
+    targets = {name: target for name, target in mini.targets.items() if target.role == "llama-2"}
+    with pytest.raises(ConfigError, match=r"figure4: cells\.roles: suite mini has no target 'llama-3'"):
         expand(experiment, dataclasses.replace(mini, targets=targets), Options())
+    drafters = {name: drafter for name, drafter in mini.drafters.items() if name != "prism"}
     with pytest.raises(ConfigError, match="figure4: drafters: suite mini has no drafter 'prism'"):
-        drafters = {name: drafter for name, drafter in mini.drafters.items() if name != "prism"}
         expand(experiment, dataclasses.replace(mini, drafters=drafters), Options())
 
 

@@ -106,7 +106,7 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("kind", value="positions"), "look.panels: must be temperature for the kind positions"),
         (
             _set("drafters", value=["eagle3", "prsm"]),
-            "drafters: 'prsm' has no \\[\\[series\\]\\]; did you mean 'prism'",
+            r"drafters: 'prsm' has no \[\[series\]\]; did you mean 'prism'",
         ),
         (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: 'hass' has no"),
         (_set("claims", 0, "order", value=["prism"]), "claims.0.order: names at least two"),

@@ -1,0 +1,373 @@
+"""Figures as a reader gets them: what is drawn is what was measured, holes show, nothing overlaps, bytes repeat."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from synthetic import measure
+
+from prism_ae.cells import Point, TreeShape
+from prism_ae.drawing import page
+from prism_ae.drawing.render import Drawing, compose, render
+from prism_ae.drawing.style import RC
+from prism_ae.errors import StoreError
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.load import experiment_names, load_experiment
+from prism_ae.experiments.options import Options
+from prism_ae.frame import Measured
+from prism_ae.metrics import al_macro, al_micro, counts_of
+from prism_ae.suites.load import load_suite
+from prism_ae.suites.records import Suite
+
+FEW = Options(questions=3)
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return load_suite("mini")
+
+
+def measured(name: str, suite: Suite, options: Options, drop: str = "") -> dict[Point, Measured]:
+    points = expand(load_experiment(name), suite, options)
+    return measure([point for point in points if not (drop and re.search(drop, str(point)))], suite)
+
+
+def drawn(drawing: Drawing) -> Figure:
+    with matplotlib.rc_context(RC):
+        figure = page.draw(drawing.page)
+        figure.set_dpi(300)  # at few pixels, letters are rounded to them and texts grow wider than in a PDF
+        FigureCanvasAgg(figure).draw()
+        return figure
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_three_files_appear(suite: Suite, tmp_path: Path) -> None:
+    options = Options(questions=3, scales=("1x", "8x"))
+    paths = render(load_experiment("figure9"), suite, options, measured("figure9", suite, options), tmp_path)
+    assert paths == [tmp_path / "mini" / f"figure9.{kind}" for kind in ("pdf", "csv", "json")]
+    assert sorted(path.name for path in (tmp_path / "mini").iterdir()) == sorted(path.name for path in paths)
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure4", "figure5", "figure10"])
+def test_the_csv_says_what_the_axes_show(suite: Suite, tmp_path: Path, name: str) -> None:
+    """Every line's points and every interval, panel by panel, against the rows of the file."""
+    experiment = load_experiment(name)
+    results = measured(name, suite, FEW, drop="drafter='hass', scale='4x', benchmark='qa'")
+    drawing = compose(experiment, suite, FEW, results, with_paper=True)
+    render(experiment, suite, FEW, results, tmp_path, with_paper=True)
+    rows = read(tmp_path / "mini" / f"{name}.csv")
+    figure = drawn(drawing)
+    seen = 0
+    for panel, axes in zip(drawing.page.grid.panels, figure.axes, strict=True):
+        for layer, count in (("measured", len(panel.curves)), ("paper", len(panel.paper))):
+            lines = [line for line in axes.lines if line.get_gid() == layer]
+            assert len(lines) == count
+            for curve, line in zip(panel.curves if layer == "measured" else panel.paper, lines, strict=True):
+                mine = [
+                    row
+                    for row in rows
+                    if row["layer"] == layer
+                    and (row["target"], row["drafter"]) == (curve.target, curve.drafter)
+                    and float(row["temperature"]) == curve.temperature
+                    and row["benchmark"] == (curve.benchmark or "mean")
+                ]
+                seen += len(mine)
+                assert [float(row["x"]) for row in mine] == list(line.get_xdata())
+                values = [float(row["value"] or "nan") for row in mine]
+                np.testing.assert_array_equal(values, line.get_ydata())
+        bars = [
+            tuple(segment[:, 1])
+            for part in axes.collections
+            if isinstance(part, LineCollection)
+            for segment in part.get_segments()
+        ]
+        keys = {(curve.target, curve.drafter, curve.temperature, curve.benchmark or "mean") for curve in panel.curves}
+        intervals = [
+            (float(row["low"]), float(row["high"]))
+            for row in rows
+            if row["low"] and (row["target"], row["drafter"], float(row["temperature"]), row["benchmark"]) in keys
+        ]
+        assert sorted(bars) == sorted(intervals)
+    assert seen == len(rows)
+
+
+def test_values_are_al_macro_of_the_cells_named(suite: Suite, tmp_path: Path) -> None:
+    options = Options(questions=5, targets=("llama-2",), scales=("2x",))
+    results = measured("figure4", suite, options)
+    render(load_experiment("figure4"), suite, options, results, tmp_path)
+    by_id = {result.cell_id: counts_of(result.samples) for result in results.values()}
+    rows = read(tmp_path / "mini" / "figure4.csv")
+    assert {row["cell_ids"] for row in rows} == set(by_id)
+    for row in rows:
+        counts = by_id[row["cell_ids"]]
+        assert al_macro(counts) != al_micro(counts)
+        assert float(row["value"]) == al_macro(counts)
+        assert float(row["al_micro"]) == al_micro(counts)
+        assert (row["quantity"], row["questions"]) == ("AL macro", "5")
+
+
+def test_a_hole_is_a_gap_a_count_and_a_line_in_the_caption(suite: Suite, tmp_path: Path) -> None:
+    experiment = load_experiment("figure5")
+    results = measured("figure5", suite, FEW, drop="drafter='prism', scale='4x', benchmark='qa', temperature=0")
+    render(experiment, suite, FEW, results, tmp_path)
+    said = json.loads((tmp_path / "mini" / "figure5.json").read_text())
+    assert said["cells"] == {"asked": 180, "measured": 179}
+    assert said["title"].endswith("179 of 180 cells")
+    assert said["missing"] == [
+        {"target": "mini-llama-3", "drafter": "prism", "scale": "4x", "benchmark": "qa", "temperature": 0.0}
+    ]
+    assert "PRISM: 1 cell is not measured." in said["caption"]
+    (hole,) = (row for row in read(tmp_path / "mini" / "figure5.csv") if row["value"] == "")
+    assert (hole["drafter"], hole["x"], hole["cells_asked"], hole["cells_measured"]) == ("prism", "4.0", "6", "5")
+    figure = drawn(compose(experiment, suite, FEW, results))
+    gaps = [np.isnan(line.get_ydata()).sum() for line in figure.axes[0].lines if line.get_gid() == "measured"]
+    assert sorted(gaps) == [0, 0, 0, 0, 0, 1]
+
+
+def test_an_unmeasured_drafter_is_named_with_its_reason() -> None:
+    paper = load_suite("paper")
+    results = measured("figure6", paper, FEW, drop="drafter='(hass3|prism)'")
+    drawing = compose(load_experiment("figure6"), paper, FEW, results)
+    caption = [text.text for text in drawing.page.small_print]
+    assert "HASS-3: 60 cells are not measured: the authors published no HASS-3 checkpoint." in caption
+    labels = [text.get_text() for legend in drawn(drawing).legends for text in legend.get_texts()]
+    assert "HASS-3 (not measured)" in labels
+    assert "HASS-2" in labels
+    assert drawing.page.title.text.endswith("60 of 180 cells")
+
+
+def test_nothing_measured_is_still_a_figure(suite: Suite, tmp_path: Path) -> None:
+    for name in experiment_names():
+        render(load_experiment(name), suite, Options(), {}, tmp_path)
+        said = json.loads((tmp_path / "mini" / f"{name}.json").read_text())
+        assert said["cells"]["measured"] == 0
+        assert {claim["verdict"] for claim in said["claims"]} == {"not measured"}
+
+
+def test_a_trend_that_does_not_show_is_said_on_the_figure(suite: Suite) -> None:
+    """PRISM's and EAGLE-2's answers exchanged."""
+    results = measured("figure4", suite, FEW)
+    other = {"prism": "eagle2", "eagle2": "prism"}
+    swapped = {
+        point: results[dataclasses.replace(point, drafter=other.get(point.drafter, point.drafter))] for point in results
+    }
+    for data, word in ((results, "holds"), (swapped, "does not show")):
+        drawing = compose(load_experiment("figure4"), suite, FEW, data)
+        (text,) = (t for t in drawing.page.small_print if t.text.startswith("Claim: PRISM above HASS above EAGLE-2"))
+        assert f"EAGLE-2: {word}" in text.text
+        assert text.warning == (word == "does not show")
+
+
+def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None:
+    experiment = load_experiment("figure5")
+    results = measured("figure5", suite, FEW)
+    without = compose(experiment, suite, FEW, results)
+    assert without.paper == ()
+    assert "paper's values" not in " ".join(text.text for text in without.page.small_print)
+    drawing = compose(experiment, suite, FEW, results, with_paper=True)
+    assert len(drawing.paper) == 3 * 2
+    assert any("of other models" in text.text for text in drawing.page.small_print)
+    labels = [text.get_text() for legend in drawn(drawing).legends for text in legend.get_texts()]
+    assert "pale: the paper's values" in labels
+    # A mean over six benchmarks is no reference for one over two.
+    fewer = Options(questions=3, benches=("qa", "sum"))
+    some = compose(experiment, suite, fewer, results, with_paper=True)
+    assert some.paper == ()
+    assert any("paper's values are not drawn" in text.text for text in some.page.small_print)
+
+
+def test_the_caption_says_what_was_done(suite: Suite) -> None:
+    options = Options(questions=3, trees=(TreeShape(3, 2, 6),), benches=("qa",), controls=True)
+    results = measured("figure10", suite, options)
+    drawing = compose(load_experiment("figure10"), suite, options, results, notes=("Recipes: as published.",))
+    caption = " ".join(text.text for text in drawing.page.small_print)
+    for piece in (
+        "Mini suite: tiny models trained here, their own numbers.",
+        "Target mini-LLaMA-3",
+        "draft tree 3,2,6",
+        "engine torch (PyTorch 2.13.0), float32, on CPU",
+        "newest measurement 2026-11-21",
+        "Acceptance length (macro)",
+        "Natural Ques. only",
+        "3 questions per benchmark",
+        "Asked differently from the paper's figure: --benches qa --questions 3 --tree 3,2,6 --controls",
+        "Recipes: as published.",
+    ):
+        assert piece in caption
+    controls = [style for style in drawing.page.styles.values() if style.control]
+    assert [style.label for style in controls] == ["HASS + PRISM's extra training (control)"]
+
+
+def test_a_drafter_that_the_figure_does_not_know_is_drawn_in_a_style_of_its_own(suite: Suite) -> None:
+    options = Options(questions=3, drafters=("prism", "hass2"))
+    drawing = compose(load_experiment("figure5"), suite, options, measured("figure5", suite, options))
+    assert drawing.page.styles["hass2"].label == "HASS-2"
+    assert drawing.page.styles["hass2"].color != drawing.page.styles["prism"].color
+
+
+def _pages(suite: Suite) -> Iterator[tuple[str, Drawing]]:
+    long = ("A long note. " * 40,)
+    for name in experiment_names():
+        options = Options(questions=3, controls=True)
+        results = measured(name, suite, options)
+        yield f"{name} full", compose(load_experiment(name), suite, options, results, with_paper=True, notes=long)
+        one = Options(questions=3, benches=("humaneval",), scales=("4x",))
+        results = measured(name, suite, one, drop="drafter='prism'")
+        yield f"{name} one", compose(load_experiment(name), suite, one, results)
+    options = Options(questions=3, targets=("llama-2", "llama-3"), temperatures=(0, 0.5, 1))
+    for name in ("figure1", "figure10"):
+        yield f"{name} wide", compose(load_experiment(name), suite, options, measured(name, suite, options))
+
+
+def test_no_text_is_cut_off_or_lies_on_another(suite: Suite) -> None:
+    for name, drawing in _pages(suite):
+        figure = drawn(drawing)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        boxes: list[tuple[str, Any]] = [(t.get_text(), t.get_window_extent(renderer)) for t in figure.texts]
+        boxes += [("legend", legend.get_window_extent(renderer)) for legend in figure.legends]
+        for axes in figure.axes:
+            texts = [axes.title, *axes.get_xticklabels(), *axes.get_yticklabels()]
+            boxes += [
+                (f"{axes.get_title()} {text.get_text()}", text.get_window_extent(renderer))
+                for text in texts
+                if text.get_text() and text.get_visible() and _within(text, axes)
+            ]
+        boxes += [("axes", axes.get_window_extent(renderer)) for axes in figure.axes]
+        page_box = figure.bbox
+        for number, (text, box) in enumerate(boxes):
+            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page_box.x1 + 1 and box.y1 <= page_box.y1 + 1
+            assert inside, f"{name}: '{text}' is cut off"
+            for other, second in boxes[number + 1 :]:
+                apart = (
+                    box.x1 <= second.x0 + 1
+                    or second.x1 <= box.x0 + 1
+                    or box.y1 <= second.y0 + 1
+                    or second.y1 <= box.y0 + 1
+                )
+                assert apart, f"{name}: '{text}' lies on '{other}'"
+
+
+def _within(text: Any, axes: Any) -> bool:
+    """Tick labels beyond the limits exist but are not drawn."""
+    y = text.get_position()[1]
+    low, high = axes.get_ylim()
+    return text is axes.title or text in axes.get_xticklabels() or low <= y <= high
+
+
+def test_tick_labels_are_exact(suite: Suite) -> None:
+    """The artifact prints 5.25 as 5.2; a label here is the tick's own value. Scales are spaced by value."""
+    for name in experiment_names():
+        figure = drawn(compose(load_experiment(name), suite, FEW, measured(name, suite, FEW)))
+        for axes in figure.axes:
+            for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+                if label.get_text():
+                    position = label.get_position()
+                    value = position[0] if label in axes.get_xticklabels() else position[1]
+                    assert float(label.get_text()) == pytest.approx(value, abs=1e-9)
+        if name != "figure1":
+            assert list(figure.axes[0].get_xticks()) == [1, 2, 4, 6, 8]
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {folder!r})
+from pathlib import Path
+from synthetic import measure
+from prism_ae.drawing.render import render
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.load import load_experiment
+from prism_ae.experiments.options import Options
+from prism_ae.suites.load import load_suite
+suite, options, experiment = load_suite("mini"), Options(questions=3, controls=True), load_experiment("figure5")
+measured = measure(expand(experiment, suite, options), suite)
+render(experiment, suite, options, measured, Path({out!r}), with_paper=True)
+"""
+
+
+def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
+    """In other processes, with other hash seeds, at another time."""
+    found: list[Mapping[str, bytes]] = []
+    for seed in ("1", "2"):
+        out = tmp_path / seed
+        code = SCRIPT.format(folder=str(Path(__file__).parent), out=str(out))
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed}
+        subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+        found.append({path.name: path.read_bytes() for path in (out / "mini").iterdir()})
+    assert found[0] == found[1]
+    assert b"CreationDate" not in found[0]["figure5.pdf"]
+
+
+def test_fonts_are_embedded_as_truetype(suite: Suite, tmp_path: Path) -> None:
+    options = Options(questions=3, scales=("1x",))
+    pdf = render(load_experiment("figure9"), suite, options, measured("figure9", suite, options), tmp_path)[0]
+    content = pdf.read_bytes()
+    fonts = set(re.findall(rb"/BaseFont /([\w+-]+)", content))
+    assert fonts
+    assert all(re.fullmatch(rb"[A-Z]{6}\+DejaVuSans(-Bold)?", font) for font in fonts)
+    assert content.count(b"/FontFile2") == len(fonts)
+    assert b"/Type3" not in content
+
+
+def test_metadata_names_the_cells(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(questions=3, scales=("1x",))
+    results = measured("figure9", suite, options)
+    arguments = (load_experiment("figure9"), suite, options, results, tmp_path)
+    content = render(*arguments)[0].read_bytes()
+    assert all(result.cell_id.encode() in content for result in results.values())
+    monkeypatch.setattr("prism_ae.drawing.render.MOST_IDS", 5)
+    content = render(*arguments)[0].read_bytes()
+    assert not any(result.cell_id.encode() in content for result in results.values())
+    assert re.search(rb"24 cells, sha256 [0-9a-f]{64}", content)
+    assert b"figure9.csv" in content
+
+
+def test_a_folder_that_cannot_be_written(suite: Suite, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="cannot write"):
+        render(load_experiment("figure9"), suite, FEW, {}, tmp_path / "file")
+
+
+def test_a_full_disk_leaves_the_old_figure(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = load_experiment("figure9")
+    paths = render(experiment, suite, FEW, {}, tmp_path)
+    before = [path.read_bytes() for path in paths]
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if ".pdf" in self.name:
+            write(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match=r"cannot write .*figure9\.pdf: No space left"):
+        render(experiment, suite, FEW, measured("figure9", suite, FEW), tmp_path)
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(path.name for path in (tmp_path / "mini").iterdir()) == sorted(path.name for path in paths)
+
+
+def test_a_users_matplotlib_settings_do_not_change_a_figure(suite: Suite, tmp_path: Path) -> None:
+    arguments = (load_experiment("figure9"), suite, FEW, {})
+    plain = render(*arguments, tmp_path / "plain")[0].read_bytes()
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "pdf.fonttype": 3}):
+        assert render(*arguments, tmp_path / "styled")[0].read_bytes() == plain
+        assert matplotlib.rcParams["font.size"] == 30

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import say
 from prism_ae.cli.request import Request
+from prism_ae.errors import StoreError
 from prism_ae.plan import Plan
 from prism_ae.store import Store
+
+
+def check_writable(out: Path, request: Request) -> None:
+    """A place for the figures that cannot be written is refused before hours of measuring; raises StoreError."""
+    folder = out / request.suite.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror}", "choose another place with --out") from error
 
 
 def draw(request: Request, plan: Plan, store: Store, out: Path, with_paper: bool) -> None:

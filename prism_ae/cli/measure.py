@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ae.cli.output import number_of
 from prism_ae.cli.request import Request, runs_folder
 from prism_ae.plan import Plan, Resolved, make_plan
 from prism_ae.store import Record, Store
@@ -34,8 +35,8 @@ def open_store(runs_dir: Path, suite: Suite) -> Store:
         lines = ", ".join(str(damage.line) for damage in damaged[:10])
         more = "" if len(damaged) <= 10 else ", …"
         print(
-            f"warning: {len(damaged)} damaged lines in {store.root / 'log.jsonl'} are set aside (lines {lines}{more}); "
-            "their cells are measured again if nothing else has them",
+            f"warning: {number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'} set aside "
+            f"(lines {lines}{more}); what they held is measured again",
             file=sys.stderr,
         )
     return store

@@ -45,7 +45,7 @@ def run(
     A draft tree has d steps, w branches and v verified tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies
     d + 1. Exit code 8: some cells that could have a result have none.
     """
-    from prism_ae.cli.draw import draw
+    from prism_ae.cli.draw import check_writable, draw
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import measure, open_store, slots
     from prism_ae.cli.request import make_request
@@ -55,6 +55,7 @@ def run(
         experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
     )
     where = slots(gpus, workers)
+    check_writable(out, request)
     store = open_store(runs_dir, request.suite)
     resolved = resolve(request.all_points, LocalLookup(request.suite, models_dir))
     plan, outcome = make_plan(resolved, store.records()), None

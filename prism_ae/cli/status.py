@@ -8,6 +8,14 @@ from prism_ae.cli import options as o
 def status(
     experiments: o.SomeExperiments = None,
     suite: o.SuiteName = "paper",
+    benches: o.Benches = None,
+    scales: o.Scales = None,
+    targets: o.Targets = None,
+    drafters: o.Drafters = None,
+    temperatures: o.Temperatures = None,
+    questions: o.Questions = None,
+    tree: o.Trees = None,
+    engine: o.Engine = None,
     controls: o.Controls = False,
     models_dir: o.ModelsDir = o.MODELS,
     runs_dir: o.RunsDir = o.RUNS,
@@ -26,7 +34,19 @@ def status(
     from prism_ae.cli.request import make_request
     from prism_ae.plan import make_plan, resolve
 
-    request = make_request(experiments or ["all"], suite, controls=controls)
+    request = make_request(
+        experiments or ["all"],
+        suite,
+        benches,
+        scales,
+        targets,
+        drafters,
+        temperatures,
+        questions,
+        tree,
+        engine,
+        controls,
+    )
     store = open_store(runs_dir, request.suite)
     records, damaged = store.records(), store.quarantined
     lookup = LocalLookup(request.suite, models_dir)

@@ -20,7 +20,7 @@ def train(
 ) -> None:
     """Train the mini suite's models, or one drafter for a target of yours.
 
-    What is trained already is not trained again; a training that was stopped goes on where it can.
+    What is trained already is not trained again; after Ctrl-C the same command makes the rest.
 
     \b
     Examples:
@@ -28,13 +28,26 @@ def train(
       prism-ae train prism --target models/my-llama --data conversations.jsonl --out models/my-prism
     """
     from prism_ae.errors import UsageError
-    from prism_ae.training import run
 
     single = {"--target": target, "--data": data, "--out": out}
     if what == "mini":
         if given := [option for option, value in single.items() if value is not None]:
-            raise UsageError(f"{given[0]} belongs to training one drafter, not the mini suite", "leave it out")
-        run.train_suite(models_dir, workers)
+            raise UsageError(f"{given[0]} belongs to training one drafter, not to the mini suite", "leave it out")
+        _suite(models_dir, workers)
         return
     if absent := [option for option, value in single.items() if value is None]:
         raise UsageError(f"training one drafter needs {', '.join(absent)}", "see 'prism-ae train --help'")
+
+
+def _suite(models_dir: Path, workers: int | None) -> None:
+    import sys
+
+    from prism_ae.cli.measure import slots
+    from prism_ae.cli.output import number_of, say
+    from prism_ae.cli.training_display import display_on
+    from prism_ae.training.run import train_suite
+
+    count = len(slots(None, workers))
+    with display_on(sys.stderr) as show:
+        trained, total = train_suite(models_dir, count, show)
+    say([f"trained {number_of(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])

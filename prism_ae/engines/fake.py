@@ -10,6 +10,8 @@ read from the environment variable ``PRISM_AE_FAKE``, a JSON object:
     bug       ids of cells that raise a ValueError
     memory    ids of cells that run out of memory
     silent    ids of cells that get no result
+    deaf      true: it never asks whether it should stop
+    unusable  true: it cannot use its device
 
 Hidden: users cannot reach it by accident, and its engine name is part of every cell's identity.
 """
@@ -28,7 +30,7 @@ from typing import Any
 
 from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment, Result, Sample
-from prism_ae.errors import CheckpointError
+from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.suites.records import Suite
 
 VARIABLE = "PRISM_AE_FAKE"
@@ -38,6 +40,8 @@ class FakeEngine:
     def __init__(self, suite: Suite, models_dir: Path, device: str, threads: int) -> None:
         self._behaviour: dict[str, Any] = json.loads(os.environ.get(VARIABLE, "{}"))
         self._device = device
+        if self._behaviour.get("unusable"):
+            raise DeviceError(f"{device} was told to be unusable", "tell it otherwise")
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         for cell in assignment.cells:
@@ -56,6 +60,9 @@ class FakeEngine:
 
     def _wait(self, should_stop: Callable[[], bool]) -> bool:
         """Let a cell's time pass; False when asked to stop meanwhile."""
+        if self._behaviour.get("deaf"):
+            time.sleep(self._behaviour.get("seconds", 0))
+            return True
         end = time.monotonic() + self._behaviour.get("seconds", 0)
         while not should_stop():
             left = end - time.monotonic()

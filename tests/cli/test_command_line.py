@@ -1,0 +1,283 @@
+"""The command line as users meet it: results on standard output, else one clear message and the documented code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sweeps import Sweep
+
+import prism_ae.errors
+from prism_ae import __main__ as entry
+from prism_ae.cli import app as app_module
+
+VERBS = ("ls", "train", "plan", "run", "status", "render")
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Run a command line in this process: exit code, standard output, standard error."""
+    code = entry.run(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    return Sweep(tmp_path)
+
+
+def test_help_is_instant() -> None:
+    times = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "prism_ae", "--help"], capture_output=True, text=True, check=True)
+        times.append(time.perf_counter() - begin)
+    assert "Exit codes:" in done.stdout
+    assert min(times) < 0.2
+
+
+def test_help_documents_every_exit_code() -> None:
+    tree = [prism_ae.errors.PrismError]
+    while tree:
+        error = tree.pop()
+        tree += error.__subclasses__()
+        assert f"\n  {error.exit_code} " in app_module._HELP
+    assert f"\n  {prism_ae.errors.INTERRUPTED} " in app_module._HELP
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    code, out, _ = call(capsys, verb, "--help")
+    assert code == 0
+    assert "Examples:" in out
+    assert f"prism-ae {verb}" in out
+
+
+def test_examples_in_the_help_are_right(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example is parsed as a command line; the verbs themselves are not called."""
+    import typer
+
+    command = typer.main.get_command(app_module.app)
+    examples = []
+    for verb in ("", *VERBS):
+        _, out, _ = call(capsys, *filter(None, [verb]), "--help")
+        examples += [line.strip() for line in out.splitlines() if line.startswith("    prism-ae ")]
+    assert len(examples) > 15
+    for example in examples:
+        words = example.split("   ")[0].split()[1:]
+        context = command.make_context("prism-ae", list(words))
+        verb = command.commands[words[0]]  # type: ignore[attr-defined]
+        verb.make_context(words[0], words[1:], parent=context)
+
+
+@pytest.mark.parametrize("verb", ["--help", "ls", "plan", "status", "render", "run"])
+def test_no_verb_needs_torch_where_nothing_is_measured(sweep: Sweep, verb: str) -> None:
+    words = sweep.arguments(verb) if verb in ("plan", "render", "run", "status") else [verb]
+    if verb == "run":
+        assert sweep.run(words).returncode == 0
+    code = (
+        "import sys; from prism_ae.__main__ import run\n"
+        f"code = run({words!r})\n"
+        "heavy = {'torch', 'transformers', 'sglang'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert code == 0, code\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=sweep.folder, env=path())
+    assert done.returncode == 0, done.stderr
+
+
+def path() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(prism_ae.__file__).parents[1])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["plan", "figur4"], 2, "did you mean 'figure4'"),
+        (["plan", "figure4", "--suite", "pape"], 2, "did you mean 'paper'"),
+        (["plan", "figure4", "--benches", "humanevil"], 2, "did you mean 'humaneval'"),
+        (["plan", "figure4", "--drafters", "prims"], 2, "did you mean 'prism'"),
+        (["plan", "figure4", "--scales", "900k"], 2, "--scales: there is no '900k'"),
+        (["plan", "figure4", "--targets", "llama-4"], 2, "--targets"),
+        (["plan", "figure4", "--benches", "qa,,sum"], 2, "has an empty name"),
+        (["plan", "figure4", "--temperatures", "warm"], 2, "'warm' is not a number"),
+        (["plan", "figure4", "--temperatures", "-1"], 2, "no temperature"),
+        (["plan", "figure4", "--questions", "0"], 2, "--questions must be at least 1"),
+        (["plan", "figure4", "--tree", "6,10"], 2, "is not a draft tree"),
+        (["plan", "figure4", "--tree", "2,2,60"], 2, "at most 7 can be verified"),
+        (["run", "figure4", "--tree", "3,1,9"], 2, "a chain of 3 steps verifies 4 tokens"),
+        (["plan", "figure4", "--engine", "torsh"], 2, "there is no engine 'torsh'"),
+        (["plan", "figure4", "--gpus", "a"], 2, "not a list of GPU numbers"),
+        (["run", "figure4", "--gpus", "97"], 6, "there is no GPU 97"),
+        (["plan", "figure4", "--gpus", "97"], 6, "there is no GPU 97"),
+        (["run", "figure4", "--gpus", "0", "--workers", "2"], 2, "exclude each other"),
+        (["run", "figure4", "--workers", "0"], 2, "--workers must be at least 1"),
+        (["plan", "missing.toml"], 3, "missing.toml does not exist"),
+        (["ls", "drafter"], 2, "did you mean 'drafters'"),
+        (["plan", "figure4", "--gpu", "0"], 2, "--gpus"),
+        (["plan"], 2, "EXPERIMENT"),
+        (["plot"], 2, "plot"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found, out, err = call(capsys, *arguments)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_key_in_a_file_names_file_and_key(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    sweep.suite_file.write_text(sweep.suite_file.read_text().replace("title =", "titel ="))
+    code, _, err = call(capsys, "plan", "figure1", "--suite", str(sweep.suite_file))
+    assert code == 3
+    assert "tiny.toml: unknown key 'titel'" in err
+
+
+def test_places_that_cannot_be_written_are_refused_before_measuring(
+    capsys: pytest.CaptureFixture[str], sweep: Sweep
+) -> None:
+    blocked = sweep.folder / "file"
+    blocked.write_text("")
+    code, _, err = call(capsys, *sweep.arguments("run", "--out", str(blocked / "figures")))
+    assert code == 7
+    assert "--out" in err
+    code, _, err = call(capsys, *sweep.arguments("run", "--runs-dir", str(blocked / "runs")))
+    assert code == 7
+    assert "--runs-dir" in err
+    assert sweep.measured() == []
+
+
+def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    sweep.root.mkdir(parents=True)
+    (sweep.root / "notes.txt").write_text("mine")
+    for verb in ("plan", "run", "render"):
+        code, _, err = call(capsys, *sweep.arguments(verb))
+        assert code == 7
+        assert "no runs folder of prism-ae" in err
+
+
+def test_ls_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = call(capsys, "ls", "drafters", "--suite", "mini")
+    assert (code, err) == (0, "")
+    assert "prism_star  PRISM*" in out
+    code, out, _ = call(capsys, "ls", "--json")
+    listed = json.loads(out)
+    assert listed["suite"] == "paper"
+    assert [entry["name"] for entry in listed["experiments"]][:2] == ["figure1", "figure4"]
+    assert [entry["name"] for entry in listed["scales"]] == ["100k", "200k", "400k", "600k", "800k"]
+
+
+def test_plan_says_what_would_happen_and_changes_nothing(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    code, out, err = call(capsys, *sweep.arguments("plan", "--workers", "3"))
+    assert (code, err) == (0, "")
+    assert "28 cells: 0 measured, 28 to measure" in out
+    assert "7 assignments for 3 workers" in out
+    assert "targets to load: mini-llama-2, mini-llama-3" in out
+    assert "unknown, no cell like these has been measured here yet" in out
+    assert not sweep.root.exists()
+
+
+def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    (sweep.models / "mini-llama-2-prism-8x" / "checkpoint.json").unlink()
+    code, out, _ = call(capsys, *sweep.arguments("plan"))
+    assert code == 0
+    assert "24 to measure, 4 that cannot be measured now" in out
+    assert "missing for 4 cells: " in out
+    assert "prism-ae train mini" in out
+    listed = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
+    assert {hole["drafter"] for hole in listed["holes"]} == {"prism"}
+    assert sum(len(one["cells"]) for one in listed["assignments"]) == 24
+
+
+def test_run_with_a_missing_model_measures_the_rest_and_ends_incomplete(sweep: Sweep) -> None:
+    (sweep.models / "mini-llama-2-prism-8x" / "checkpoint.json").unlink()
+    done = sweep.run(sweep.arguments("run"))
+    assert done.returncode == 8
+    assert "4 of 28 cells have no result" in done.stderr
+    assert "prism-ae train mini" in done.stderr
+    assert len(sweep.store().records()) == 24
+    assert len(done.stdout.split()) == 3
+
+
+def test_status_and_render_work_without_the_models(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    import shutil
+
+    first = sweep.run(sweep.arguments("run"))
+    assert first.returncode == 0
+    drawn = {name: Path(name).read_bytes() for name in first.stdout.split()}
+    shutil.rmtree(sweep.models)
+    code, out, err = call(capsys, *sweep.arguments("render"))
+    assert (code, err) == (0, "")
+    assert out == first.stdout
+    assert {name: Path(name).read_bytes() for name in out.split()} == drawn
+    assert call(capsys, *sweep.arguments("run"))[0] == 0
+
+
+def test_status_shows_progress_failures_and_damage(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    planned = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
+    bad = planned["assignments"][0]["cells"][2]["id"]
+    assert sweep.run(sweep.arguments("run", "--workers", "2"), {"silent": [bad]}).returncode == 8
+    with (sweep.root / "log.jsonl").open("ab") as log:
+        log.write(b'{"record":')
+    code, out, err = call(capsys, *sweep.arguments("status"))
+    assert code == 0
+    assert out.splitlines()[2].split() == ["figure1", "28", "27", "1", "0"]
+    assert f"failed: {bad} (mini-llama-" in out
+    assert "the engine gave no result" in out
+    assert "1 damaged line in" in out
+    assert "1 damaged line in" in err
+    shown = json.loads(call(capsys, *sweep.arguments("status", "--json"))[1])
+    assert shown["experiments"] == {"figure1": {"cells": 28, "measured": 27, "failed": 1, "not_measurable": 0}}
+    assert shown["failures"] == {bad: "the engine gave no result"}
+    assert [damage["line"] for damage in shown["damaged_lines"]] == [29]
+
+
+def test_a_reader_who_stops_reading_is_no_error(sweep: Sweep) -> None:
+    command = [sys.executable, "-m", "prism_ae", *sweep.arguments("plan", "--json")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), err) == (0, "")
+
+
+def test_an_interrupt_anywhere_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import prism_ae.cli.request
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prism_ae.cli.request, "make_request", interrupted)
+    code, out, err = call(capsys, "plan", "figure4")
+    assert (code, out, err) == (130, "", "interrupted; the same command continues\n")
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    import prism_ae.cli.request
+
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(prism_ae.cli.request, "make_request", broken)
+    with pytest.raises(ZeroDivisionError):
+        entry.run(["plan", "figure4"])
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"prism-ae {prism_ae.__version__}\n", "")

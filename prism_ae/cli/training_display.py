@@ -1,4 +1,4 @@
-"""How far a training run is, on standard error: a line that is rewritten on a terminal, a line now and then elsewhere."""
+"""How far a training run is, on standard error: a line rewritten in place on a terminal, now and then one elsewhere."""
 
 from __future__ import annotations
 

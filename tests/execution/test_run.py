@@ -1,0 +1,284 @@
+"""The parent against scripted workers (threads on a pipe): deaths and refusals at the moments that are hard to hit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweeps import Sweep
+
+from prism_ae.engines.fake import FakeEngine, fake_samples
+from prism_ae.engines.protocol import Assignment, Result
+from prism_ae.errors import DeviceError, StoreError
+from prism_ae.execution.devices import Slot
+from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
+from prism_ae.execution.run import Outcome, Run
+from prism_ae.execution.worker import Worker
+from prism_ae.store import Store
+
+Script = Callable[[Connection, Setup], None]
+
+
+class Scripted:
+    """A worker that is a thread. Its connection closes when the script ends, as a process's does."""
+
+    def __init__(self, script: Script, how: str = "exit code 0") -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        self._how = how
+
+        def live() -> None:
+            with theirs:
+                script(theirs, theirs.recv())
+
+        self._thread = threading.Thread(target=live, daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        pass
+
+    def wait(self, seconds: float) -> str | None:
+        self._thread.join(seconds)
+        return self._how
+
+    def output(self) -> bytes:
+        return b"famous last words\n"
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+class Quiet:
+    """Progress that remembers its notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.outcomes: list[bool] = []
+
+    def cell(self, ok: bool) -> None:
+        self.outcomes.append(ok)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def close(self) -> None:
+        pass
+
+
+class Never:
+    count = 0
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    made = Sweep(tmp_path)
+    made.store().prepare()
+    return made
+
+
+def assignments(sweep: Sweep) -> tuple[Assignment, ...]:
+    from prism_ae.cli.lookup import LocalLookup
+    from prism_ae.cli.request import make_request
+    from prism_ae.plan import make_plan, resolve
+
+    request = make_request(["figure1"], str(sweep.suite_file), "qa", questions=2, engine="fake", targets="llama-2")
+    resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
+    return make_plan(resolved, sweep.store().records()).assignments
+
+
+def honest(connection: Connection, setup: Setup) -> None:
+    """The real worker's code, in this process."""
+    Worker(setup, connection, lambda *arguments: FakeEngine(*arguments[1:]), lambda: b"").serve()
+
+
+def go(sweep: Sweep, *workers: Callable[[], Scripted], slots: int = 1) -> tuple[Outcome, Quiet]:
+    """Run with these workers, started in this order; the last one is started again and again."""
+    waiting = list(workers)
+    progress = Quiet()
+
+    def launch(slot: Slot) -> Scripted:
+        return (waiting.pop(0) if len(waiting) > 1 else waiting[0])()
+
+    places = [Slot(f"slot {number}", "cpu", "a cpu", 1, {}) for number in range(slots)]
+    work = assignments(sweep)
+    run = Run(work, sweep.store(), sweep.suite, sweep.models, {}, places, launch, Never(), progress)
+    return run.execute(), progress
+
+
+def test_all_cells_are_measured(sweep: Sweep) -> None:
+    outcome, progress = go(sweep, lambda: Scripted(honest))
+    assert (outcome.measured, outcome.left, outcome.interrupted) == (6, 0, False)
+    assert progress.outcomes == [True] * 6
+    assert assignments(sweep) == ()
+
+
+def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_measured_again(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def dies(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        assignment = connection.recv()
+        store = Store(setup.root, setup.suite.name, setup.suite.version)
+        (attempt, _) = store.begin(assignment.cells, {})
+        store.commit(attempt, "ok", "", Result(fake_samples(attempt.cell), 1.0, {}), 1.0, "x", b"")
+        written.append(attempt.cell.id)
+
+    outcome, progress = go(sweep, lambda: Scripted(dies, "signal SIGKILL"), lambda: Scripted(honest))
+    assert outcome.measured == 6
+    assert len(progress.outcomes) == 6
+    log = (sweep.root / "log.jsonl").read_text()
+    assert log.count(f'"cell_id":"{written[0]}"') == 1
+    assert sorted(path.name for path in (sweep.root / "cells").iterdir()) == sorted(sweep.store().records())
+    assert "died (signal SIGKILL)" in progress.notes[0]
+
+
+def test_workers_that_do_not_start_end_the_run_with_their_last_words(sweep: Sweep) -> None:
+    def stillborn(connection: Connection, setup: Setup) -> None:
+        pass
+
+    with pytest.raises(DeviceError, match=r"does not start \(exit code 1\):\nfamous last words"):
+        go(sweep, lambda: Scripted(stillborn, "exit code 1"), slots=2)
+    assert sweep.store().records() == {}
+
+
+def test_a_slot_that_cannot_be_used_leaves_its_work_to_the_others(sweep: Sweep) -> None:
+    def refuses(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        connection.recv()
+        connection.send(Unusable(DeviceError("this device is broken")))
+
+    outcome, progress = go(sweep, lambda: Scripted(refuses), lambda: Scripted(honest), slots=2)
+    assert (outcome.measured, outcome.failed) == (6, {})
+    assert progress.notes == ["slot 0 is not used: this device is broken"]
+
+
+def test_a_store_that_cannot_be_written_ends_the_run(sweep: Sweep) -> None:
+    def full(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        connection.recv()
+        connection.send(Broken(StoreError("the disk is full")))
+
+    with pytest.raises(StoreError, match="the disk is full"):
+        go(sweep, lambda: Scripted(full))
+
+
+def test_a_worker_that_leaves_is_replaced(sweep: Sweep) -> None:
+    def leaves(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        for cell in connection.recv().cells:
+            connection.send(Finished(cell.id, "failed", "a bug"))
+        connection.send(Over(leaving=True))
+
+    outcome, _ = go(sweep, lambda: Scripted(leaves), lambda: Scripted(honest))
+    assert (outcome.measured, set(outcome.failed.values())) == (4, {"a bug"})
+
+
+class Talk:
+    """The parent's end of a real `Worker` in a thread."""
+
+    def __init__(self, sweep: Sweep, make: Any) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        setup = Setup(sweep.suite, sweep.root, sweep.models, "cpu", "a cpu", 1, {"argv": []})
+        worker = Worker(setup, theirs, make, lambda: b"")
+        self._thread = threading.Thread(target=worker.serve, daemon=True)
+        self._thread.start()
+        assert self.connection.recv() == Ready()
+
+    def ask(self, assignment: Assignment) -> list[Any]:
+        self.connection.send(assignment)
+        heard = [self.connection.recv()]
+        while isinstance(heard[-1], Finished):
+            heard.append(self.connection.recv())
+        return heard
+
+    def end(self) -> None:
+        self.connection.send(Stop())
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def test_a_worker_keeps_its_engine_between_assignments_and_closes_it(sweep: Sweep) -> None:
+    made, closed = [], []
+
+    class Engine(FakeEngine):
+        def close(self) -> None:
+            closed.append(self)
+
+    def make(name: str, *arguments: Any) -> Engine:
+        made.append((name, *arguments))
+        return Engine(*arguments)
+
+    talk = Talk(sweep, make)
+    for one in assignments(sweep):
+        assert talk.ask(one)[-1] == Over()
+    talk.end()
+    assert made == [("fake", sweep.suite, sweep.models, "cpu", 1)]
+    assert len(closed) == 1
+    assert assignments(sweep) == ()
+
+
+def test_numbers_that_contradict_themselves_do_not_enter_the_store(sweep: Sweep) -> None:
+    import dataclasses
+
+    class Wrong(FakeEngine):
+        def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+            first, second = assignment.cells
+            yield first, Result(fake_samples(first)[:1], 1.0, {})
+            sample = dataclasses.replace(fake_samples(second)[0], rounds=999)
+            yield second, Result((sample, fake_samples(second)[1]), 1.0, {})
+
+    talk = Talk(sweep, lambda name, *arguments: Wrong(*arguments))
+    one = assignments(sweep)[0]
+    few, torn, over = talk.ask(one)
+    talk.end()
+    assert over == Over()
+    assert (few.status, torn.status) == ("failed", "failed")
+    assert "1 questions were answered, 2 were asked" in few.message
+    assert "counts cannot be right" in torn.message
+    assert {record.status for record in sweep.store().records().values()} == {"failed"}
+
+
+def test_running_out_of_memory_on_a_device_has_its_own_status(sweep: Sweep) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """Named as torch's."""
+
+    class Small(FakeEngine):
+        def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+            try:
+                raise OutOfMemoryError("CUDA out of memory")
+            except OutOfMemoryError as error:
+                raise DeviceError("the GPU ran out of memory", "take a smaller batch") from error
+            yield
+
+    talk = Talk(sweep, lambda name, *arguments: Small(*arguments))
+    heard = talk.ask(assignments(sweep)[0])
+    talk.end()
+    assert [message.status for message in heard[:-1]] == ["out-of-memory"] * 2
+    assert heard[0].message == "the GPU ran out of memory\n  take a smaller batch"
+
+
+def test_a_worker_stops_within_an_assignment_and_writes_nothing_half(sweep: Sweep) -> None:
+    reached = threading.Event()
+
+    class Slow(FakeEngine):
+        def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+            first, _ = assignment.cells
+            yield first, Result(fake_samples(first), 1.0, {})
+            reached.set()
+            while not should_stop():
+                pass
+
+    talk = Talk(sweep, lambda name, *arguments: Slow(*arguments))
+    one = assignments(sweep)[0]
+    talk.connection.send(one)
+    assert reached.wait(10)
+    talk.end()
+    assert talk.connection.recv() == Finished(one.cells[0].id, "ok", "")
+    assert talk.connection.recv() == Over()
+    assert set(sweep.store().records()) == {one.cells[0].id}

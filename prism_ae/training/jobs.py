@@ -83,7 +83,7 @@ def run_job(job: Job, recipe_file: Path, report: Report) -> None:
         _train_language_model(job.artifacts[0], recipe_file, report)
 
 
-class _Progress:
+class StepCounter:
     """Steps done to `Report`; the loss is smoothed over about twenty steps."""
 
     def __init__(self, total: int, report: Report) -> None:
@@ -95,7 +95,7 @@ class _Progress:
         self.report(self.done / self.total, self.loss)
 
 
-def _provenance(seconds: float, **facts: Any) -> dict[str, Any]:
+def provenance(seconds: float, **facts: Any) -> dict[str, Any]:
     import torch
 
     import prism_ae
@@ -133,7 +133,7 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
 
     examples = ready(corpus.conversations(training.conversations, training.seed))
     target = new_target(target_config(shape, tokenizer.get_vocab_size()), training.embedding_std, training.seed)
-    train_target(target, examples, training, _Progress(training_steps(len(examples), training), report).tick)
+    train_target(target, examples, training, StepCounter(training_steps(len(examples), training), report).tick)
     unseen = [
         example
         for benchmark in suite.benchmarks
@@ -153,7 +153,7 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
         artifact.name,
         None,
         artifact.recipe,
-        _provenance(time.monotonic() - began, unseen=quality),
+        provenance(time.monotonic() - began, unseen=quality),
         write,
     )
 
@@ -213,25 +213,25 @@ def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
     data = suite_data(first.needs[0], first.target, recipe_file)
     target = data.features.target
 
-    def save(artifact: Artifact, drafter: Drafter, progress: _Progress) -> None:
+    def save(artifact: Artifact, drafter: Drafter, progress: StepCounter) -> None:
         publish(
             artifact.folder,
             "drafter",
             artifact.name,
             artifact.scale,
             artifact.recipe,
-            _provenance(time.monotonic() - began, loss=round(progress.loss, 4)),
+            provenance(time.monotonic() - began, loss=round(progress.loss, 4)),
             lambda folder: save_drafter(folder, drafter),
         )
 
     if recipe.start:
         start = load_drafter(first.needs[1], target, torch.float32, torch.device("cpu"))
         part = data.first([scale.name for scale in load_suite(SUITE).scales].index(str(first.scale)) + 1)
-        progress = _Progress(extra_steps(training, part.ends[-1]), report)
+        progress = StepCounter(extra_steps(training, part.ends[-1]), report)
         drafter = warm_started(recipe, target, start)
         save(first, train_extra(recipe, training, part, drafter, progress.tick), progress)
         return
-    progress = _Progress(trunk_steps(training, data.ends), report)
+    progress = StepCounter(trunk_steps(training, data.ends), report)
     drafter = new_drafter(recipe, target, capture, data.features.examples[: data.ends[0]], training.seed)
     for artifact, finished in zip(
         job.artifacts, train_trunk(recipe, training, data, drafter, progress.tick), strict=True

@@ -16,11 +16,14 @@ from torch import Tensor
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.cache import HIDDEN, KVCache
 from prism_ae.decoding.drafting import Drafting
+from prism_ae.decoding.expected import UNKNOWN, along, left_out
 from prism_ae.decoding.sampling import choose
 from prism_ae.decoding.tree import DraftTree, root_only, visible
-from prism_ae.decoding.verify import walk
+from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
 from prism_ae.llama import Llama
+
+_Verified = tuple[Walk, Tensor, Tensor | None]
 
 
 class Batch:
@@ -64,10 +67,16 @@ class Batch:
         self._answered = torch.zeros(rows, dtype=torch.long, device=self.device)
         self._numbers = torch.zeros(rows, numbers, dtype=torch.float64, device=self.device)
         self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
+        self._expected = torch.full((rows, numbers), UNKNOWN, device=self.device)
+        self._is_expected: list[bool] = []
 
     @torch.inference_mode()
     def admit(
-        self, prompts: Sequence[Sequence[int]], numbers: Sequence[NDArray[np.float64]], temperatures: Sequence[float]
+        self,
+        prompts: Sequence[Sequence[int]],
+        numbers: Sequence[NDArray[np.float64]],
+        temperatures: Sequence[float],
+        expected: Sequence[Sequence[int]] | None = None,
     ) -> list[int]:
         """Read prompts into free rows, behind those in use; returns the first token of each answer.
 
@@ -75,6 +84,8 @@ class Batch:
             prompts: token ids, at least one each.
             numbers: uniform numbers of each answer's positions.
             temperatures: 0 is greedy.
+            expected: the answers that the target is expected to write, and what it would write behind them; empty
+                where that is not known. See `prism_ae.decoding.expected`.
         """
         first, count = len(self.lengths), len(prompts)
         lengths = [len(prompt) for prompt in prompts]
@@ -87,6 +98,11 @@ class Batch:
         self._numbers[new] = torch.from_numpy(np.stack(numbers)).to(self.device)
         self._temperature[new] = torch.tensor(temperatures, dtype=torch.float64, device=self.device)
         self._answered[new] = 1
+        for row, answer in enumerate(expected or [()] * count, start=first):
+            known = torch.tensor(answer[: self.numbers], dtype=torch.long)
+            self._expected[row] = UNKNOWN
+            self._expected[row, : len(known)] = known.to(self.device)
+            self._is_expected.append(len(known) > 0)
         positions = torch.arange(max(lengths), device=self.device).unsqueeze(0)
         hidden, captured = self.target(ids, positions, self.cache.fresh(first, count), self.capture)
         last = self._length[new] - 1
@@ -111,8 +127,9 @@ class Batch:
         seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
         prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
         tree = self.drafting.grow(root, length, self._counts, prefix) if self.drafting else root_only(root)
-        hidden, captured = self._verify(tree, length, prefix)
-        done = walk(tree, self.depth, self._sampler(tree, hidden, answered))
+        done, hidden, captured = self._verify_expected(tree, length, answered, prefix) or self._verify_all(
+            tree, length, answered, prefix
+        )
         places = torch.arange(self.depth + 1, device=self.device)
         self.cache.keep(longest + done.nodes, length.unsqueeze(1) + places)
         counts = done.accepted + 1
@@ -133,21 +150,39 @@ class Batch:
         source = len(self.lengths) - 1
         if source != row:
             self.cache.move(source, row, self.lengths[source])
-            for state in (self._length, self._root, self._answered, self._numbers, self._temperature):
+            for state in (
+                self._length,
+                self._root,
+                self._answered,
+                self._numbers,
+                self._temperature,
+                self._expected,
+            ):
                 state[row] = state[source]
             if self.drafting:
                 self.drafting.move(source, row, self.lengths[source])
         self.lengths[row], self._counts[row] = self.lengths[source], self._counts[source]
-        self.lengths.pop()
-        self._counts.pop()
+        self._is_expected[row] = self._is_expected[source]
+        for values in (self.lengths, self._counts, self._is_expected):
+            values.pop()
 
-    def _verify(self, tree: DraftTree, length: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The target's hidden states at every node [n, v, H], and the captured ones."""
+    def _verify_all(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified:
+        """What the target commits, its hidden states at every node [n, v, H], and the captured ones."""
         rows, count = tree.tokens.shape
         nodes = torch.where(visible(tree.parents, self.depth), 0.0, HIDDEN).to(self.dtype)
         mask = torch.cat([prefix.expand(rows, count, prefix.shape[-1]), nodes], dim=-1).unsqueeze(1)
         attend = self.cache.tentative(rows, prefix.shape[-1], mask)
-        return self.target(tree.tokens, length.unsqueeze(1) + tree.depths, attend, self.capture)
+        hidden, captured = self.target(tree.tokens, length.unsqueeze(1) + tree.depths, attend, self.capture)
+        return walk(tree, self.depth, self._sampler(tree, hidden, answered)), hidden, captured
+
+    def _verify_expected(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified | None:
+        """The same for the nodes along the expected texts alone; None where those are not known or turn out wrong."""
+        if not all(self._is_expected) or tree.tokens.shape[1] == 1:
+            return None
+        places = answered.unsqueeze(1) + torch.arange(self.depth + 1, device=self.device)
+        part = along(tree, self.depth, self._expected[: len(answered)].gather(1, places))
+        verified = self._verify_all(part.tree, length, answered, prefix)
+        return None if left_out(tree, part, verified[0]) else verified
 
     def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> _Sampler:
         rows = len(answered)

@@ -32,6 +32,8 @@ class Job:
         temperature: 0 is greedy.
         max_new_tokens: per turn, at least 1.
         window: tokens of prompt and answer together at most.
+        expected: what the target is expected to write in each turn, ended or not (`Answered.written`); it saves work
+            and changes nothing.
     """
 
     question_id: str
@@ -41,15 +43,23 @@ class Job:
     seed: int
     max_new_tokens: int
     window: int
+    expected: Sequence[Sequence[int]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Answered:
-    """A finished job: its place in the list of jobs, its sample, and the answers' token ids, end token included."""
+    """A finished job.
+
+    Attributes:
+        index: its place in the list of jobs.
+        answers: token ids of each turn, the end token included.
+        written: the same, and behind them what the target wrote beyond their end.
+    """
 
     index: int
     sample: Sample
     answers: tuple[tuple[int, ...], ...]
+    written: tuple[tuple[int, ...], ...]
 
 
 class _Conversation:
@@ -59,6 +69,7 @@ class _Conversation:
         self.index, self.job = index, job
         self.prompts: list[Sequence[int]] = []
         self.answers: list[list[int]] = []
+        self.written: list[list[int]] = []
         self.stops: list[str] = []
         self.histogram = [0] * histogram_size
         self.prefill_seconds = self.decode_seconds = self.since = 0.0
@@ -67,15 +78,34 @@ class _Conversation:
         """Begin the next turn; False when its prompt leaves no room for an answer, which ends it at once."""
         self.prompts.append(self.job.prompt(self.answers))
         self.answers.append([])
+        self.written.append([])
         if len(self.prompts[-1]) < self.job.window:
             return True
         self.stops.append("window")
         return False
 
+    @property
+    def ended(self) -> bool:
+        """Whether the current turn has ended."""
+        return len(self.stops) == len(self.answers)
+
+    @property
+    def expected(self) -> Sequence[int]:
+        """What the target is expected to write in the current turn."""
+        turn = len(self.answers) - 1
+        return self.job.expected[turn] if turn < len(self.job.expected) else ()
+
+    def lingers(self, beyond: int) -> bool:
+        """Whether the row should go on, to learn what the target writes up to ``beyond`` tokens behind the end."""
+        written = len(self.written[-1])
+        room = len(self.prompts[-1]) + written < self.job.window and written < self.job.max_new_tokens + beyond
+        return room and not self.expected and written < len(self.answers[-1]) + beyond
+
     def take(self, tokens: Sequence[int], stop_ids: Collection[int]) -> bool:
         """Add committed tokens to the answer, up to its end; True when the turn has ended."""
+        self.written[-1] += tokens
         job, answer = self.job, self.answers[-1]
-        for token in tokens:
+        for token in () if self.ended else tokens:
             answer.append(token)
             if token in stop_ids:
                 self.stops.append("end")
@@ -86,7 +116,7 @@ class _Conversation:
             if len(self.prompts[-1]) + len(answer) == job.window:
                 self.stops.append("window")
                 return True
-        return False
+        return self.ended
 
     @property
     def finished(self) -> bool:
@@ -105,11 +135,15 @@ class _Conversation:
             decode_seconds=self.decode_seconds,
             output_sha256=digest(self.answers),
         )
-        return Answered(self.index, sample, tuple(map(tuple, self.answers)))
+        return Answered(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
 
 
 def generate(
-    batch: Batch, jobs: Sequence[Job], stop_ids: Collection[int], should_stop: Callable[[], bool]
+    batch: Batch,
+    jobs: Sequence[Job],
+    stop_ids: Collection[int],
+    should_stop: Callable[[], bool],
+    beyond: int = 0,
 ) -> Iterator[Answered]:
     """Answer all jobs, each as soon as it is finished; begun in their order.
 
@@ -117,6 +151,7 @@ def generate(
         batch: with no row in use.
         stop_ids: tokens that end an answer.
         should_stop: asked before every round; the jobs under way are then dropped.
+        beyond: tokens behind each answer's end to learn for `Answered.written`, where nothing is expected yet.
     """
     drafted, clock = batch.drafting is not None, 0.0
     waiting: deque[tuple[int, Job] | _Conversation] = deque(enumerate(jobs))
@@ -142,10 +177,11 @@ def generate(
             committed = batch.round()
             clock += time.perf_counter() - start
             for conversation, tokens in zip(active, committed, strict=True):
-                conversation.histogram[len(tokens) - 1] += 1
+                if not conversation.ended:
+                    conversation.histogram[len(tokens) - 1] += 1
         for row in reversed(range(len(active))):
             conversation = active[row]
-            if not conversation.take(committed[row], stop_ids):
+            if not conversation.take(committed[row], stop_ids) or conversation.lingers(beyond):
                 continue
             conversation.decode_seconds += clock - conversation.since
             batch.release(row)
@@ -183,4 +219,5 @@ def _admit(batch: Batch, new: Sequence[_Conversation]) -> list[int]:
     if not new:
         return []
     numbers = [uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.numbers) for turn in new]
-    return batch.admit([turn.prompts[-1] for turn in new], numbers, [turn.job.temperature for turn in new])
+    temperatures, expected = [turn.job.temperature for turn in new], [turn.expected for turn in new]
+    return batch.admit([turn.prompts[-1] for turn in new], numbers, temperatures, expected)

@@ -1,15 +1,16 @@
 """The torch engine: acceptance measured by our own exact speculative decoding, on a CPU or a GPU.
 
 The target stays loaded from one assignment to the next; drafter and tree are swapped. Cells whose time is not measured
-share one pool of rows, because what a question yields does not depend on what is decoded beside it; a cell whose time
-is measured runs alone, with its own batch size, after a short warm-up.
+share one pool of rows, because what a question yields does not depend on what is decoded beside it, and what the target
+wrote for one drafter is expected of it for the next (`prism_ae.decoding.expected`: less work, the same outcome). A cell
+whose time is measured runs alone, with its own batch size, after a short warm-up, and expects nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -44,6 +45,9 @@ GPU_CACHE_SHARE = 0.6
 """Memory for keys and values: on a CPU, where workers share it, and as a share of what is free on a GPU."""
 
 WARM_UP_TOKENS = 16
+
+BEYOND = 6
+"""Tokens behind the end of an answer that are learnt for later drafters: a round that reaches the end may go on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,8 @@ class TorchEngine:
         torch.set_num_threads(threads)
         self._target: _Loaded | None = None
         self._questions = cache(self._load_questions)
+        self._written: dict[tuple[Hashable, ...], tuple[tuple[int, ...], ...]] = {}
+        """What the loaded target writes, by question and setting."""
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol. Cells that share a pool are begun in an order that lets them end one after another."""
@@ -99,6 +105,7 @@ class TorchEngine:
 
     def close(self) -> None:
         self._target = None
+        self._written.clear()
         self._questions.cache_clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -137,15 +144,18 @@ class TorchEngine:
         owner = [(number, place) for number, group in enumerate(jobs) for place in range(len(group))]
         window = max(job.window for job in flat)
         rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, window, target.dtype))
-        numbers = max(job.max_new_tokens for job in flat) + (tree.steps if tree else 0) + 1
+        beyond = BEYOND if tree and batch_size is None else 0
+        numbers = max(job.max_new_tokens for job in flat) + beyond + (tree.steps if tree else 0) + 1
         batch = Batch(target.model, drafter, tree, rows, window, numbers)
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
             list(generate(batch, [warm_up], target.end_ids, lambda: False))
         start = time.perf_counter()
         answered: list[dict[int, Answered]] = [{} for _ in cells]
-        for done in generate(batch, flat, target.end_ids, should_stop):
+        for done in generate(batch, flat, target.end_ids, should_stop, beyond):
             number, place = owner[done.index]
+            if beyond:
+                self._written.setdefault(_key(cells[number], flat[done.index]), done.written)
             answered[number][place] = done
             if len(answered[number]) == len(jobs[number]):
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
@@ -190,7 +200,7 @@ class TorchEngine:
                 )
             return ids
 
-        return Job(
+        job = Job(
             question_id=question.question_id,
             turns=len(question.turns),
             prompt=prompt,
@@ -199,9 +209,13 @@ class TorchEngine:
             max_new_tokens=point.max_new_tokens,
             window=min(point.max_length, longest),
         )
+        if point.batch is not None:
+            return job
+        return dataclasses.replace(job, expected=self._written.get(_key(cell, job), ()))
 
     def _load_target(self, path: Path, dtype: torch.dtype, name: str) -> _Loaded:
         if self._target is None or (self._target.path, self._target.dtype) != (path, dtype):
+            self._written.clear()
             self._target = None  # first, so that two targets are never in memory together
             self._target = self._read_target(path, dtype, self.suite.templates[self.suite.targets[name].template])
         return self._target
@@ -256,6 +270,11 @@ class TorchEngine:
                 f"{self.device} is out of memory: {text.splitlines()[0]}",
                 "free the device, use a smaller --batch-size or --tree, or a larger device",
             ) from error
+
+
+def _key(cell: Cell, job: Job) -> tuple[Hashable, ...]:
+    """What a target's text depends on, besides the target."""
+    return cell.point.benchmark, job.question_id, job.temperature, job.seed, job.max_new_tokens, cell.point.max_length
 
 
 def _end_of_sequence(config: dict[str, Any]) -> tuple[int, ...]:

@@ -206,12 +206,13 @@ def _see_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _late_depths(monkeypatch: pytest.MonkeyPatch) -> None:
-    verify = Batch._verify
+    verify = Batch._verify_all
 
-    def late(self: Batch, tree: DraftTree, length: Tensor, prefix: Tensor) -> tuple[Tensor, Tensor | None]:
-        return verify(self, dataclasses.replace(tree, depths=tree.depths + (tree.depths > 0)), length, prefix)
+    def late(self: Batch, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> object:
+        shifted = dataclasses.replace(tree, depths=tree.depths + (tree.depths > 0))
+        return verify(self, shifted, length, answered, prefix)
 
-    monkeypatch.setattr(Batch, "_verify", late)
+    monkeypatch.setattr(Batch, "_verify_all", late)
 
 
 BATCH_MUTATIONS = {

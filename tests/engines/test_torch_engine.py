@@ -1,0 +1,321 @@
+"""The torch engine as a worker uses it: assignments in, cells out, errors as messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.checkpoints import save_target
+from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.engines import registry, torch_engine
+from prism_ae.engines.protocol import Assignment, Result, Sample
+from prism_ae.engines.torch_engine import TorchEngine
+from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
+from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.prompts.templates import render_turn
+from prism_ae.suites.load import load_suite
+from prism_ae.suites.records import Benchmark, Suite
+
+TREE = TreeShape(3, 3, 8)
+QUESTIONS = {"talk": [["ab", "cd"], ["e f", "g"], ["h", "ij k"]], "one": [["lm"], ["n"], ["o p q"], ["r"]]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A folder with a suite of random models."""
+
+    suite: Suite
+    folder: Path
+
+    def engine(self) -> TorchEngine:
+        return TorchEngine(self.suite, self.folder, "cpu", 1)
+
+    def cell(self, benchmark: str, temperature: float, drafter: str = "prism", **changes: Any) -> Cell:
+        point = Point(
+            suite="mini",
+            target="mini-llama-2",
+            drafter=drafter,
+            scale=None if drafter == "vanilla" else "1x",
+            benchmark=benchmark,
+            temperature=temperature,
+            tree=None if drafter == "vanilla" else TREE,
+            engine="torch",
+            batch=None,
+            questions=len(QUESTIONS[benchmark]),
+            max_new_tokens=12,
+            max_length=200,
+            seed=1,
+            dtype="float32",
+        )
+        return Cell(dataclasses.replace(point, **changes), Fingerprints("t", "d", "p", "torch-1", "v"))
+
+    def assignment(self, cells: Sequence[Cell]) -> Assignment:
+        point = cells[0].point
+        drafter = None if point.drafter == "vanilla" else self.folder / point.drafter
+        return Assignment(tuple(cells), self.folder / "target", drafter, point.tree)
+
+    def measure(self, *cells: Cell, engine: TorchEngine | None = None) -> dict[Cell, Result]:
+        return dict((engine or self.engine()).measure(self.assignment(cells), lambda: False))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("models")
+    mini = load_suite("mini")
+    benchmarks = {name: Benchmark(name, name, len(asked[0]), f"{name}.jsonl") for name, asked in QUESTIONS.items()}
+    (folder / "benchmarks").mkdir()
+    for name, asked in QUESTIONS.items():
+        lines = [json.dumps({"question_id": n, "turns": turns}) for n, turns in enumerate(asked)]
+        (folder / "benchmarks" / f"{name}.jsonl").write_text("\n".join(lines))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: n for n, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    torch.manual_seed(0)
+    config = LlamaConfig(tokenizer.get_vocab_size(), 32, 48, 2, 4, 2, 1e-5, 10000.0, 256)
+    target = Llama(config)
+    (folder / "target").mkdir()
+    # A second end token, which only the target's own config knows.
+    save_target(folder / "target", target, {"eos_token_id": [3, 4]})
+    tokenizer.save(str(folder / "target" / "tokenizer.json"))
+    layer = dataclasses.replace(config, num_hidden_layers=1)
+    for name, drafter_config in {
+        "prism": DrafterConfig("eagle", layer, 2, (0, 1)),
+        "eagle2": DrafterConfig("eagle", layer),
+    }.items():
+        (folder / name).mkdir()
+        save_drafter(folder / name, Drafter(drafter_config, target))
+    return Place(dataclasses.replace(mini, benchmarks=benchmarks), folder)
+
+
+def without_seconds(result: Result) -> list[Sample]:
+    return [dataclasses.replace(sample, prefill_seconds=0.0, decode_seconds=0.0) for sample in result.samples]
+
+
+def test_the_registry_names_and_makes_it(place: Place) -> None:
+    engine = registry.make("torch", place.suite, place.folder, "cpu", 1)
+    assert isinstance(engine, TorchEngine)
+    engine.close()
+    assert registry.engine_names() == ("torch",)
+    with pytest.raises(UsageError, match="'nothing'"):
+        registry.make("nothing", place.suite, place.folder, "cpu", 1)
+
+
+def test_cells_of_one_pool_equal_cells_measured_alone(place: Place) -> None:
+    cells = [place.cell(benchmark, temperature) for benchmark in QUESTIONS for temperature in (0.0, 1.0)]
+    together = place.measure(*cells)
+    assert set(together) == set(cells)
+    for cell in cells:
+        (alone,) = place.measure(cell).values()
+        assert without_seconds(together[cell]) == without_seconds(alone)
+        assert [sample.question_id for sample in alone.samples] == [str(n) for n in range(cell.point.questions)]
+        assert all(sum(sample.histogram) == sample.rounds > 0 for sample in alone.samples)
+        assert together[cell].wall_seconds > 0
+
+
+def test_every_drafter_writes_the_same_text(place: Place) -> None:
+    engine = place.engine()
+    digests = []
+    for drafter in ("vanilla", "prism", "eagle2", "prism"):
+        cells = [place.cell(benchmark, t, drafter) for benchmark in QUESTIONS for t in (0.0, 1.0)]
+        results = place.measure(*cells, engine=engine)
+        digests.append([[sample.output_sha256 for sample in results[cell].samples] for cell in cells])
+    assert all(other == digests[0] for other in digests[1:])
+
+
+def test_later_drafters_profit_from_the_first_and_measure_the_same(place: Place) -> None:
+    cells = [place.cell(benchmark, t) for benchmark in QUESTIONS for t in (0.0, 1.0)]
+    fresh, engine = place.measure(*cells), place.engine()
+    place.measure(*[place.cell(b, t, "eagle2") for b in QUESTIONS for t in (0.0, 1.0)], engine=engine)
+    assert engine._written
+    again = place.measure(*cells, engine=engine)
+    assert all(without_seconds(again[cell]) == without_seconds(fresh[cell]) for cell in cells)
+
+
+def test_the_target_stays_loaded_and_the_drafter_is_swapped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[str] = []
+    for name in ("load_target", "load_drafter"):
+        real = getattr(torch_engine, name)
+
+        def counted(path: Path, *rest: Any, real: Any = real) -> Any:
+            loads.append(path.name)
+            return real(path, *rest)
+
+        monkeypatch.setattr(torch_engine, name, counted)
+    engine = place.engine()
+    for drafter in ("prism", "vanilla", "eagle2"):
+        place.measure(place.cell("one", 0.0, drafter), engine=engine)
+    assert loads == ["target", "prism", "eagle2"]
+
+
+def test_the_second_turn_is_asked_with_the_stripped_first_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[list[str], list[str], str]] = []
+
+    def spy(template: Any, system: str, users: Sequence[str], answers: Sequence[str]) -> str:
+        text = render_turn(template, system, users, answers)
+        asked.append((list(users), list(answers), text))
+        return text
+
+    monkeypatch.setattr(torch_engine, "render_turn", spy)
+    (result,) = place.measure(place.cell("talk", 0.0)).values()
+    tokenizer = Tokenizer.from_file(str(place.folder / "target" / "tokenizer.json"))
+    for sample, turns in zip(result.samples, QUESTIONS["talk"], strict=True):
+        first = next(text for users, answers, text in asked if users == turns[:1])
+        second, answer = next((text, answers[0]) for users, answers, text in asked if users == turns)
+        assert "</s>" not in answer
+        assert answer.strip() in second
+        lengths = [len(tokenizer.encode(text, add_special_tokens=False).ids) for text in (first, second)]
+        assert sample.prompt_tokens == sum(lengths)
+        assert second.startswith("<s>[INST]")
+        assert sample.turns == len(sample.stops) == 2
+
+
+def test_answers_end_at_the_templates_and_at_the_targets_own_end_tokens(place: Place) -> None:
+    engine = place.engine()
+    place.measure(place.cell("one", 0.0), engine=engine)
+    assert engine._target is not None
+    end = Tokenizer.from_file(str(place.folder / "target" / "tokenizer.json")).token_to_id("</s>")
+    assert engine._target.end_ids == {end, 3, 4}
+
+
+def test_settings_are_read_back(place: Place) -> None:
+    (result,) = place.measure(place.cell("one", 0.0)).values()
+    assert result.settings == {
+        "verifier": registry.VERIFIER,
+        "torch": torch.__version__,
+        "device": "cpu",
+        "device_name": "CPU",
+        "dtype": "float32",
+        "float32_matmul_precision": "highest",
+        "threads": 1,
+        "rows": 4,
+        "tree": "3,3,8",
+        "window": 200,
+    }
+
+
+def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
+    cells = [place.cell("one", t, batch=2) for t in (0.0, 1.0)]
+    results = place.measure(*cells)
+    for cell in cells:
+        assert results[cell].settings["rows"] == 2
+        assert without_seconds(results[cell]) == without_seconds(
+            place.measure(place.cell("one", cell.point.temperature))[place.cell("one", cell.point.temperature)]
+        )
+        # One question after the other, two at a time: the whole takes longer than any of them.
+        longest = max(sample.prefill_seconds + sample.decode_seconds for sample in results[cell].samples)
+        assert results[cell].wall_seconds > longest
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dtype: str) -> None:
+    """Greedy text may differ from fp32's, but only where fp32 sees nearly equal logits."""
+    engine = place.engine()
+    cells = [place.cell("one", 0.0, dtype=dtype), place.cell("one", 0.0, "vanilla", dtype=dtype)]
+    for cell in cells:
+        (result,) = place.measure(cell, engine=engine).values()
+        assert result.settings["dtype"] == dtype
+        assert all(sample.generated_tokens > 0 for sample in result.samples)
+    exact = Llama(engine._target.model.config)  # type: ignore[union-attr]
+    exact.load_state_dict(engine._target.model.state_dict())  # type: ignore[union-attr]
+    for key, (written,) in engine._written.items():
+        question = QUESTIONS["one"][int(str(key[1]))]
+        template = place.suite.templates["llama-2-chat"]
+        text = render_turn(template, place.suite.system_prompt, question, [])
+        prompt = engine._target.tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]
+        ids = torch.tensor([[*prompt, *written]])
+        hidden, _ = exact(ids, torch.arange(ids.shape[1])[None])
+        logits = exact.head(hidden)[0, len(prompt) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor(written)[:, None]).squeeze(1)
+        assert (logits.max(-1).values - chosen).max() < 0.02 * logits.std()
+
+
+def test_stopping_leaves_the_rest_unmeasured(place: Place) -> None:
+    cells = [place.cell(benchmark, t, max_new_tokens=60) for benchmark in QUESTIONS for t in (0.0, 1.0)]
+    asked = 0
+
+    def should_stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    assert list(place.engine().measure(place.assignment(cells), should_stop)) == []
+
+
+def failing(place: Place, cell: Cell, target: str = "target") -> PrismError:
+    assignment = dataclasses.replace(place.assignment([cell]), target_path=place.folder / target)
+    with pytest.raises(PrismError) as caught:
+        list(place.engine().measure(assignment, lambda: False))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"drafter": "standard"}, "'standard' is a separate model"),
+        ({"compat": ("mt-bench-greedy",)}, "mt-bench-greedy"),
+        ({"dtype": "int8"}, "'int8'"),
+        ({"tree": TreeShape(1, 999, 5)}, "1,999,5 is wider"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_said(place: Place, changes: dict[str, Any], says: str) -> None:
+    error = failing(place, dataclasses.replace(place.cell("one", 0.0), point=place.cell("one", 0.0, **changes).point))
+    assert isinstance(error, UsageError)
+    assert says in error.what
+    assert error.hint
+
+
+def test_a_target_without_its_tokenizer(place: Place, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (broken / name).symlink_to(place.folder / "target" / name)
+    error = failing(place, place.cell("one", 0.0), str(broken))
+    assert isinstance(error, MissingError)
+    assert "tokenizer.json" in error.what
+    (broken / "tokenizer.json").write_text("{}")
+    error = failing(place, place.cell("one", 0.0), str(broken))
+    assert isinstance(error, CheckpointError)
+    assert "cannot be read" in error.what
+    tokenizer = Tokenizer.from_file(str(place.folder / "target" / "tokenizer.json"))
+    tokenizer.add_tokens(["[INST]"])
+    tokenizer.save(str(broken / "tokenizer.json"))
+    error = failing(place, place.cell("one", 0.0), str(broken))
+    assert isinstance(error, CheckpointError)
+    assert "beyond the target's vocabulary" in error.what
+
+
+def test_out_of_memory_is_a_device_error(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(torch_engine.Batch, "round", full)
+    error = failing(place, place.cell("one", 0.0))
+    assert isinstance(error, DeviceError)
+    assert "out of memory" in error.what
+    assert "--batch-size" in error.hint
+
+
+def test_other_runtime_errors_are_bugs_and_shown_as_such(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(torch_engine.Batch, "round", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        place.measure(place.cell("one", 0.0))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(place: Place) -> None:
+    with pytest.raises(DeviceError, match="cuda:0 does not exist"):
+        TorchEngine(place.suite, place.folder, "cuda:0", 1)

@@ -59,8 +59,8 @@ def draw(page: Page) -> Figure:
     from matplotlib.figure import Figure
 
     grid, em = page.grid, page.grid.font / 72
-    small, large = 0.66 * grid.font, 1.05 * grid.font
-    tick = 0.82 * grid.font
+    small, large = 0.64 * grid.font, 1.05 * grid.font
+    tick = 0.86 * grid.font
     left, right = EDGE + 1.9 * em + _tick_width(grid, tick), EDGE + 0.5 * em
     gap_x = 1.1 * em if grid.share_y else 0.9 * em + _tick_width(grid, tick)
     gap_y = 3.6 * em if any(panel.title for panel in grid.panels) else 2.0 * em
@@ -201,7 +201,7 @@ def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entr
     rows: list[list[Entry]] = []
     used = math.inf
     for label, line in entries:
-        need = _width(label, font) + 4.6 * font / 72
+        need = _width(label, font) + 4.3 * font / 72
         if used + need > width:
             rows.append([])
             used = 0.0
@@ -235,7 +235,7 @@ def _width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family=FAMILY, size=size, weight=weight)
+    font = FontProperties(family=list(FAMILY), size=size, weight=weight)
     return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
 
 

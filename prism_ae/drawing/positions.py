@@ -17,4 +17,4 @@ def arrange(curves: tuple[Curve, ...], paper: tuple[PaperLine, ...], suite: Suit
             title = f"Temperature = {temperature:g}"
             title = f"{suite.targets[target].label}, {title.lower()}" if len(targets) > 1 else title
             panels.append(Panel(row, column, title, mine, of_panel(paper, target, "", (temperature,))))
-    return Grid(tuple(panels), headings=(), share_y=True, told_apart=False, legend_below=True, font=16)
+    return Grid(tuple(panels), headings=(), share_y=True, told_apart=False, legend_below=True, font=18)

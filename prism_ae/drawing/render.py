@@ -1,6 +1,6 @@
 """A figure's three files: the .pdf, the .csv of what was drawn, and the .json with caption, counts and verdicts.
 
-The same data give the same bytes: no dates, no random names, one font that comes with matplotlib. Files are written
+The same data give the same bytes: no dates, no random names, fonts that come with matplotlib. Files are written
 beside their place and renamed, so a reader never sees half of one.
 """
 

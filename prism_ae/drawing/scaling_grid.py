@@ -28,5 +28,5 @@ def arrange(curves: tuple[Curve, ...], paper: tuple[PaperLine, ...], suite: Suit
         share_y=False,
         told_apart=True,
         legend_below=False,
-        font=13,
+        font=15,
     )

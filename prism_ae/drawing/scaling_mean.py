@@ -19,4 +19,4 @@ def arrange(experiment: Experiment, curves: tuple[Curve, ...], paper: tuple[Pape
             title = suite.targets[target].label + ("" if by_target else f", temperature = {shown[0]:g}")
             row, place = (0, number) if by_target else (number, column)
             panels.append(Panel(row, place, title, mine, of_panel(paper, target, "", shown)))
-    return Grid(tuple(panels), headings=(), share_y=False, told_apart=by_target, legend_below=False, font=16)
+    return Grid(tuple(panels), headings=(), share_y=False, told_apart=by_target, legend_below=False, font=18)

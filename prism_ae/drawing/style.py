@@ -1,6 +1,6 @@
 """How things look: fonts, line styles, and a drafter's colour and marker. Colours are the experiments' data.
 
-The font comes with matplotlib, so that a figure has the same letters, and the same bytes, on every machine.
+The fonts come with matplotlib, so that a figure has the same letters, and the same bytes, on every machine.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 from prism_ae.experiments.records import Experiment, Series
 from prism_ae.suites.records import Suite
 
-FAMILY = "DejaVu Sans"
+FAMILY = ("STIXGeneral", "DejaVu Sans")
+"""The second for letters that the first has not."""
 INK = "#222222"
 FAINT = "#8a8a8a"
 WARNING = "#a01010"
 
 RC: dict[str, Any] = {
-    "font.family": [FAMILY],
+    "font.family": list(FAMILY),
     "text.color": INK,
     "text.parse_math": False,
     "axes.edgecolor": INK,

@@ -35,7 +35,6 @@ RC: dict[str, Any] = {
     "xtick.direction": "in",
     "ytick.direction": "in",
     "pdf.fonttype": 42,  # TrueType, embedded: what publishers ask for
-    "svg.hashsalt": "prism-ae",
 }
 
 SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (4, 1.5, 1.2, 1.5))

@@ -44,7 +44,7 @@ def train_drafter(
 
     Args:
         target_folder: Hugging Face layout with ``tokenizer.json``.
-        data_file: conversations, one JSON object per line (`corpus.read_jsonl`).
+        data_file: conversations, one JSON object per line (`jsonl.read_jsonl`).
         out: the drafter's folder; must not exist.
         template, system: how the target is spoken to; never guessed.
         report: called after each step with the part done and the loss.
@@ -74,7 +74,6 @@ def train_drafter(
 
     from prism_ae.checkpoints import load_target, publish
     from prism_ae.drafters.layout import save_drafter
-    from prism_ae.training.corpus import read_jsonl
     from prism_ae.training.drafter import (
         Data,
         extra_steps,
@@ -86,6 +85,7 @@ def train_drafter(
     )
     from prism_ae.training.examples import encode
     from prism_ae.training.features import Features
+    from prism_ae.training.jsonl import read_jsonl
     from prism_ae.training.tokenizer import load_tokenizer
 
     target = load_target(target_folder, torch.float32, torch.device(device))

@@ -1,0 +1,102 @@
+"""Losses and labels against a loop over every position, and against torch's own definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.training.losses import Labels, LossWeights, labels, loss
+
+SIZES = LlamaConfig(17, 8, 12, 3, 2, 2, 1e-5, 100.0, 32)
+
+
+def _bound(eagle3: bool) -> tuple[Llama, Drafter]:
+    torch.manual_seed(1)
+    target = Llama(SIZES)
+    config = (
+        DrafterConfig("eagle3", dataclasses.replace(SIZES, num_hidden_layers=1), capture=(0, 1, 2), draft_vocab_size=9)
+        if eagle3
+        else DrafterConfig("eagle", SIZES)
+    )
+    drafter = Drafter(config, target)
+    if eagle3:
+        drafter.draft_ids = torch.tensor([0, 2, 3, 5, 7, 8, 11, 13, 16])
+    return target, drafter
+
+
+def _by_hand(
+    target: Llama, drafter: Drafter, answer: torch.Tensor, hidden: torch.Tensor, outputs: list[torch.Tensor],
+    weights: LossWeights,
+) -> float:  # fmt: skip
+    """The definition, one position and one vocabulary entry at a time."""
+    ids = drafter.draft_ids.tolist() if drafter.own_head is not None else list(range(SIZES.vocab_size))
+    total = 0.0
+    for step, output in enumerate(outputs):
+        features, softs, tops = [], [], []
+        for row in range(answer.shape[0]):
+            for t in range(step, answer.shape[1] - 2):
+                logits = target.head(hidden[row, t + 1])
+                if not answer[row, t + 2] or int(logits.argmax()) not in ids:
+                    continue
+                scores = [math.exp(logits[i].item()) for i in ids]
+                p = [score / sum(scores) for score in scores]
+                guessed = [math.exp(x) for x in drafter.logits(output[row, t]).tolist()]
+                q = [score / sum(guessed) for score in guessed]
+                difference = (output[row, t] - hidden[row, t + 1]).tolist()
+                features.append(sum(0.5 * d * d if abs(d) < 1 else abs(d) - 0.5 for d in difference) / len(difference))
+                terms = [-a * math.log(b) for a, b in zip(p, q, strict=True)]
+                softs.append(sum(terms))
+                best = sorted(range(len(p)), key=lambda i: -p[i])[: weights.top_k_size]
+                tops.append(sum(terms[i] for i in best))
+        mean = (weights.feature * sum(features) + weights.soft * sum(softs) + weights.top_k * sum(tops)) / len(features)
+        total += weights.step_decay**step * mean
+    return total
+
+
+@pytest.mark.parametrize("eagle3", [False, True])
+@pytest.mark.parametrize(
+    "weights", [LossWeights(1, 0, 0, 1, 1), LossWeights(0, 1, 0, 1, 0.8), LossWeights(0.3, 0.2, 0.7, 3, 0.5)]
+)
+def test_the_loss_equals_its_definition(eagle3: bool, weights: LossWeights) -> None:
+    target, drafter = _bound(eagle3)
+    hidden = 2 * torch.randn(3, 7, SIZES.hidden_size)
+    answer = torch.rand(3, 7) < 0.6
+    answer[0] = True  # positions t < step are in the mask: they must be left out
+    outputs = [torch.randn(3, 6, SIZES.hidden_size) for _ in range(3)]
+    with torch.no_grad():
+        truth = labels(drafter, answer, hidden, target.head)
+        value = loss(drafter, outputs, truth, weights)
+    assert value.item() == pytest.approx(_by_hand(target, drafter, answer, hidden, outputs, weights), rel=1e-4)
+    assert eagle3 == (len(truth.index) < int(answer[:, 2:].sum()))
+
+
+def test_the_definition_notices_labels_of_another_position() -> None:
+    target, drafter = _bound(False)
+    hidden, answer = torch.randn(2, 6, SIZES.hidden_size), torch.ones(2, 6, dtype=torch.bool)
+    outputs = [torch.randn(2, 5, SIZES.hidden_size)]
+    weights = LossWeights(1, 1, 0, 1, 1)
+    with torch.no_grad():
+        shifted = labels(drafter, answer, hidden.roll(1, dims=1), target.head)
+        wrong = loss(drafter, outputs, shifted, weights).item()
+    assert wrong != pytest.approx(_by_hand(target, drafter, answer, hidden, outputs, weights), rel=1e-3)
+
+
+def test_a_drafter_that_is_the_target_has_the_least_loss() -> None:
+    target, drafter = _bound(False)
+    hidden, answer = torch.randn(2, 6, SIZES.hidden_size), torch.ones(2, 6, dtype=torch.bool)
+    truth = labels(drafter, answer, hidden, target.head)
+    perfect = hidden[:, 1:]
+    entropy = -(truth.probability * truth.probability.log()).sum(-1).mean().item()
+    assert loss(drafter, [perfect], truth, LossWeights(1, 1, 0, 1, 1)).item() == pytest.approx(entropy, rel=1e-5)
+
+
+def test_a_batch_without_an_answer_costs_nothing() -> None:
+    target, drafter = _bound(False)
+    truth = labels(drafter, torch.zeros(1, 5, dtype=torch.bool), torch.randn(1, 5, SIZES.hidden_size), target.head)
+    assert isinstance(truth, Labels)
+    assert loss(drafter, [torch.randn(1, 4, 8)], truth, LossWeights(1, 1, 0, 1, 1)).item() == 0

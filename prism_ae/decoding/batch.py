@@ -6,7 +6,7 @@ Decoding without a drafter is the same round with a tree of the root alone: one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -49,6 +49,9 @@ class Batch:
         self.rows, self.numbers = rows, numbers
         self.depth = shape.steps if shape else 0
         self.capture = drafter.config.capture if drafter else ()
+        self.sample_at_once = self.device.type != "cpu"
+        """Whether the target's token is computed for all nodes at once, or for visited nodes only. On a CPU most nodes
+        are saved that way; on a GPU reading the head's weights once per level would cost more than the nodes."""
         self.cache = KVCache(
             config.num_hidden_layers,
             rows,
@@ -184,31 +187,21 @@ class Batch:
         verified = self._verify_all(part.tree, length, answered, prefix)
         return None if left_out(tree, part, verified[0]) else verified
 
-    def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> _Sampler:
+    def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> Callable[[Tensor, int], Tensor]:
+        """The target's token at (node [n], level) [n]."""
         rows = len(answered)
-        return _Sampler(tree, hidden, answered, self._numbers[:rows], self._temperature[:rows], self.target)
-
-
-class _Sampler:
-    """The target's token at a node. On a CPU logits are computed for visited nodes only: most nodes never are; on a
-    GPU for all nodes at once: reading the head once per level would cost more than the unneeded rows."""
-
-    def __init__(
-        self, tree: DraftTree, hidden: Tensor, answered: Tensor, numbers: Tensor, temperature: Tensor, target: Llama
-    ) -> None:
-        self._hidden, self._answered, self._numbers = hidden, answered, numbers
-        self._temperature, self._target = temperature, target
-        self._rows = torch.arange(len(answered), device=hidden.device)
-        self._tokens: Tensor | None = None
-        if hidden.device.type != "cpu":
+        every = torch.arange(rows, device=self.device)
+        numbers, temperature = self._numbers[:rows], self._temperature[:rows]
+        if self.sample_at_once:
             at = numbers.gather(1, answered.unsqueeze(1) + tree.depths)
-            self._tokens = choose(target.head(hidden), at, temperature.unsqueeze(1).expand_as(at))
+            tokens = choose(self.target.head(hidden), at, temperature.unsqueeze(1).expand_as(at))
+            return lambda node, level: tokens[every, node]
 
-    def __call__(self, node: Tensor, level: int) -> Tensor:
-        if self._tokens is not None:
-            return self._tokens[self._rows, node]
-        logits = self._target.head(self._hidden[self._rows, node])
-        return choose(logits, self._numbers[self._rows, self._answered + level], self._temperature)
+        def sample(node: Tensor, level: int) -> Tensor:
+            logits = self.target.head(hidden[every, node])
+            return choose(logits, numbers[every, answered + level], temperature)
+
+        return sample
 
 
 def longest_window(target: Llama, drafter: Drafter | None, shape: TreeShape | None) -> int:

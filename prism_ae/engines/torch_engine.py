@@ -160,7 +160,8 @@ class TorchEngine:
             if len(answered[number]) == len(jobs[number]):
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
-                yield cells[number], Result(samples, seconds, self._settings(batch, jobs[number][0].window))
+                settings = self._settings(batch, jobs[number][0].window) | {"expected_texts": beyond > 0}
+                yield cells[number], Result(samples, seconds, settings)
 
     def _order(self, cell: Cell) -> tuple[int, str, float]:
         """Conversations of several turns first, since they take longest; then like beside like."""

@@ -121,6 +121,19 @@ def test_temperatures_share_a_batch_without_touching_each_other() -> None:
     assert [a.answers for a in together] == [a.answers for a in apart]
 
 
+def test_sampling_all_nodes_at_once_gives_the_same() -> None:
+    """What a GPU does, done here."""
+    target = make_target(4)
+    drafter, jobs = make_drafter("prism", target), make_jobs(prompts(10))
+    batch = Batch(target, drafter, SHAPE, 4, 100, 40)
+    assert not batch.sample_at_once
+    batch.sample_at_once = True
+    at_once = sorted(generate(batch, jobs, (3, 17), lambda: False), key=lambda answered: answered.index)
+    lazily = run(target, drafter, SHAPE, jobs, stop=(3, 17))
+    assert [a.answers for a in at_once] == [a.answers for a in lazily]
+    assert [a.sample.histogram for a in at_once] == [a.sample.histogram for a in lazily]
+
+
 @pytest.mark.parametrize("shape", [None, SHAPE], ids=["vanilla", "tree"])
 def test_an_answer_ends_at_its_first_end_token(shape: TreeShape | None) -> None:
     target = make_target(4)

@@ -201,6 +201,7 @@ def test_settings_are_read_back(place: Place) -> None:
         "rows": 4,
         "tree": "3,3,8",
         "window": 200,
+        "expected_texts": True,
     }
 
 
@@ -209,6 +210,7 @@ def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
     results = place.measure(*cells)
     for cell in cells:
         assert results[cell].settings["rows"] == 2
+        assert not results[cell].settings["expected_texts"]
         assert without_seconds(results[cell]) == without_seconds(
             place.measure(place.cell("one", cell.point.temperature))[place.cell("one", cell.point.temperature)]
         )

@@ -32,7 +32,7 @@ from prism_ae.store.records import KILLED, OK
 from prism_ae.suites.records import Suite
 
 _TICK = 0.1
-_STARTS = 2
+_STARTS = 3
 _PATIENCE = 20.0
 """Seconds between looks at the signals; starts in a row that may fail; seconds for a worker to leave when told."""
 
@@ -180,8 +180,8 @@ class Run:
             case Ready():
                 seat.ready, seat.failed_starts = True, 0
             case Finished(cell_id, status, text):
-                if self._queue.finished(cell_id):
-                    self._count(cell_id, status, text)
+                self._queue.finished(cell_id)
+                self._count(cell_id, status, text)
             case Over(leaving):
                 seat.assignment = None
                 seat.ready = not leaving

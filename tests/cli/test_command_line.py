@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ import prism_ae.errors
 from prism_ae import __main__ as entry
 from prism_ae.cli import app as app_module
 
+_SCRIPT = Path(sys.executable).with_name("prism-ae")
+INSTALLED = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "prism_ae"]
 VERBS = ("ls", "train", "plan", "run", "status", "render")
 
 
@@ -32,11 +34,13 @@ def sweep(tmp_path: Path) -> Sweep:
 
 
 def test_help_is_instant() -> None:
+    """In seconds of the processor, which other work on the machine does not lengthen; nothing in it waits."""
     times = []
     for _ in range(5):
-        begin = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "prism_ae", "--help"], capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - begin)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([*INSTALLED, "--help"], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert "Exit codes:" in done.stdout
     assert min(times) < 0.2
 
@@ -158,7 +162,7 @@ def test_places_that_cannot_be_written_are_refused_before_measuring(
     code, _, err = call(capsys, *sweep.arguments("run", "--runs-dir", str(blocked / "runs")))
     assert code == 7
     assert "--runs-dir" in err
-    assert sweep.measured() == []
+    assert not sweep.root.exists()
 
 
 def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:

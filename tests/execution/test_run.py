@@ -223,6 +223,19 @@ def test_a_worker_keeps_its_engine_between_assignments_and_closes_it(sweep: Swee
     assert assignments(sweep) == ()
 
 
+def test_a_worker_that_met_a_bug_leaves_and_is_not_used_again(sweep: Sweep) -> None:
+    class Buggy(FakeEngine):
+        def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+            raise ZeroDivisionError("no such number")
+            yield
+
+    talk = Talk(sweep, lambda name, *arguments: Buggy(*arguments))
+    heard = talk.ask(assignments(sweep)[0])
+    assert heard[-1] == Over(leaving=True)
+    assert heard[0].message == "ZeroDivisionError: no such number; the trace is in engine.log"
+    talk.end()
+
+
 def test_numbers_that_contradict_themselves_do_not_enter_the_store(sweep: Sweep) -> None:
     import dataclasses
 

@@ -188,13 +188,27 @@ def test_one_interrupt_keeps_what_is_measured_and_the_next_run_goes_on(
     assert sorted(Counter(sweep.measured()).values()) == [1] * CELLS
 
 
-def test_terminating_is_like_an_interrupt(sweep: Sweep) -> None:
+def test_terminating_is_like_an_interrupt_also_when_every_process_is_told(sweep: Sweep) -> None:
     process = sweep.start(sweep.arguments("run", "--workers", "1"), {"seconds": 0.1})
     wait_for(lambda: len(sweep.measured()) >= 2)
+    for worker in workers_of(process.pid):
+        assert os.getpgid(worker.pid) != os.getpgid(process.pid)
+        worker.terminate()
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
+    assert "died" not in err
     assert finished(sweep) == set(sweep.measured())
+
+
+def test_workers_die_with_their_parent_even_when_they_do_not_listen(sweep: Sweep) -> None:
+    process = sweep.start(sweep.arguments("run", "--workers", "2"), {"seconds": 60, "deaf": True})
+    wait_for(lambda: len(list(sweep.root.glob("cells/*/provenance.json"))) == 8)
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
 
 
 def test_a_second_interrupt_does_not_wait(sweep: Sweep) -> None:

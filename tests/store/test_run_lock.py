@@ -22,6 +22,16 @@ def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
         pass
 
 
+def test_a_worker_that_is_left_keeps_its_share_of_the_lock(tmp_path: Path) -> None:
+    with run_lock(tmp_path) as lock:
+        share = os.dup(lock)
+    with pytest.raises(StoreError, match="in use"), run_lock(tmp_path, patience=0.1):
+        pass
+    os.close(share)
+    with run_lock(tmp_path, patience=0):
+        pass
+
+
 def test_a_killed_run_leaves_the_folder_free_once_its_workers_are_gone(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time; from pathlib import Path; from prism_ae.store.lock import run_lock\n"

@@ -16,6 +16,7 @@ from prism_ae.engines.protocol import Result
 from prism_ae.errors import StoreError
 from prism_ae.store import Store
 from prism_ae.store import durable as durable_module
+from prism_ae.store import store as store_module
 from prism_ae.store.records import FAILED, OK, Record, parse_samples, samples_text
 
 
@@ -94,6 +95,25 @@ def test_a_cell_committed_elsewhere_meanwhile_is_not_committed_again(store: Stor
     result = Result(fake_samples(cell), 1.0, {})
     assert other.commit(theirs, OK, "", result, 1.0, "x", b"")
     assert not store.commit(attempt, OK, "", result, 1.0, "x", b"")
+
+
+def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committed_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = a_cell()
+    (attempt,) = store.begin([cell], {})
+    other = Store(store.root, "mini", 1)
+    theirs = other._begin(cell, {}, {cell.id})
+    real = store_module.sync_folder
+
+    def meanwhile(folder: Path) -> None:
+        real(folder)
+        monkeypatch.setattr(store_module, "sync_folder", real)
+        assert other.commit(theirs, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
+
+    monkeypatch.setattr(store_module, "sync_folder", meanwhile)
+    assert not store.commit(attempt, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
+    assert len((store.root / "log.jsonl").read_bytes().splitlines()) == 1
 
 
 def test_a_failure_is_kept_beside_the_attempt_that_follows(store: Store) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,22 @@ def test_writers_in_many_processes_lose_nothing(tmp_path: Path) -> None:
     assert len(records) == 160
     for who in range(4):
         assert [record["n"] for record in records if record["who"] == who] == list(range(40))
+
+
+def test_nobody_writes_between_a_look_and_the_write_that_follows_it(tmp_path: Path) -> None:
+    path, looking = tmp_path / "log.jsonl", threading.Event()
+
+    def look(content: object) -> bool:
+        looking.set()
+        time.sleep(0.3)
+        return False
+
+    slow = threading.Thread(target=lambda: Log(path).append({"who": "slow"}, look))
+    slow.start()
+    assert looking.wait(10)
+    Log(path).append({"who": "quick"}, always)
+    slow.join()
+    assert [record["who"] for _, record in Log(path).read().records] == ["slow", "quick"]
 
 
 def test_a_log_below_a_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -9,34 +9,49 @@ import typer
 
 from prism_ae.cli import options as o
 
+Target = Annotated[Path | None, typer.Option(help="The target's checkpoint folder.", metavar="DIR")]
+Data = Annotated[Path | None, typer.Option(help="Conversations, one JSON object per line.", metavar="FILE")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="The drafter's folder; must not exist.", metavar="DIR")]
+TemplateName = Annotated[
+    str | None, typer.Option("--template", help="How the target is spoken to: a template of the suite.", metavar="NAME")
+]
+System = Annotated[str | None, typer.Option(help="The system prompt; default: the suite's.", metavar="TEXT")]
+
 
 def train(
     what: Annotated[str, typer.Argument(help="'mini' for the whole suite, or a drafter's name.", metavar="WHAT")],
-    target: Annotated[Path | None, typer.Option(help="The target's checkpoint folder.", metavar="DIR")] = None,
-    data: Annotated[Path | None, typer.Option(help="Conversations, one JSON object per line.", metavar="FILE")] = None,
-    out: Annotated[Path | None, typer.Option(help="The drafter's checkpoint folder, new.", metavar="DIR")] = None,
+    target: Target = None,
+    data: Data = None,
+    out: OutFolder = None,
+    template: TemplateName = None,
+    system: System = None,
+    suite: o.SuiteName = "paper",
+    gpus: o.Gpus = None,
     workers: o.Workers = None,
     models_dir: o.ModelsDir = o.MODELS,
 ) -> None:
-    """Train the mini suite's models, or one drafter for a target of yours.
+    """Train the mini suite's models, or one drafter for a target of yours by the mini suite's recipe.
 
     What is trained already is not trained again; after Ctrl-C the same command makes the rest.
 
     \b
     Examples:
       prism-ae train mini --workers 2
-      prism-ae train prism --target models/my-llama --data conversations.jsonl --out models/my-prism
+      prism-ae train prism --target my-llama --data my.jsonl --out my-prism --template llama-3 --gpus 0
     """
     from prism_ae.errors import UsageError
 
-    single = {"--target": target, "--data": data, "--out": out}
-    if what == "mini":
-        if given := [option for option, value in single.items() if value is not None]:
-            raise UsageError(f"{given[0]} belongs to training one drafter, not to the mini suite", "leave it out")
-        _suite(models_dir, workers)
+    single = {"--target": target, "--data": data, "--out": out, "--template": template}
+    if what != "mini":
+        if target is None or data is None or out is None or template is None:
+            absent = ", ".join(option for option, value in single.items() if value is None)
+            raise UsageError(f"training one drafter needs {absent}", "see 'prism-ae train --help'")
+        _drafter(what, target, data, out, template, system, suite, gpus, workers)
         return
-    if absent := [option for option, value in single.items() if value is None]:
-        raise UsageError(f"training one drafter needs {', '.join(absent)}", "see 'prism-ae train --help'")
+    single |= {"--system": system, "--gpus": gpus}
+    if given := [option for option, value in single.items() if value is not None]:
+        raise UsageError(f"{given[0]} belongs to training one drafter, not to the mini suite", "leave it out")
+    _suite(models_dir, workers)
 
 
 def _suite(models_dir: Path, workers: int | None) -> None:
@@ -44,10 +59,58 @@ def _suite(models_dir: Path, workers: int | None) -> None:
 
     from prism_ae.cli.measure import slots
     from prism_ae.cli.output import number_of, say
-    from prism_ae.cli.training_display import display_on
+    from prism_ae.cli.training_display import line_on, suite_state
     from prism_ae.training.run import train_suite
 
     count = len(slots(None, workers))
-    with display_on(sys.stderr) as show:
-        trained, total = train_suite(models_dir, count, show)
+    with line_on(sys.stderr) as show:
+        trained, total = train_suite(models_dir, count, lambda state: show(suite_state(state)))
     say([f"trained {number_of(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
+
+
+def _drafter(
+    name: str,
+    target: Path,
+    data: Path,
+    out: Path,
+    template: str,
+    system: str | None,
+    suite: str,
+    gpus: str | None,
+    workers: int | None,
+) -> None:
+    import os
+    import sys
+
+    from prism_ae.cli.measure import slots
+    from prism_ae.cli.output import say
+    from prism_ae.cli.training_display import job_state, line_on
+    from prism_ae.errors import UsageError
+    from prism_ae.suites.load import load_suite
+    from prism_ae.toml import closest
+
+    loaded = load_suite(suite)
+    if template not in loaded.templates:
+        known = ", ".join(loaded.templates)
+        raise UsageError(
+            f"--template: there is no '{template}'{closest(template, loaded.templates)}", f"known: {known}"
+        )
+    slot, *more = slots(gpus, workers or (None if gpus else 1))
+    if more:
+        raise UsageError("one drafter is trained on one device", "name one GPU, or leave --workers out")
+    os.environ.update(slot.environment)  # before torch is imported: it reads them once
+    from prism_ae.training.single import train_drafter
+
+    prompt = loaded.system_prompt if system is None else system
+    with line_on(sys.stderr) as show:
+        folder = train_drafter(
+            name,
+            target,
+            data,
+            out,
+            loaded.templates[template],
+            prompt,
+            lambda part, loss: show(job_state(name, part, loss)),
+            slot.device,
+        )
+    say([str(folder)])

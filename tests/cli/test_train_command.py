@@ -1,0 +1,96 @@
+"""``prism-ae train``: what it hands to the trainer, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prism_ae import __main__ as entry
+from prism_ae.cli.training_display import job_state, line_on, suite_state
+from prism_ae.suites.load import load_suite
+from prism_ae.training import run, single
+from prism_ae.training.run import Progress
+
+ONE = ["train", "prism", "--target", "t", "--data", "d.jsonl", "--out", "o", "--template", "llama-3"]
+
+
+def test_the_suite_is_trained_with_the_workers_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def train_suite(models_dir: Path, workers: int, progress: Any) -> tuple[int, int]:
+        asked.append((models_dir, workers))
+        progress(Progress(3, 70, (("mini-llama-2", 0.5, 1.234),), 61.0))
+        return 67, 70
+
+    monkeypatch.setattr(run, "train_suite", train_suite)
+    assert entry.run(["train", "mini", "--workers", "3", "--models-dir", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert asked == [(tmp_path, 3)]
+    assert out == f"trained 67 models; all 70 of the mini suite are in {tmp_path / 'mini'}\n"
+    assert err == "3 of 70 models, 1:01 left; mini-llama-2 50%, loss 1.23\n"
+
+
+def test_one_drafter_is_trained_with_a_template_that_was_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def train_drafter(*arguments: Any) -> Path:
+        asked.append(arguments)
+        arguments[6](0.25, 2.0)
+        return arguments[3]
+
+    monkeypatch.setattr(single, "train_drafter", train_drafter)
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # so that what the command sets is undone
+    suite = load_suite("paper")
+    assert entry.run([*ONE, "--system", "Be kind."]) == 0
+    assert entry.run(ONE) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("o\no\n", "prism 25%, loss 2.00\n" * 2)
+    for arguments, system in zip(asked, ("Be kind.", suite.system_prompt), strict=True):
+        template = suite.templates["llama-3"]
+        assert arguments[:6] == ("prism", Path("t"), Path("d.jsonl"), Path("o"), template, system)
+        assert arguments[7] == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["train", "prism"], 2, "needs --target, --data, --out, --template"),
+        (["train", "prism", "--target", "t", "--data", "d"], 2, "needs --out, --template"),
+        (["train", "mini", "--data", "d"], 2, "--data belongs to training one drafter"),
+        (["train", "mini", "--workers", "0"], 2, "--workers must be at least 1"),
+        ([*ONE[:-1], "lama-3"], 2, "did you mean 'llama-3'"),
+        ([*ONE, "--workers", "2"], 2, "one drafter is trained on one device"),
+        ([*ONE, "--gpus", "97"], 6, "there is no GPU 97"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    assert entry.run(arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
+def test_what_is_not_known_yet_is_not_said() -> None:
+    assert suite_state(Progress(0, 70, (), None)) == "0 of 70 models"
+    assert job_state("prism", 0.0, None) == "prism 0%"
+
+
+def test_a_terminal_gets_one_line_that_changes() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with line_on(stream) as show:
+        show("1 of 2 [models]")
+    assert "1 of 2 [models]" in stream.getvalue() or "starting" in stream.getvalue()

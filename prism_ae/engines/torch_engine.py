@@ -261,7 +261,7 @@ class TorchEngine:
         """Out of memory, on either kind of device, as a message for the user."""
         try:
             yield
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
             text = str(error)
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in text:
                 raise

@@ -1,0 +1,192 @@
+"""Training the suite: repeats byte for byte, survives being killed anywhere, never shows a half folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM
+
+from prism_ae.checkpoints import load_target, read_manifest
+from prism_ae.drafters.layout import load_drafter
+from prism_ae.errors import PrismError, StoreError
+from prism_ae.fingerprint import file_digest
+from prism_ae.training import run as module
+from prism_ae.training.catalogue import catalogue
+from prism_ae.training.examples import Example
+from prism_ae.training.jobs import plan_jobs, suite_data
+from prism_ae.training.run import Progress, train_suite
+
+TINY = Path(__file__).parent / "tiny.toml"
+_CHILD = """
+import sys
+from pathlib import Path
+from prism_ae.training.run import train_suite
+train_suite(Path(sys.argv[1]), 2, recipe_file=Path(sys.argv[2]))
+"""
+
+
+def _content(models: Path) -> dict[str, dict[str, str]]:
+    """Label -> the sums of its files, as the manifest states them, after checking them."""
+    found = {}
+    for artifact in catalogue(models, TINY):
+        manifest = read_manifest(artifact.folder)
+        assert manifest is not None, artifact.label
+        for name, digest in manifest.files.items():
+            assert file_digest(artifact.folder / name) == digest
+        found[artifact.label] = dict(manifest.files)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models = tmp_path_factory.mktemp("models")
+    states: list[Progress] = []
+    made, total = train_suite(models, 2, states.append, TINY)
+    assert made == total == len(catalogue(models, TINY)) == 17
+    assert states[-1].done == total
+    assert states[-1].running == ()
+    assert any(state.running and state.seconds_left is not None for state in states)
+    return models
+
+
+def test_everything_is_there_and_loads(trained: Path) -> None:
+    by_label = {artifact.label: artifact for artifact in catalogue(trained, TINY)}
+    target = load_target(by_label["mini-llama-3"].folder, torch.float32, torch.device("cpu"))
+    for artifact in by_label.values():
+        if artifact.kind == "draft-head":
+            load_drafter(artifact.folder, target, torch.float32, torch.device("cpu"))
+        else:
+            theirs = AutoModelForCausalLM.from_pretrained(artifact.folder)
+            assert theirs.config.eos_token_id == 3
+    sums = {file_digest(a.folder / "tokenizer.json") for a in by_label.values() if a.kind != "draft-head"}
+    assert len(sums) == 1
+    manifest = read_manifest(by_label["mini-llama-3"].folder)
+    assert manifest is not None
+    assert set(manifest.provenance["unseen"]) == {"nll", "entropy", "top1"}
+
+
+def test_running_again_trains_nothing(trained: Path) -> None:
+    assert train_suite(trained, 2, recipe_file=TINY) == (0, 17)
+    assert plan_jobs(catalogue(trained, TINY), TINY) == ()
+
+
+def test_kills_anywhere_leave_whole_folders_and_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+    """A worker, then the parent, killed while they train: the next run makes the rest, as if nothing had been."""
+    command = [sys.executable, "-c", _CHILD, str(tmp_path), str(TINY)]
+    parent = subprocess.Popen(command)
+    _wait_for(lambda: _folders(tmp_path) >= 1)
+    workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    assert workers
+    workers[0].send_signal(signal.SIGKILL)
+    _wait_for(lambda: _folders(tmp_path) >= 7 or parent.poll() is not None)
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, "workers outlive their parent"
+    left = _folders(tmp_path)
+    assert left < 17
+    train_suite(tmp_path, 2, recipe_file=TINY)
+    assert _content(tmp_path) == _content(trained)
+    assert not [path for path in (tmp_path / "mini").glob(".*") if path.is_dir()]
+
+
+def _folders(models: Path) -> int:
+    return sum(artifact.folder.exists() for artifact in catalogue(models, TINY))
+
+
+def _wait_for(condition: object) -> None:
+    end = time.monotonic() + 120
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    class Stop:
+        def __call__(self, state: Progress) -> None:
+            if state.done >= 1:
+                raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        train_suite(tmp_path, 1, Stop(), TINY)
+    assert 1 <= _folders(tmp_path) < 17
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert time.monotonic() - began < 60
+
+
+def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
+    (tmp_path / "mini").mkdir()
+    with FileLock(tmp_path / "mini" / ".training.lock"), pytest.raises(StoreError, match="another run"):
+        train_suite(tmp_path, 1, recipe_file=TINY)
+
+
+def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _link(trained, tmp_path, lambda artifact: artifact.scale is None or artifact.name == "eagle3")
+    monkeypatch.setattr(module, "work", _die_on_hass)
+    with pytest.raises(PrismError, match="mini-llama-3 hass ended without a word 2 times"):
+        train_suite(tmp_path, 1, recipe_file=TINY)
+    assert _folders(tmp_path) == 7
+
+
+def _die_on_hass(connection: object, recipe_file: str) -> None:
+    os._exit(9)
+
+
+def _link(trained: Path, models: Path, keep: object) -> None:
+    (models / "mini").mkdir(parents=True)
+    for artifact in catalogue(trained, TINY):
+        if keep(artifact):  # type: ignore[operator]
+            (models / "mini" / artifact.folder.name).symlink_to(artifact.folder)
+
+
+def test_a_damaged_parent_is_one_message(trained: Path, tmp_path: Path) -> None:
+    _link(trained, tmp_path, lambda artifact: artifact.scale is None and artifact.kind == "model")
+    target = next(a for a in catalogue(tmp_path, TINY) if a.kind == "target")
+    target.folder.mkdir()
+    (target.folder / "config.json").write_text(json.dumps({}))
+    with pytest.raises(PrismError, match=r"config\.json"):
+        train_suite(tmp_path, 1, recipe_file=TINY)
+
+
+def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> None:
+    target = next(a for a in catalogue(trained, TINY) if a.kind == "target")
+    data = suite_data(target.folder, "mini-llama-3", TINY)
+    assert list(data.ends) == sorted(data.ends)
+    assert data.ends[-1] == len(data.features.examples)
+    assert data.first(2).ends == data.ends[:2]
+
+
+def test_a_smaller_scale_does_not_depend_on_later_data(trained: Path) -> None:
+    """Train the first scale with everything behind it replaced by rubbish: the same weights."""
+    from prism_ae.training.drafter import Data, new_drafter, train_trunk
+    from prism_ae.training.features import Features
+    from prism_ae.training.recipes import load_recipes
+
+    artifacts = catalogue(trained, TINY)
+    target_artifact = next(a for a in artifacts if a.kind == "target")
+    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)
+    target, recipes = data.features.target, load_recipes(TINY)
+    recipe, training = recipes.drafters["eagle3"], recipes.drafter_training
+    capture = (2, 6, 9)
+    rubbish = [Example((1, 2, 3, 4), 1)] * 20
+    changed = Data(Features(target, [*data.features.examples[: data.ends[1]], *rubbish], capture), data.ends[:2])
+    drafter = new_drafter(recipe, target, capture, changed.features.examples[: data.ends[0]], training.seed)
+    made = list(train_trunk(recipe, training, changed, drafter, lambda steps, loss: None))
+    for scale, ours in zip(("1x", "2x"), made, strict=True):
+        stored = next(a for a in artifacts if (a.name, a.scale) == ("eagle3", scale))
+        theirs = load_drafter(stored.folder, target, torch.float32, torch.device("cpu"))
+        assert torch.equal(ours.draft_ids, theirs.draft_ids)
+        for name, parameter in ours.named_parameters():
+            torch.testing.assert_close(parameter.detach(), dict(theirs.named_parameters())[name])

@@ -41,13 +41,18 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_new(path: Path, data: bytes) -> None:
-    """A new file with this content, on the disk when the call returns; raises StoreError, also if it exists."""
+def write_new(path: Path, data: bytes, durable: bool = True) -> None:
+    """A new file with this content; raises StoreError, also if it exists.
+
+    Args:
+        durable: it is on the disk when the call returns (a few milliseconds); False for what a power cut may take.
+    """
     with store_errors("write", path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             write_all(descriptor, data)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 

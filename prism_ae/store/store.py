@@ -118,7 +118,9 @@ class Store:
     def begin(self, cells: Iterable[Cell], provenance: Mapping[str, Any]) -> tuple[Attempt, ...]:
         """Make the folders of new attempts, each with its ``provenance.json``. Raises StoreError."""
         logged = {record["attempt"] for _, record in self._log.read().records if "attempt" in record}
-        return tuple(self._begin(cell, provenance, logged) for cell in cells)
+        attempts = tuple(self._begin(cell, provenance, logged) for cell in cells)
+        sync_folder(self.root / "cells")
+        return attempts
 
     def _begin(self, cell: Cell, provenance: Mapping[str, Any], logged: set[str]) -> Attempt:
         number, name = 1, cell.id
@@ -163,11 +165,10 @@ class Store:
         if _measured(self._log.read(), attempt.cell.id):
             return False
         text = samples_text(result.samples) if result else None
-        write_new(attempt.folder / "engine.log", engine_log)
+        write_new(attempt.folder / "engine.log", engine_log, durable=False)
         if text is not None:
             write_new(attempt.folder / "samples.jsonl", text)
         sync_folder(attempt.folder)
-        sync_folder(attempt.folder.parent)
         record = Record(
             cell=attempt.cell,
             status=status,

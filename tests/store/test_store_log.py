@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prism_ae.errors import StoreError
@@ -42,6 +42,7 @@ def test_what_was_written_is_read(records: list[dict[str, Any]]) -> None:
     assert content.damaged == ()
 
 
+@settings(deadline=None, max_examples=60)  # every example waits for the disk
 @given(RECORDS, st.data())
 def test_a_truncated_log_loses_the_torn_record_alone_and_can_be_appended_to(
     records: list[dict[str, Any]], data: st.DataObject

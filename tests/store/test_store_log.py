@@ -34,6 +34,7 @@ def always(content: object) -> bool:
     return False
 
 
+@settings(deadline=None)
 @given(RECORDS)
 def test_what_was_written_is_read(records: list[dict[str, Any]]) -> None:
     content = parse_log(b"".join(log_line(record) for record in records))
@@ -60,6 +61,7 @@ def test_a_truncated_log_loses_the_torn_record_alone_and_can_be_appended_to(
     assert len(parse_log(healed).damaged) == (torn > 0)
 
 
+@settings(deadline=None)
 @given(RECORDS.filter(bool), st.data())
 def test_an_altered_byte_hides_at_most_the_record_that_it_is_in(
     records: list[dict[str, Any]], data: st.DataObject
@@ -81,6 +83,7 @@ def test_an_altered_byte_hides_at_most_the_record_that_it_is_in(
         assert parse_log(altered).damaged
 
 
+@settings(deadline=None)
 @given(RECORDS, st.lists(st.binary(max_size=30), max_size=4), st.data())
 def test_foreign_bytes_between_lines_hide_nothing(
     records: list[dict[str, Any]], junk: list[bytes], data: st.DataObject

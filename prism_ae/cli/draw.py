@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
+from prism_ae.cells import Point
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import say
 from prism_ae.cli.request import Request
 from prism_ae.errors import StoreError
 from prism_ae.plan import Plan
 from prism_ae.store import Store
+from prism_ae.suites.records import Suite
 
 
 def check_writable(out: Path, request: Request) -> None:
@@ -24,12 +27,32 @@ def check_writable(out: Path, request: Request) -> None:
         raise StoreError(f"cannot write to {folder}: {error.strerror}", "choose another place with --out") from error
 
 
-def draw(request: Request, plan: Plan, store: Store, out: Path, with_paper: bool) -> None:
+def draw(request: Request, plan: Plan, store: Store, models_dir: Path, out: Path, with_paper: bool) -> None:
     """Draw every experiment and print the files, one per line; raises StoreError."""
     from prism_ae.drawing.render import render
 
     found = measured(plan, store)
     for experiment, points in zip(request.experiments, request.points, strict=True):
         own = {point: found[point] for point in points if point in found}
-        files = render(experiment, request.suite, request.options, own, out, with_paper)
+        notes = _recipes(request.suite, own, models_dir)
+        files = render(experiment, request.suite, request.options, own, out, with_paper, notes)
         say(str(file) for file in files)
+
+
+def _recipes(suite: Suite, points: Iterable[Point], models_dir: Path) -> tuple[str, ...]:
+    """How the drafters that were measured were trained, for the caption; nothing for a suite that is not trained here.
+
+    A folder's name holds the digest of its recipe: where the folder of today's recipe exists, that recipe made it.
+    """
+    from prism_ae.suites.models import Located, locate_drafter
+    from prism_ae.training.catalogue import SUITE
+    from prism_ae.training.recipes import load_recipes, recipe_summary
+
+    if suite.name != SUITE:
+        return ()
+    recipes = load_recipes()
+    models = dict.fromkeys((point.target, point.drafter, point.scale) for point in points)
+    trained = [model for model in models if model[1] in recipes.drafters]
+    made = [model for model in trained if isinstance(locate_drafter(suite, *model, models_dir), Located)]
+    lines = dict.fromkeys(recipe_summary(drafter, recipes) for _, drafter, _ in made)
+    return (f"Recipes. {'. '.join(lines)}.",) if lines else ()

@@ -93,7 +93,7 @@ def fake_samples(cell: Cell) -> tuple[Sample, ...]:
         accepted = sum(count * drafts for drafts, count in enumerate(histogram))
         samples.append(
             Sample(
-                question_id=f"{point.benchmark}-{number}",
+                question_id=f"{point.benchmark}/{number}",
                 turns=1,
                 prompt_tokens=20,
                 generated_tokens=rounds + accepted + 1,

@@ -20,7 +20,7 @@ class Sample:
     """One question, all its turns. One line of ``samples.jsonl``.
 
     Attributes:
-        question_id: of the benchmark's file.
+        question_id: benchmark and the id in its file, as in "gsm8k/12".
         turns: turns answered.
         prompt_tokens: summed over turns.
         generated_tokens: summed over turns, an end token included, nothing after it.

@@ -202,7 +202,8 @@ class TorchEngine:
             return ids
 
         job = Job(
-            question_id=question.question_id,
+            # Files number their questions from 0 each: with the benchmark's name no two share their random numbers.
+            question_id=f"{point.benchmark}/{question.question_id}",
             turns=len(question.turns),
             prompt=prompt,
             temperature=point.temperature,
@@ -275,7 +276,7 @@ class TorchEngine:
 
 def _key(cell: Cell, job: Job) -> tuple[Hashable, ...]:
     """What a target's text depends on, besides the target."""
-    return cell.point.benchmark, job.question_id, job.temperature, job.seed, job.max_new_tokens, cell.point.max_length
+    return job.question_id, job.temperature, job.seed, job.max_new_tokens, cell.point.max_length
 
 
 def _end_of_sequence(config: dict[str, Any]) -> tuple[int, ...]:

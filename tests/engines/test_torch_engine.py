@@ -118,7 +118,9 @@ def test_cells_of_one_pool_equal_cells_measured_alone(place: Place) -> None:
     for cell in cells:
         (alone,) = place.measure(cell).values()
         assert without_seconds(together[cell]) == without_seconds(alone)
-        assert [sample.question_id for sample in alone.samples] == [str(n) for n in range(cell.point.questions)]
+        assert [sample.question_id for sample in alone.samples] == [
+            f"{cell.point.benchmark}/{n}" for n in range(cell.point.questions)
+        ]
         assert all(sum(sample.histogram) == sample.rounds > 0 for sample in alone.samples)
         assert together[cell].wall_seconds > 0
 
@@ -231,7 +233,7 @@ def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dt
     exact = Llama(engine._target.model.config)  # type: ignore[union-attr]
     exact.load_state_dict(engine._target.model.state_dict())  # type: ignore[union-attr]
     for key, (written,) in engine._written.items():
-        question = QUESTIONS["one"][int(str(key[1]))]
+        question = QUESTIONS["one"][int(str(key[0]).removeprefix("one/"))]
         template = place.suite.templates["llama-2-chat"]
         text = render_turn(template, place.suite.system_prompt, question, [])
         prompt = engine._target.tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]

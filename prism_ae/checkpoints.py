@@ -139,9 +139,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
+    """Write ``model.safetensors`` into an existing folder; raises StoreError, as for a full disk."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # what the library makes of an OSError
+        raise StoreError(f"cannot write {folder / WEIGHTS}: {error}", "free some space, then run again") from error
 
 
 def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = None) -> None:

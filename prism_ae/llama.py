@@ -56,8 +56,11 @@ class LlamaConfig:
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind != "default":
             raise CheckpointError(f"{where}: rope type '{kind}' is not supported; only the default one is")
+        if (activation := config.get("hidden_act", "silu")) != "silu":
+            raise CheckpointError(f"{where}: hidden_act '{activation}' is not supported; only silu is")
         heads = config["num_attention_heads"]
-        if config.get("head_dim", config["hidden_size"] // heads) * heads != config["hidden_size"]:
+        # Some configs write null for what has a default.
+        if (config.get("head_dim") or config["hidden_size"] // heads) * heads != config["hidden_size"]:
             raise CheckpointError(f"{where}: head_dim times num_attention_heads is not hidden_size")
         if config.get("attention_bias") or config.get("mlp_bias"):
             raise CheckpointError(f"{where}: biases in attention or MLP are not supported")
@@ -67,7 +70,7 @@ class LlamaConfig:
             intermediate_size=config["intermediate_size"],
             num_hidden_layers=config["num_hidden_layers"],
             num_attention_heads=heads,
-            num_key_value_heads=config.get("num_key_value_heads", heads),
+            num_key_value_heads=config.get("num_key_value_heads") or heads,
             rms_norm_eps=config["rms_norm_eps"],
             rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
             max_position_embeddings=config["max_position_embeddings"],

@@ -117,6 +117,7 @@ def test_a_truncated_file_and_another_targets_drafter_are_refused(tmp_path: Path
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope type"),
         ({"attention_bias": True}, "biases"),
         ({"head_dim": 8}, "head_dim"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
     ],
 )
 def test_a_model_this_code_would_compute_wrongly_is_refused(
@@ -125,6 +126,12 @@ def test_a_model_this_code_would_compute_wrongly_is_refused(
     save_target(tmp_path, target, change)
     with pytest.raises(CheckpointError, match=message):
         load_target(tmp_path, torch.float32, CPU)
+
+
+def test_null_in_a_config_means_the_default(tmp_path: Path, target: Llama) -> None:
+    null = {"head_dim": None, "rope_scaling": None, "num_key_value_heads": None}
+    many = dataclasses.replace(CONFIG, num_key_value_heads=4)
+    assert LlamaConfig.from_hf(many.to_hf() | null, "here") == many
 
 
 def test_nothing_half_written_is_published(tmp_path: Path) -> None:
@@ -144,6 +151,21 @@ def test_nothing_half_written_is_published(tmp_path: Path) -> None:
     assert (folder / "x").read_text() == "1"
     assert [path.name for path in folder.parent.iterdir()] == ["one"]
     assert json.loads((folder / MANIFEST).read_text())["files"] == manifest.files
+
+
+def test_a_full_disk_is_a_clear_error_also_for_weights(tmp_path: Path, target: Llama) -> None:
+    """The library that writes them has an error of its own for it."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StoreError, match=WEIGHTS) as caught:
+            publish(tmp_path / "one", "target", "one", None, {}, {}, lambda place: save_target(place, target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "free some space" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_survive_the_way_between_processes() -> None:

@@ -60,6 +60,8 @@ def write_new(path: Path, data: bytes, durable: bool = True) -> None:
 def publish_file(path: Path, data: bytes) -> None:
     """Make ``path`` appear at once with this content, unless it exists already; raises StoreError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.unlink()  # of a killed process that had our number: in a container numbers come back
     try:
         write_new(temporary, data)
         with store_errors("write", path), contextlib.suppress(FileExistsError):

@@ -35,6 +35,8 @@ from prism_ae.store.records import OK, Record, parse_samples, samples_text
 FORMAT = 1
 """Of the folder's layout."""
 
+_MARKER = "suite.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
@@ -63,12 +65,13 @@ class Store:
         self._check()
 
     def _check(self) -> None:
-        marker = self.root / "suite.json"
+        marker = self.root / _MARKER
         with store_errors("read", marker):
             try:
                 text = marker.read_bytes()
             except FileNotFoundError:
-                if self.root.is_dir() and any(self.root.iterdir()):
+                # Something of another run's preparation may be there: it is under way, or was killed.
+                if self.root.is_dir() and any(not path.name.startswith(f".{_MARKER}") for path in self.root.iterdir()):
                     raise StoreError(
                         f"{self.root} holds other files and no suite.json: it is no runs folder of prism-ae",
                         "choose another place with --runs-dir",
@@ -87,9 +90,12 @@ class Store:
     def prepare(self) -> None:
         """Make the folder; nothing happens where it exists. Raises StoreError."""
         with store_errors("create", self.root):
-            (self.root / "cells").mkdir(parents=True, exist_ok=True)
-        publish_file(self.root / "suite.json", canonical_json(self._identity).encode() + b"\n")
+            self.root.mkdir(parents=True, exist_ok=True)
+        # The marker before anything else: whatever is killed here, the folder says what it is or is still empty.
+        publish_file(self.root / _MARKER, canonical_json(self._identity).encode() + b"\n")
         self._check()
+        with store_errors("create", self.root):
+            (self.root / "cells").mkdir(exist_ok=True)
 
     def records(self) -> Mapping[str, Record]:
         """Cell id -> its record: the measured one, or the latest failure where there is none. Raises StoreError."""

@@ -211,6 +211,35 @@ def test_a_damaged_marker_is_refused(store: Store) -> None:
         Store(store.root, "mini", 1)
 
 
+@pytest.mark.parametrize("before", ["the marker", "the cells"])
+def test_a_folder_whose_preparation_was_killed_is_prepared_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    root, mkdir = tmp_path / "runs" / "mini", Path.mkdir
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def mkdir_but_cells(self: Path, *arguments: object, **options: object) -> None:
+        if self.name == "cells":
+            raise KeyboardInterrupt
+        mkdir(self, *arguments, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as moment:
+        if before == "the marker":
+            moment.setattr(os, "link", killed)
+        else:
+            moment.setattr(Path, "mkdir", mkdir_but_cells)
+        with pytest.raises(KeyboardInterrupt):
+            Store(root, "mini", 1).prepare()
+    # What kill -9 leaves besides; in a container the next process may well have the same number.
+    for number in (1, os.getpid()):
+        (root / f".suite.json.{number}").write_text("torn")
+    store = Store(root, "mini", 1)
+    store.prepare()
+    assert measure(store, a_cell())
+
+
 def test_preparing_twice_changes_nothing(store: Store) -> None:
     measure(store, a_cell())
     before = (store.root / "suite.json").stat().st_mtime_ns

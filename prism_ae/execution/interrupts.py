@@ -13,7 +13,10 @@ class Interrupts(Protocol):
 
 
 class Signals:
-    """Counts the signals while the block lasts; the handlers that were there before come back after it."""
+    """Counts the signals while the block lasts; the handlers that were there before come back after it.
+
+    A signal that the process was started to ignore stays ignored: ``nohup`` must outlive its terminal.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -21,7 +24,8 @@ class Signals:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -18,7 +18,7 @@ from prism_ae.engines.protocol import Sample
 from prism_ae.fingerprint import digest
 
 PREFILL_TOKENS = 16384
-"""Prompt tokens read in one forward pass at most (padding included), which bounds its memory."""
+"""Prompt tokens read in one forward pass (padding included), which bounds its memory. A longer prompt is read alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +199,6 @@ def _next(
     """Take up to ``free`` turns from the queue: those with room for an answer, and those that ended without one."""
     new: list[_Conversation] = []
     ended: list[_Conversation] = []
-    longest = 0
     while waiting and len(new) < free:
         entry = waiting.popleft()
         conversation = entry if isinstance(entry, _Conversation) else _Conversation(*entry, batch.depth + 1)
@@ -207,17 +206,32 @@ def _next(
             pass
         if conversation.finished:
             ended.append(conversation)
-            continue
-        new.append(conversation)
-        longest = max(longest, len(conversation.prompts[-1]))
-        if longest * (len(new) + 1) > PREFILL_TOKENS:
-            break
+        else:
+            new.append(conversation)
     return new, ended
 
 
 def _admit(batch: Batch, new: Sequence[_Conversation]) -> list[int]:
-    if not new:
-        return []
-    numbers = [uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.numbers) for turn in new]
-    temperatures, expected = [turn.job.temperature for turn in new], [turn.expected for turn in new]
-    return batch.admit([turn.prompts[-1] for turn in new], numbers, temperatures, expected)
+    """Read the prompts of ``new``, in order; the first token of each answer."""
+    firsts: list[int] = []
+    for turns in _together(new):
+        numbers = [
+            uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.numbers) for turn in turns
+        ]
+        temperatures, expected = [turn.job.temperature for turn in turns], [turn.expected for turn in turns]
+        firsts += batch.admit([turn.prompts[-1] for turn in turns], numbers, temperatures, expected)
+    return firsts
+
+
+def _together(new: Sequence[_Conversation]) -> Iterator[list[_Conversation]]:
+    """The turns in order, in parts whose prompts are read in one forward pass."""
+    part: list[_Conversation] = []
+    longest = 0
+    for turn in new:
+        longest = max(longest, len(turn.prompts[-1]))
+        if part and longest * (len(part) + 1) > PREFILL_TOKENS:
+            yield part
+            part, longest = [], len(turn.prompts[-1])
+        part.append(turn)
+    if part:
+        yield part

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from decoding_models import KINDS, make_drafter, make_target
 from decoding_reference import Reference
 
 from prism_ae.cells import TreeShape
+from prism_ae.decoding import generate as generate_module
 from prism_ae.decoding.batch import Batch, longest_window
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.model import Drafter
@@ -265,3 +267,23 @@ def test_seconds_are_measured_for_each_question() -> None:
     for answered in run(target, make_drafter("prism", target), SHAPE, make_jobs(prompts(5)), rows=2):
         assert answered.sample.prefill_seconds > 0
         assert answered.sample.decode_seconds > 0
+
+
+def test_prompts_are_read_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Padding included, also where a long prompt follows many short ones; a longer one is read alone."""
+    target, limit = make_target(4), 24
+    lengths = [2, 2, 2, 2, 12, 12, 30, 3]
+    texts = [torch.randint(0, 29, (length,), generator=torch.Generator().manual_seed(9)).tolist() for length in lengths]
+    jobs, read, admit = make_jobs(texts, new=3), [], Batch.admit
+    expected = run(target, None, None, jobs, rows=8)
+
+    def watched(self: Batch, prompts: Sequence[Sequence[int]], *rest: Any) -> list[int]:
+        read.append([len(prompt) for prompt in prompts])
+        return admit(self, prompts, *rest)
+
+    monkeypatch.setattr(Batch, "admit", watched)
+    monkeypatch.setattr(generate_module, "PREFILL_TOKENS", limit)
+    answered = run(target, None, None, jobs, rows=8)
+    assert read == [[2, 2, 2, 2], [12, 12], [30], [3]]
+    assert all(len(part) * max(part) <= limit or len(part) == 1 for part in read)
+    assert [a.answers for a in answered] == [a.answers for a in expected]

@@ -115,12 +115,12 @@ class TorchEngine:
         if self.suite.drafters[point.drafter].kind == "model":
             raise UsageError(
                 f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
-                "measure it with --engine sglang",
+                "choose other drafters with --drafters",
             )
         if point.compat:
             raise UsageError(
                 f"the torch engine imitates none of the original artifact's choices ({', '.join(point.compat)})",
-                "leave out --paper-compat",
+                "measure without them",
             )
         if point.dtype not in DTYPES:
             raise UsageError(f"the torch engine has no dtype '{point.dtype}'", f"use one of {', '.join(DTYPES)}")
@@ -170,6 +170,8 @@ class TorchEngine:
     def _rows(self, jobs: int, bytes_per_row: int) -> int:
         budget = CPU_CACHE_BYTES
         if self.device.type == "cuda":
+            # What the pools before this one used is kept by torch's allocator, and would not count as free.
+            torch.cuda.empty_cache()
             budget = int(torch.cuda.mem_get_info(self.device)[0] * GPU_CACHE_SHARE)
             if budget < bytes_per_row:
                 raise DeviceError(
@@ -270,7 +272,7 @@ class TorchEngine:
                 torch.cuda.empty_cache()
             raise DeviceError(
                 f"{self.device} is out of memory: {text.splitlines()[0]}",
-                "free the device, use a smaller --batch-size or --tree, or a larger device",
+                "free the device, use a smaller --tree, or a larger device",
             ) from error
 
 

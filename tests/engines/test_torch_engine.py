@@ -307,7 +307,7 @@ def test_out_of_memory_is_a_device_error(place: Place, monkeypatch: pytest.Monke
     error = failing(place, place.cell("one", 0.0))
     assert isinstance(error, DeviceError)
     assert "out of memory" in error.what
-    assert "--batch-size" in error.hint
+    assert "--tree" in error.hint
 
 
 def test_other_runtime_errors_are_bugs_and_shown_as_such(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,6 +317,25 @@ def test_other_runtime_errors_are_bugs_and_shown_as_such(place: Place, monkeypat
     monkeypatch.setattr(torch_engine.Batch, "round", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         place.measure(place.cell("one", 0.0))
+
+
+def test_what_an_earlier_pool_left_with_the_allocator_counts_as_free(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a GPU's pools shrink from assignment to assignment, down to "out of memory"."""
+    engine, row, free = place.engine(), 1 << 20, 1 << 20
+
+    def released() -> None:
+        nonlocal free
+        free = 100 << 20
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 200 << 20))
+    monkeypatch.setattr(torch.cuda, "empty_cache", released)
+    engine.device = torch.device("cuda:0")
+    assert engine._rows(1000, row) == torch_engine.ROWS
+    assert engine._rows(1000, 30 * row) == 2
+    with pytest.raises(DeviceError, match="out of memory: one sequence needs 70 MiB"):
+        engine._rows(1000, 70 * row)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

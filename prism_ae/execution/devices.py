@@ -33,7 +33,13 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """A GPU that this process may use: ``visible`` is its entry for CUDA_VISIBLE_DEVICES."""
+    """A GPU that this process may use.
+
+    Attributes:
+        visible: its entry for CUDA_VISIBLE_DEVICES. Its UUID wherever that is ours to choose: CUDA numbers GPUs by
+            speed, nvidia-smi by their place on the bus, and a number could mean another GPU than the one named.
+        name: in words.
+    """
 
     visible: str
     name: str
@@ -66,9 +72,8 @@ def plan_slots(gpus: str | None, workers: int | None, cores: int, processor: str
     for number in numbers:
         if number >= len(there):
             known = ", ".join(f"{i} ({gpu.name})" for i, gpu in enumerate(there)) or "none"
-            raise DeviceError(
-                f"there is no GPU {number}; GPUs here: {known}", "choose others with --gpus, as in --gpus 0"
-            )
+            hint = "choose others with --gpus, as in --gpus 0" if there else "leave --gpus out to use the CPU"
+            raise DeviceError(f"there is no GPU {number}; GPUs here: {known}", hint)
     threads = max(1, cores // len(numbers))
     return tuple(
         Slot(
@@ -100,7 +105,7 @@ FindGpus = Callable[[], Sequence[Gpu]]
 
 
 def find_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that this process may use, numbered as CUDA numbers them; () where the driver is absent.
+    """The GPUs that this process may use, numbered as nvidia-smi numbers them; () where nvidia-smi is absent.
 
     ``CUDA_VISIBLE_DEVICES``, when it is set, limits and orders them, as it does for every CUDA program.
     """
@@ -119,7 +124,7 @@ def visible_gpus(answer: str, visible: str | None) -> tuple[Gpu, ...]:
     for line in answer.splitlines():
         index, uuid, name = (part.strip() for part in line.split(",", maxsplit=2))
         names[index] = names[uuid] = name
-        everything.append(Gpu(index, name))
+        everything.append(Gpu(uuid, name))
     if visible is None:
         return tuple(everything)
     chosen = []

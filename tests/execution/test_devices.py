@@ -42,7 +42,7 @@ def test_nonsense_is_refused(text: str) -> None:
 def test_a_gpu_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(DeviceError, match=r"no GPU 2; GPUs here: 0 \(NVIDIA H200\), 1 \(NVIDIA A800\)"):
         plan_slots("0,2", None, 2, "a cpu", lambda: TWO)
-    with pytest.raises(DeviceError, match="GPUs here: none"):
+    with pytest.raises(DeviceError, match=r"GPUs here: none\n  leave --gpus out"):
         plan_slots("0", None, 2, "a cpu", lambda: ())
 
 
@@ -56,7 +56,7 @@ def test_workers_are_for_the_cpu_and_at_least_one() -> None:
 @pytest.mark.parametrize(
     ("visible", "expected"),
     [
-        (None, ["0", "1", "2"]),
+        (None, ["GPU-aaaa1111", "GPU-bbbb2222", "GPU-cccc3333"]),
         ("2,0", ["2", "0"]),
         ("GPU-bbbb", ["GPU-bbbb"]),
         ("", []),

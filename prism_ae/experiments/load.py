@@ -95,6 +95,8 @@ def _problems(experiment: Experiment) -> Iterator[str]:
         yield "look.panel: width and height must be positive"
     if look.panels not in _PANELS[experiment.kind]:
         yield f"look.panels: must be {' or '.join(_PANELS[experiment.kind])} for the kind {experiment.kind}"
+    if experiment.kind == "positions" and cells.scales != "largest":
+        yield "cells.scales: must be 'largest' for the kind positions, whose curves are over positions"
     if (look.positions is not None) != (experiment.kind == "positions"):
         yield "look.positions: belongs to the kind positions, and only there"
     if look.positions is not None and look.positions < 1:

@@ -103,6 +103,7 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("cells", "scales", value="biggest"), "cells.scales: must be 'all' or 'largest'"),
         (_set("cells", "temperatures", value=[0, -1]), "cells.temperatures: must not be negative"),
         (_set("cells", "benchmarks", value=[]), "cells.benchmarks: must not be empty"),
+        (_set("kind", value="positions"), "cells.scales: must be 'largest' for the kind positions"),
         (_set("kind", value="positions"), "look.panels: must be temperature for the kind positions"),
         (
             _set("drafters", value=["eagle3", "prsm"]),

@@ -85,12 +85,14 @@ class Plan:
     Attributes:
         done: points with a result, and the record that speaks for each: that of its cell or, where its model is not
             here and no cell can be named, the newest finished one of the very same point.
+        recalled: those of ``done`` whose model is not here.
         failed: id of a cell whose last attempt failed -> message; it is tried again.
         assignments: what to measure, longest first.
         holes: points without a result that cannot be measured now.
     """
 
     done: Mapping[Point, Record]
+    recalled: frozenset[Point]
     failed: Mapping[str, str]
     assignments: tuple[Assignment, ...]
     holes: tuple[Hole, ...]
@@ -163,12 +165,12 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
         if record is not None:
             failed[cell.id] = record.message
     newest = _newest(records.values()) if resolved.holes else {}
-    done |= {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
+    recalled = {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
     holes = tuple(hole for hole in resolved.holes if hole.point not in newest)
     seconds = _seconds(left.values(), records.values())
     assignments = _assignments(left, resolved.folders, seconds)
     estimate = Estimate(sum(seconds.values()), len(seconds), len(left) - len(seconds))
-    return Plan(done, failed, assignments, holes, estimate)
+    return Plan(done | recalled, frozenset(recalled), failed, assignments, holes, estimate)
 
 
 def _newest(records: Iterable[Record]) -> dict[Point, Record]:

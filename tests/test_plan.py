@@ -174,6 +174,7 @@ def test_without_models_the_newest_record_of_the_point_speaks() -> None:
     for order in ((older, newer, failed), (newer, failed, older)):
         plan = planned(*order, resolved=gone)
         assert plan.done == {point: newer}
+        assert plan.recalled == {point}
         assert plan.to_measure == 0
         assert len(plan.holes) == 359
 

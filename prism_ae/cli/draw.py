@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prism_ae.cells import Point
 from prism_ae.cli.measure import measured
-from prism_ae.cli.output import say
+from prism_ae.cli.output import number_of, say
 from prism_ae.cli.request import Request
 from prism_ae.errors import StoreError
 from prism_ae.plan import Plan
@@ -34,9 +34,17 @@ def draw(request: Request, plan: Plan, store: Store, models_dir: Path, out: Path
     found = measured(plan, store)
     for experiment, points in zip(request.experiments, request.points, strict=True):
         own = {point: found[point] for point in points if point in found}
-        notes = _recipes(request.suite, own, models_dir)
+        recalled = sum(point in plan.recalled for point in own)
+        notes = (*_mixture(recalled, len(own)), *_recipes(request.suite, own, models_dir))
         files = render(experiment, request.suite, request.options, own, out, with_paper, notes)
         say(str(file) for file in files)
+
+
+def _mixture(recalled: int, drawn: int) -> tuple[str, ...]:
+    """A warning where results of models that are not here now stand beside results of those that are."""
+    if not 0 < recalled < drawn:
+        return ()
+    return (f"{recalled:,} of {number_of(drawn, 'cell')} measured with models that are not here now (newest result).",)
 
 
 def _recipes(suite: Suite, points: Iterable[Point], models_dir: Path) -> tuple[str, ...]:

@@ -81,6 +81,8 @@ def _report(plan: Plan, outcome: Outcome | None) -> None:
         text = f"measured {number_of(outcome.measured, 'cell')} in {duration(outcome.seconds)}"
         text += f", {len(outcome.failed):,} failed" if outcome.failed else ""
         text += f", {outcome.left:,} left" if outcome.left else ""
+    if plan.recalled:
+        text += f"; {number_of(len(plan.recalled), 'cell')} with the result of a model that is not here now"
     print(text, file=sys.stderr)
 
 

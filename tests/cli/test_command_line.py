@@ -231,6 +231,20 @@ def test_status_and_render_work_without_the_models(capsys: pytest.CaptureFixture
     assert call(capsys, *sweep.arguments("run"))[0] == 0
 
 
+def test_results_of_models_that_are_gone_are_drawn_and_said(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    import shutil
+
+    said = "4 of 28 cells measured with models that are not here now"
+    first = sweep.run(sweep.arguments("run"))
+    caption = next(Path(name) for name in first.stdout.split() if name.endswith(".json"))
+    assert said not in caption.read_text()
+    shutil.rmtree(sweep.models / "mini-llama-2-prism-8x")
+    code, _, err = call(capsys, *sweep.arguments("run"))
+    assert code == 0
+    assert "4 cells with the result of a model that is not here now" in err
+    assert said in caption.read_text()
+
+
 def test_status_shows_progress_failures_and_damage(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
     planned = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
     bad = planned["assignments"][0]["cells"][2]["id"]

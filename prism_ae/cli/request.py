@@ -48,10 +48,6 @@ def make_request(
     controls: bool = False,
 ) -> Request:
     """Check and expand; raises UsageError and ConfigError."""
-    from prism_ae.engines import registry
-
-    if engine is not None:
-        registry.find(engine)
     options = Options(
         benches=_names("--benches", benches),
         scales=_names("--scales", scales),

@@ -78,6 +78,22 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", "delete the folder and retry") from error
 
 
+def check_published(folder: Path) -> None:
+    """Raises CheckpointError if a file of a published folder is not the one that its manifest names.
+
+    The manifest identifies every number that is measured with the folder. A folder without one is not judged.
+    """
+    manifest = read_manifest(folder)
+    for name, known in (manifest.files if manifest else {}).items():
+        path, hint = folder / name, "delete the folder and make it again"
+        try:
+            found = file_digest(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint) from error
+        if found != known:
+            raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", hint)
+
+
 def publish(
     folder: Path,
     kind: str,
@@ -162,6 +178,7 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
     from prism_ae.llama import Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
 
+    check_published(folder)
     where = str(folder / WEIGHTS)
     try:
         config = LlamaConfig.from_hf(read_json(folder / "config.json"), str(folder / "config.json"))

@@ -153,6 +153,27 @@ def test_nothing_half_written_is_published(tmp_path: Path) -> None:
     assert json.loads((folder / MANIFEST).read_text())["files"] == manifest.files
 
 
+@pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
+def test_a_file_that_changed_after_it_was_published_is_refused(tmp_path: Path, target: Llama, file: str) -> None:
+    """What is measured with it would be recorded as measured with the published one."""
+    publish(tmp_path / "t", "target", "one", None, {}, {}, lambda place: save_target(place, target))
+    drafter = Drafter(DRAFTERS["prism"], target)
+    publish(tmp_path / "d", "drafter", "prism", "1x", {}, {}, lambda place: save_drafter(place, drafter))
+    assert equal(load_target(tmp_path / "t", torch.float32, CPU), target)
+    assert equal(load_drafter(tmp_path / "d", target, torch.float32, CPU), drafter)
+    for folder in (tmp_path / "t", tmp_path / "d"):
+        content = bytearray((folder / file).read_bytes())
+        content[-2] ^= 1  # in the last weight; in the JSON file, the last bracket
+        (folder / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match="not what was published"):
+        load_target(tmp_path / "t", torch.float32, CPU)
+    with pytest.raises(CheckpointError, match="not what was published"):
+        load_drafter(tmp_path / "d", target, torch.float32, CPU)
+    (tmp_path / "d" / file).unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_drafter(tmp_path / "d", target, torch.float32, CPU)
+
+
 def test_a_full_disk_is_a_clear_error_also_for_weights(tmp_path: Path, target: Llama) -> None:
     """The library that writes them has an error of its own for it."""
     import resource

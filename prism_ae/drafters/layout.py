@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.checkpoints import WEIGHTS, read_json, read_weights, write_weights
+from prism_ae.checkpoints import WEIGHTS, check_published, read_json, read_weights, write_weights
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import CheckpointError
 from prism_ae.llama import LAYER_NAMES, Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, published_state
@@ -82,6 +82,7 @@ def load_drafter(folder: Path, target: Llama, dtype: torch.dtype, device: torch.
     """A drafter for ``target``, frozen, in evaluation mode; raises MissingError or CheckpointError."""
     import torch
 
+    check_published(folder)
     config, where = read_config(folder), str(folder / WEIGHTS)
     try:
         drafter = Drafter(config, target)

@@ -21,6 +21,7 @@ from prism_ae.decoding.sampling import choose
 from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
+from prism_ae.errors import CheckpointError
 from prism_ae.llama import Llama
 
 _Verified = tuple[Walk, Tensor, Tensor | None]
@@ -110,6 +111,7 @@ class Batch:
         hidden, captured = self.target(ids, positions, self.cache.fresh(first, count), self.capture)
         last = self._length[new] - 1
         logits = self.target.head(hidden[every, last])
+        self._check(bool(torch.isfinite(logits).all()))
         roots = choose(logits, self._numbers[new, 0], self._temperature[new])
         self._root[new] = roots
         if self.drafting:
@@ -124,6 +126,9 @@ class Batch:
 
         Returns:
             Per row the tokens committed: the accepted drafts and the bonus token.
+
+        Raises:
+            CheckpointError: target or drafter compute numbers that are not finite; `admit` raises it, too.
         """
         rows, longest = len(self.lengths), max(self.lengths)
         length, root, answered = self._length[:rows], self._root[:rows], self._answered[:rows]
@@ -143,7 +148,11 @@ class Batch:
             features = hidden if captured is None else captured
             kept = features.gather(1, done.nodes.unsqueeze(2).expand(-1, -1, features.shape[-1]))
             self.drafting.commit(kept, done.tokens, counts)
-        report = torch.cat([counts.unsqueeze(1), done.tokens], dim=1).tolist()
+        sound = torch.isfinite(hidden).all()
+        if self.drafting:
+            sound = sound & self.drafting.sound
+        report = torch.cat([counts.unsqueeze(1), done.tokens, sound.expand(rows, 1)], dim=1).tolist()
+        self._check(all(line[-1] for line in report))  # one flag, asked for together: the device is waited for once
         self._counts = [line[0] for line in report]
         self.lengths = [old + count for old, count in zip(self.lengths, self._counts, strict=True)]
         return [line[1 : 1 + line[0]] for line in report]
@@ -168,6 +177,14 @@ class Batch:
         self._is_expected[row] = self._is_expected[source]
         for values in (self.lengths, self._counts, self._is_expected):
             values.pop()
+
+    def _check(self, sound: bool) -> None:
+        """Numbers that are not finite would be taken for tokens."""
+        if not sound:
+            raise CheckpointError(
+                f"target or drafter compute numbers that are not finite in {str(self.dtype).removeprefix('torch.')}",
+                "weights are damaged, or exceed this dtype: bfloat16 and float32 have a larger range than float16",
+            )
 
     def _verify_all(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified:
         """What the target commits, its hidden states at every node [n, v, H], and the captured ones."""

@@ -50,6 +50,8 @@ class Drafting:
         self.following = torch.zeros(rows, shape.steps + 1, dtype=torch.long, device=self.device)
         """The token after each of them [rows, d + 1]."""
         self.counts = torch.ones(rows, dtype=torch.long, device=self.device)
+        self.sound = torch.ones((), dtype=torch.bool, device=self.device)
+        """Whether all scores of the last `grow` are finite."""
         self._own = torch.full((shape.branch, shape.branch), HIDDEN, dtype=self.dtype, device=self.device)
         self._own.fill_diagonal_(0)
 
@@ -100,6 +102,7 @@ class Drafting:
         """
         steps, branch = self.shape.steps, self.shape.branch
         rows, longest = len(roots), prefix.shape[-1]
+        self.sound = torch.ones_like(self.sound)
         out = self._read(length, counts, longest)
         scores, tokens = (level[:, 0] for level in self._propose(out))
         numbers = torch.arange(branch, device=self.device).expand(rows, branch)
@@ -146,5 +149,6 @@ class Drafting:
         logits = self.drafter.logits(hidden).float()
         top = logits.topk(self.shape.branch, dim=-1)
         gains = top.values - logits.logsumexp(dim=-1, keepdim=True)
+        self.sound = self.sound & torch.isfinite(gains).all()
         # At most 0 by definition; rounding must not lift a child above its parent.
         return gains.clamp_(max=0.0), self.drafter.token_ids(top.indices)

@@ -16,6 +16,7 @@ from prism_ae.decoding import generate as generate_module
 from prism_ae.decoding.batch import Batch, longest_window
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.model import Drafter
+from prism_ae.errors import CheckpointError
 from prism_ae.llama import Llama
 
 SHAPE = TreeShape(3, 3, 8)
@@ -287,3 +288,14 @@ def test_prompts_are_read_in_parts_of_bounded_size(monkeypatch: pytest.MonkeyPat
     assert read == [[2, 2, 2, 2], [12, 12], [30], [3]]
     assert all(len(part) * max(part) <= limit or len(part) == 1 for part in read)
     assert [a.answers for a in answered] == [a.answers for a in expected]
+
+
+@pytest.mark.parametrize("where", ["target", "module 0", "module 1"])
+def test_numbers_that_are_not_finite_are_an_error_and_no_text(where: str) -> None:
+    """As float16 gives them for weights beyond its range; they must not pass for tokens or for bad drafts."""
+    target = make_target(4)
+    drafter, jobs = make_drafter("prism", target), make_jobs(prompts(3))
+    spoiled = target.norm.weight if where == "target" else drafter.modules_[int(where[-1])].fusion.weight
+    spoiled[0] = float("inf")
+    with pytest.raises(CheckpointError, match="not finite in float64"):
+        run(target, drafter, SHAPE, jobs)

@@ -87,10 +87,12 @@ class DrafterTraining:
 
     Attributes:
         rows: examples per step.
-        learning_rate: highest, AdamW with ``betas`` and ``weight_decay``; ``warmup`` in steps.
-        passes: over a scale's data, from scratch; ``extra_passes`` of a recipe with a warm start.
-        decay: part of a scale's steps in which the rate falls linearly to 0. A drafter from scratch is trained once
-            through all units at a constant rate; each scale branches off there and decays over its own data.
+        learning_rate: from scratch, highest; AdamW with ``betas`` and ``weight_decay``.
+        warmup: steps in which the rate rises.
+        decay: a drafter from scratch passes once through all data at a constant rate. At the end of each scale's data a
+            branch leaves, for ``decay`` of a pass over that scale's data, and its rate falls linearly to 0.
+        extra_learning_rate, extra_passes: of a drafter with a warm start: so many passes over its scale's data, the
+            rate falling linearly to 0.
         clip: largest gradient norm.
         seed: of initial weights and order.
     """
@@ -144,7 +146,7 @@ class DrafterRecipe:
 
 @record
 class Recipes:
-    """A recipe file. ``version`` is raised when a number could change for the same data (the trainer's code)."""
+    """A recipe file."""
 
     corpus: CorpusRecipe
     targets: dict[str, TargetRecipe]

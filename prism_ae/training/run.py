@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from prism_ae.errors import PrismError, StoreError
-from prism_ae.training.catalogue import SUITE, catalogue
+from prism_ae.training.catalogue import SUITE, Artifact, catalogue
 from prism_ae.training.jobs import Job, plan_jobs
 from prism_ae.training.recipes import MINI
 from prism_ae.training.worker import Failed, Finished, Running, work
@@ -72,17 +72,14 @@ def train_suite(
     """
     artifacts = catalogue(models_dir, recipe_file)
     with _locked(models_dir / SUITE):
-        jobs = plan_jobs(artifacts, recipe_file)
-        missing = sum(len(job.artifacts) for job in jobs)
-        before = sum(artifact.folder.exists() for artifact in artifacts)
-        if jobs:
-            _Pool(jobs, recipe_file, workers, lambda: _existing(artifacts), len(artifacts), progress).run()
-        assert before + missing >= len(artifacts)
+        before = _existing(artifacts)
+        if jobs := plan_jobs(artifacts, recipe_file):
+            _Pool(jobs, recipe_file, workers, artifacts, progress).run()
         return len(artifacts) - before, len(artifacts)
 
 
-def _existing(artifacts: tuple[object, ...]) -> int:
-    return sum(artifact.folder.exists() for artifact in artifacts)  # type: ignore[attr-defined]
+def _existing(artifacts: tuple[Artifact, ...]) -> int:
+    return sum(artifact.folder.exists() for artifact in artifacts)
 
 
 @contextlib.contextmanager
@@ -123,12 +120,11 @@ class _Pool:
         jobs: tuple[Job, ...],
         recipe_file: Path,
         workers: int,
-        existing: Callable[[], int],
-        total: int,
+        artifacts: tuple[Artifact, ...],
         progress: Show,
     ) -> None:
         self.waiting = list(jobs)
-        self.recipe_file, self.existing, self.total, self.progress = recipe_file, existing, total, progress
+        self.recipe_file, self.artifacts, self.progress = recipe_file, artifacts, progress
         self.count = min(workers, len(jobs))
         self.workers: list[_Worker] = []
         self.attempts: dict[str, int] = {}
@@ -216,7 +212,7 @@ class _Pool:
             w.job.cost * (1 - w.part) for w in self.workers if w.job is not None
         )
         seconds = (time.monotonic() - self.began) * left / done if done > 0 else None
-        self.progress(Progress(self.existing(), self.total, running, seconds))
+        self.progress(Progress(_existing(self.artifacts), len(self.artifacts), running, seconds))
 
     def _stop(self) -> None:
         for worker in self.workers:

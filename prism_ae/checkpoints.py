@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from prism_ae.llama import Llama
 
+_AGAIN = "delete the folder and make or fetch it again"
+
 MANIFEST = "checkpoint.json"
 WEIGHTS = "model.safetensors"
 
@@ -59,11 +61,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        raise MissingError(f"{path} does not exist") from None
+        raise MissingError(f"{path} does not exist", "a model's folder has it: fetch or make the model again") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}", _AGAIN) from error
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
+        raise CheckpointError(f"{path} is not a JSON object", _AGAIN)
     return data
 
 
@@ -75,7 +77,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest(**read_json(path))
     except TypeError as error:
-        raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", "delete the folder and retry") from error
+        raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", _AGAIN) from error
 
 
 def check_published(folder: Path) -> None:
@@ -85,13 +87,13 @@ def check_published(folder: Path) -> None:
     """
     manifest = read_manifest(folder)
     for name, known in (manifest.files if manifest else {}).items():
-        path, hint = folder / name, "delete the folder and make it again"
+        path = folder / name
         try:
             found = file_digest(path)
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}", hint) from error
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
         if found != known:
-            raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", hint)
+            raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", _AGAIN)
 
 
 def publish(
@@ -116,7 +118,8 @@ def publish(
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
-        raise StoreError(f"cannot write to {folder.parent}: {error.strerror}") from error
+        hint = "choose another place, or free some space"
+        raise StoreError(f"cannot write to {folder.parent}: {error.strerror}", hint) from error
     try:
         write(temporary)
         files = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
@@ -147,11 +150,11 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
     path = folder / WEIGHTS
     if not path.exists():
-        raise MissingError(f"{path} does not exist")
+        raise MissingError(f"{path} does not exist", "weights are read from one safetensors file of this name")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}", "delete the folder and make it again") from error
+        raise CheckpointError(f"{path} is damaged: {error}", _AGAIN) from error
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:

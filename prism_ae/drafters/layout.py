@@ -68,7 +68,7 @@ def read_config(folder: Path) -> DrafterConfig:
     where = folder / "config.json"
     data = read_json(where)
     if data.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{where}: format is not '{FORMAT}'")
+        raise CheckpointError(f"{where}: format is not '{FORMAT}'", "so far only this project's own layout is read")
     try:
         data["layer"] = LlamaConfig(**data["layer"])
         data["step_mapping"] = tuple(data["step_mapping"])

@@ -82,8 +82,8 @@ class Engine(Protocol):
         """Yield each cell once, as it is finished; stop early, between rounds, when ``should_stop()``.
 
         Raises:
-            CheckpointError, MissingError, DeviceError: as messages for the user; the worker records the cells as
-                failed with that message and goes on with the next assignment.
+            PrismError: a message for the user; the worker records the cells that are left as failed with it, and goes
+                on with the next assignment.
         """
         ...
 

@@ -71,7 +71,9 @@ class LocalProcess:
         except OSError as error:
             ours.close()
             self._output.close()
-            raise DeviceError(f"cannot start a worker for {slot.label}: {error.strerror}") from error
+            raise DeviceError(
+                f"cannot start a worker for {slot.label}: {error.strerror}", "use fewer --workers"
+            ) from error
         finally:
             theirs.close()
         self.connection: Connection[Any, Any] = Connection(ours.detach())

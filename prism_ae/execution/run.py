@@ -221,8 +221,11 @@ class Run:
         elif not was_ready and self._broken is None and not self._interrupts.count and how != "exit code 0":
             seat.failed_starts += 1
             if seat.failed_starts >= _STARTS:
+                hint = "its last words are above; 'make setup' repairs a broken environment"
                 last = words.decode(errors="replace").strip()[-2000:]
-                self._give_up_seat(seat, DeviceError(f"a worker on {seat.slot.label} does not start ({how}):\n{last}"))
+                self._give_up_seat(
+                    seat, DeviceError(f"a worker on {seat.slot.label} does not start ({how}):\n{last}", hint)
+                )
 
     def _told_too_late(self, assignment: Assignment) -> None:
         """Cells that the dead worker wrote to the store and could not report any more."""

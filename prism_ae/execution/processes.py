@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import prism_ae
-from prism_ae.errors import DeviceError
+from prism_ae.errors import DeviceError, StoreError
 from prism_ae.execution.devices import Slot
 
 
@@ -49,8 +49,13 @@ class LocalProcess:
     """A `Process` on this machine."""
 
     def __init__(self, slot: Slot, lock: int) -> None:
+        try:
+            self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - lives as long as the process
+        except OSError as error:
+            raise StoreError(
+                f"cannot write a temporary file: {error.strerror}", "free some space, or name another folder in TMPDIR"
+            ) from error
         ours, theirs = socket.socketpair()
-        self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - lives as long as the process
         package = str(Path(prism_ae.__file__).resolve().parents[1])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         # -P and the path: the worker runs this very package, whatever lies in the current folder.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -198,7 +199,8 @@ class Talk:
         return heard
 
     def end(self) -> None:
-        self.connection.send(Stop())
+        with contextlib.suppress(OSError):  # it may have left before
+            self.connection.send(Stop())
         self._thread.join(10)
         assert not self._thread.is_alive()
 

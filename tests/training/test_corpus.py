@@ -57,8 +57,8 @@ def test_the_corpus_is_the_same_on_every_machine() -> None:
     """Recorded once; a change means other models, so it must be a decision."""
     from prism_ae.fingerprint import digest
 
-    assert digest(corpus.conversations(500, 1))[:16] == "%CORPUS%"
-    assert digest([corpus.questions(name, 20) for name in FAMILIES])[:16] == "%QUESTIONS%"
+    assert digest(corpus.conversations(500, 1))[:16] == "f847ed1a4b23c74b"
+    assert digest([corpus.questions(name, 20) for name in FAMILIES])[:16] == "7e0b1edc7b6567a1"
 
 
 def test_worked_answers_are_right() -> None:

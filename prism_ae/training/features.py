@@ -61,8 +61,9 @@ class Features:
         self._cached = int(starts[-1]) * size * 4 * (1 + len(self.capture)) <= cache_bytes
         if not self._cached:
             return
-        self._hidden = torch.empty(int(starts[-1]), size)
-        self._states = torch.empty(int(starts[-1]), size * len(self.capture))
+        device = target.embedding.weight.device
+        self._hidden = torch.empty(int(starts[-1]), size, device=device)
+        self._states = torch.empty(int(starts[-1]), size * len(self.capture), device=device)
         batches = order(lengths, min(_ROWS, len(examples)), "features")
         for number, rows in enumerate(batches, start=1):
             batch = collate([examples[row] for row in rows])
@@ -83,15 +84,15 @@ class Features:
     def read(self, rows: Sequence[int], capture: Sequence[int]) -> FeatureBatch:
         """The examples of ``rows``; ``capture`` chooses among the states kept, () for the final ones."""
         batch = collate([self.examples[row] for row in rows])
+        device = self.target.embedding.weight.device
         if self._cached:
             steps = torch.arange(batch.ids.shape[1])
             place = self._first[list(rows)][:, None] + steps.minimum(batch.lengths[:, None] - 1)
             hidden = self._hidden[place]
             states = self._states[place] if capture else None
         else:
-            device = self.target.embedding.weight.device
-            batch = Batch(batch.ids.to(device), batch.answer.to(device), batch.lengths)
             hidden, states = self._compute(batch)
+        batch = Batch(batch.ids.to(device), batch.answer.to(device), batch.lengths)
         if not capture:
             return FeatureBatch(batch, hidden, hidden)
         assert states is not None

@@ -8,7 +8,6 @@ stop is a message.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import signal
@@ -24,6 +23,7 @@ from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment, Engine, Result
 from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
+from prism_ae.lifeline import die_with
 from prism_ae.metrics import counts_of
 from prism_ae.store import Attempt, Store
 from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
@@ -159,14 +159,6 @@ def _memory(error: BaseException) -> str | None:
         error = error.__cause__
     exhausted = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return OUT_OF_MEMORY if exhausted else None
-
-
-def die_with(parent: int) -> None:
-    """End this process when its parent does, however that happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _printed() -> bytes:

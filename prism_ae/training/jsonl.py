@@ -24,7 +24,8 @@ def read_jsonl(path: Path) -> tuple[Conversation, ...]:
         ConfigError: a line that is not such an object; names file and line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a text may contain other line separators (U+2028), and JSON leaves those as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise MissingError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from prism_ae.checkpoints import WEIGHTS
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.fingerprint import file_digest, plain
 from prism_ae.suites.records import Template
@@ -131,7 +132,7 @@ def _recipe(
         "start": dataclasses.asdict(first) if recipe.start else None,
         "training": training,
         "data": file_digest(data_file),
-        "target": file_digest(target_folder / "config.json"),
+        "target": {name: file_digest(target_folder / name) for name in ("config.json", WEIGHTS)},
         "template": plain(template),
         "system": system,
     }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
+import multiprocessing
 import os
 import signal
-import sys
 import time
+import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from prism_ae.errors import PrismError
+from prism_ae.lifeline import die_with
 from prism_ae.training.jobs import Job, run_job
 
 
@@ -38,7 +39,10 @@ def work(connection: Connection, recipe_file: str) -> None:
     """Run jobs until the parent closes the connection or dies."""
     # Ctrl-C reaches the whole process group: the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    assert parent.pid is not None
+    die_with(parent.pid)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     single_thread()
     while True:
@@ -50,6 +54,9 @@ def work(connection: Connection, recipe_file: str) -> None:
             run_job(job, Path(recipe_file), _Reporter(connection))
         except PrismError as error:
             connection.send(Failed(error))
+        except Exception as error:  # a bug: its trace is for us, the other jobs go on
+            traceback.print_exc()
+            connection.send(Failed(PrismError(f"training {job.label} failed: {type(error).__name__}: {error}")))
         else:
             connection.send(Finished())
 
@@ -60,18 +67,6 @@ def single_thread() -> None:
 
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent dies, however that happens.
-
-    Only Linux can; elsewhere a worker ends with its job, when it finds the pipe closed.
-    """
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 class _Reporter:

@@ -17,6 +17,12 @@ def test_json_lines_round_trip(tmp_path: Path) -> None:
     assert jsonl.read_jsonl(tmp_path / "a.jsonl") == data
 
 
+def test_unicode_line_separators_inside_a_text_are_text(tmp_path: Path) -> None:
+    data = ((("one\u2028two", "three\x85four"),),)
+    jsonl.write_jsonl(tmp_path / "a.jsonl", data)
+    assert jsonl.read_jsonl(tmp_path / "a.jsonl") == data
+
+
 def test_share_gpt_is_read(tmp_path: Path) -> None:
     messages = [
         {"from": "system", "value": "Be kind."},

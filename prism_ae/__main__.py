@@ -19,18 +19,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns the exit code (`prism_ae.errors`). A bug's exception passes through."""
+    from prism_ae.cli.output import show_any_letter
+
+    show_any_letter()
+    try:
+        return _flushed(argv)
+    except PrismError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _flushed(argv: Sequence[str] | None) -> int:
+    """The exit code; results are out before anything is said about an error."""
     from prism_ae.cli.output import flush
 
     try:
         return _call(argv)
-    except PrismError as error:
-        flush()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        flush()
-        print("interrupted; the same command continues", file=sys.stderr)
-        return INTERRUPTED
     finally:
         flush()
 

@@ -28,7 +28,7 @@ Exit codes:
   4    a model, question file or package that is not here yet
   5    a checkpoint that is not what it should be
   6    a GPU that does not exist, is in use, or ran out of memory
-  7    the run folder cannot be read or written
+  7    a folder or file cannot be read or written (no such place, read-only, full, in use)
   8    the run ended, and some cells have no result
   130  interrupted; the same command continues
 """

@@ -1,21 +1,33 @@
-"""Standard output is the result: text, or one JSON object. A reader who stops reading (``| head``) is no error."""
+"""Standard output is the result: text, or one JSON object. A reader who stops reading (``| head``) is no error.
+
+A terminal or a pipe that cannot show a letter gets a question mark for it; a closed stream gets nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from prism_ae.errors import StoreError
+
+
+def show_any_letter() -> None:
+    """What this place cannot encode (an ASCII locale, a file name in another encoding) is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def say(lines: Iterable[str]) -> None:
-    """Print lines."""
-    try:
+    """Print lines; raises StoreError if standard output cannot be written."""
+    with _output_errors():
         for line in lines:
             print(line)
-    except BrokenPipeError:
-        _nobody_reads()
 
 
 def say_json(value: Any) -> None:
@@ -24,11 +36,22 @@ def say_json(value: Any) -> None:
 
 
 def flush() -> None:
-    """What was printed goes out now."""
+    """What was printed goes out now; raises StoreError if standard output cannot be written."""
+    with _output_errors():
+        if sys.stdout is not None:  # closed before the start
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _output_errors() -> Iterator[None]:
+    """A reader who went away is no error; a full disk is one."""
     try:
-        sys.stdout.flush()
+        yield
     except BrokenPipeError:
         _nobody_reads()
+    except OSError as error:
+        _nobody_reads()
+        raise StoreError(f"cannot write to standard output: {error.strerror}", "free some space") from error
 
 
 def _nobody_reads() -> None:
@@ -45,6 +68,11 @@ def table(rows: Iterable[Iterable[str]], indent: str = "") -> list[str]:
     return [
         indent + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
+
+
+def one_line(message: str) -> str:
+    """An error with its hint, "what; hint", for a list of several."""
+    return "; ".join(part.strip() for part in message.splitlines() if part.strip())
 
 
 def number_of(count: int, thing: str) -> str:

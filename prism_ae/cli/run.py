@@ -88,11 +88,14 @@ def _report(plan: Plan, outcome: Outcome | None) -> None:
 
 def _complain(plan: Plan, outcome: Outcome | None) -> None:
     """Raises IncompleteError if a cell has no result that could have one."""
-    from prism_ae.cli.output import number_of
+    from collections import Counter
+
+    from prism_ae.cli.output import number_of, one_line
     from prism_ae.errors import IncompleteError
 
     failed = outcome.failed if outcome else {}
-    reasons = [f"{cell_id}: {message}" for cell_id, message in list(failed.items())[:10]]
+    messages = Counter(one_line(message) for message in failed.values())
+    reasons = [f"{number_of(count, 'cell')} failed: {message}" for message, count in messages.most_common(10)]
     missing = [(reason, hint, count) for reason, hint, count in plan.missing() if hint]
     reasons += [f"{number_of(count, 'cell')}: {reason}; {hint}" for reason, hint, count in missing[:10]]
     without = len(failed) + sum(count for _, _, count in missing)

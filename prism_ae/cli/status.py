@@ -30,7 +30,7 @@ def status(
     """
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import open_store
-    from prism_ae.cli.output import number_of, say, say_json, table
+    from prism_ae.cli.output import number_of, one_line, say, say_json, table
     from prism_ae.cli.request import make_request
     from prism_ae.plan import make_plan, resolve
 
@@ -84,7 +84,7 @@ def status(
     for cell_id, message in failures.items():
         point = records[cell_id].cell.point
         what = " ".join(str(part) for part in (point.target, point.drafter, point.scale or "", point.benchmark))
-        say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {message}"])
+        say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {one_line(message)}"])
     say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
     if damaged:
         say([f"  {number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])

@@ -39,7 +39,7 @@ def redact(argv: Sequence[str]) -> list[str]:
     """The command line without secrets: values of options named like one, and texts that look like one."""
     clean: list[str] = []
     hide_next = False
-    for argument in argv:
+    for argument in map(_readable, argv):
         name, equals, _ = argument.partition("=")
         if hide_next and not argument.startswith("-"):
             clean.append("***")
@@ -49,6 +49,11 @@ def redact(argv: Sequence[str]) -> list[str]:
             clean.append(_SECRET_VALUE.sub("***", argument))
         hide_next = name.startswith("-") and not equals and bool(_SECRET_NAME.search(name))
     return clean
+
+
+def _readable(argument: str) -> str:
+    """An argument as text: one that is not in the locale's encoding carries raw bytes, which no UTF-8 file can hold."""
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from prism_ae.checkpoints import WEIGHTS, read_manifest
+from prism_ae.checkpoints import MANIFEST, WEIGHTS, read_manifest
+from prism_ae.errors import CheckpointError
 from prism_ae.fingerprint import digest
 from prism_ae.suites.records import Suite
 from prism_ae.suites.sums import cached_sums
@@ -77,7 +78,10 @@ def locate_drafter(suite: Suite, target: str, drafter: str, scale: str | None, m
 
 def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:
     """A folder that this project published: it exists when it is complete, and its manifest identifies it."""
-    manifest = read_manifest(folder)
+    try:
+        manifest = read_manifest(folder)
+    except CheckpointError as error:
+        return Absent(error.what, f"delete {folder}, then {suite.models_hint}")
     if manifest is None:
         return Absent(reason, suite.models_hint)
     for name in manifest.files:
@@ -91,8 +95,7 @@ def _downloaded(models_dir: Path, below: str, suite: Suite, tokenizer: bool) -> 
     folder = models_dir / below
     if not folder.is_dir():
         return Absent(f"{folder} does not exist", suite.models_hint)
-    manifest = read_manifest(folder)
-    if manifest is not None:
+    if (folder / MANIFEST).exists():
         return _trained(folder, "", suite)
     files = ["config.json", *(["tokenizer.json"] if tokenizer else []), *_weights(folder)]
     for name in files:

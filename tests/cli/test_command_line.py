@@ -299,3 +299,63 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "--version") == (0, f"prism-ae {prism_ae.__version__}\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_place_that_cannot_show_a_letter_gets_a_question_mark(encoding: str) -> None:
+    command = [sys.executable, "-m", "prism_ae", "plan", "figureµ∞"]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"error: there is no experiment 'figure")
+    assert b"Traceback" not in done.stderr
+    listed = subprocess.run(
+        [sys.executable, "-m", "prism_ae", "ls", "scales"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    assert b"(? 10? K)" in listed.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_results_that_cannot_be_written_are_a_clear_error() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "prism_ae", "ls"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "error: cannot write to standard output: No space left on device\n  free some space\n"
+    assert (done.returncode, done.stderr) == (7, said)
+
+
+def test_a_closed_standard_output_is_no_error() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -m prism_ae ls trees >&-', sys.executable], stderr=subprocess.PIPE, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_damaged_manifest_is_a_hole_among_others(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    folder = sweep.models / "mini-llama-2-prism-8x"
+    (folder / "checkpoint.json").write_text("{")
+    code, out, _ = call(capsys, *sweep.arguments("plan"))
+    assert code == 0
+    assert "24 to measure, 4 that cannot be measured now" in out
+    assert f"{folder / 'checkpoint.json'} cannot be read as JSON" in out
+    assert f"delete {folder}, then " in out
+    assert call(capsys, *sweep.arguments("render"))[0] == 0
+
+
+def test_cells_that_failed_alike_are_told_together(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    planned = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
+    bad = [cell["id"] for cell in planned["assignments"][0]["cells"]]
+    done = sweep.run(sweep.arguments("run", "--workers", "1"), {"silent": bad})
+    assert done.returncode == 8
+    assert f"  {len(bad)} cells failed: the engine gave no result\n" in done.stderr
+
+
+def test_a_failure_and_its_hint_are_one_line_of_status(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    planned = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
+    bad = planned["assignments"][0]["cells"][0]["id"]
+    assert sweep.run(sweep.arguments("run", "--workers", "1"), {"fail": [bad]}).returncode == 8
+    _, out, _ = call(capsys, *sweep.arguments("status"))
+    assert f": cell {bad} was told to fail; tell it otherwise\n" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -51,3 +52,9 @@ def test_it_names_versions_machine_and_commit(tmp_path: Path) -> None:
     assert facts["processor"]
     (package / "a.py").write_text("2")
     assert provenance([], package)["commit"] == f"{head}+changes"
+
+
+def test_an_argument_in_another_encoding_can_be_written_down() -> None:
+    argument = os.fsdecode(b"m\xf6dels")
+    assert redact([argument]) == ["m\ufffddels"]
+    assert redact([os.fsdecode("mödels".encode())]) == ["mödels"]

@@ -63,10 +63,14 @@ def check(data: Any, cls: type[T], where: str) -> T:
 def closest(name: str, names: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for a name that resembles one of ``names``, else what there is."""
     known = list(dict.fromkeys(names))
-    lowered = {item.lower(): item for item in known}
-    if match := difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6):
-        return f"; did you mean '{lowered[match[0]]}'?"
-    return f"; there is {', '.join(known)}" if known else ""
+    return meant(name, known) or (f"; there is {', '.join(known)}" if known else "")
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """The first half of `closest`, for a message that lists all names anyway; "" where none is like ``name``."""
+    lowered = {item.lower(): item for item in names}
+    match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return f"; did you mean '{lowered[match[0]]}'?" if match else ""
 
 
 class _NotJsonError(Exception):
@@ -101,16 +105,11 @@ def _problem(item: Any, cls: Any) -> str:
     if kind == "literal_error":
         wanted = str(item["ctx"]["expected"])
         names = wanted.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{key}: must be {wanted}, got {_shown(item['input'])}{_meant(item['input'], names)}"
+        return f"{key}: must be {wanted}, got {_shown(item['input'])}{meant(str(item['input']), names)}"
     if kind in _EXPECTED:
         return f"{key}: must be {_EXPECTED[kind]}, got {_shown(item['input'])}"
     message = item["msg"]
     return f"{key}: {message[0].lower()}{message[1:]}, got {_shown(item['input'])}"
-
-
-def _meant(value: Any, names: list[str]) -> str:
-    found = closest(value, names) if isinstance(value, str) else ""
-    return found if "did you mean" in found else ""
 
 
 def _shown(value: Any) -> str:

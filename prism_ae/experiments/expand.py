@@ -11,7 +11,7 @@ from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.suites.records import Drafter, Scale, Suite, Target
-from prism_ae.toml import closest
+from prism_ae.toml import closest, meant
 
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
@@ -36,8 +36,14 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     if len(options.trees) > 1:
         raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
     if experiment.cells.tree not in suite.trees:
-        raise ConfigError(f"{experiment.name}: cells.tree: suite {suite.name} has no tree '{experiment.cells.tree}'")
+        raise _lacks(experiment, suite, "cells.tree", "tree", experiment.cells.tree, suite.trees)
     tree = options.trees[0] if options.trees else suite.trees[experiment.cells.tree]
+    if tree.steps > limits.max_new_tokens:
+        raise UsageError(
+            f"draft tree {tree}: {tree.steps} steps reach further than an answer of suite {suite.name}, which has at "
+            f"most {limits.max_new_tokens} tokens",
+            f"use at most {limits.max_new_tokens} steps",
+        )
     benchmarks = _benchmarks(experiment, suite, options)
     temperatures = _temperatures(experiment, options)
     points = tuple(
@@ -80,7 +86,8 @@ def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tup
         try:
             suite.target_of(role)
         except KeyError:
-            raise ConfigError(f"{experiment.name}: cells.roles: suite {suite.name} has no target '{role}'") from None
+            roles = [target.role for target in suite.targets.values()]
+            raise _lacks(experiment, suite, "cells.roles", "target", role, roles) from None
     return tuple(suite.target_of(role) for role in experiment.cells.roles)
 
 
@@ -95,7 +102,7 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names += tuple(name for name in experiment.controls_for(suite.name) if name not in names)
     for name in names:
         if name not in suite.drafters:
-            raise ConfigError(f"{experiment.name}: drafters: suite {suite.name} has no drafter '{name}'")
+            raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters)
         drafter = suite.drafters[name]
         if drafter.kind == "vanilla" or (experiment.kind != "positions" and not drafter.scaled):
             reason = "it drafts nothing" if drafter.kind == "vanilla" else "it is not trained at several scales"
@@ -123,7 +130,7 @@ def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple
         return tuple(name for name in suite.benchmarks if name in options.benches)
     for name in experiment.cells.benchmarks:
         if name not in suite.benchmarks:
-            raise ConfigError(f"{experiment.name}: cells.benchmarks: suite {suite.name} has no benchmark '{name}'")
+            raise _lacks(experiment, suite, "cells.benchmarks", "benchmark", name, suite.benchmarks)
     return experiment.cells.benchmarks
 
 
@@ -136,8 +143,16 @@ def _temperatures(experiment: Experiment, options: Options) -> tuple[float, ...]
     return tuple(sorted({float(temperature) for temperature in asked}))
 
 
+def _lacks(experiment: Experiment, suite: Suite, key: str, kind: str, name: str, names: Iterable[str]) -> ConfigError:
+    """The experiment's file names what the suite does not have."""
+    return ConfigError(
+        f"experiment {experiment.name}: {key}: suite {suite.name} has no {kind} '{name}'{closest(name, names)}",
+        "correct the experiment's file, or choose another --suite",
+    )
+
+
 def _known(option: str, asked: Iterable[str], names: Iterable[str]) -> None:
     known = list(names)
     for name in asked:
         if name not in known:
-            raise UsageError(f"{option}: there is no '{name}'{closest(name, known)}", f"known: {', '.join(known)}")
+            raise UsageError(f"{option}: there is no '{name}'{meant(name, known)}", f"known: {', '.join(known)}")

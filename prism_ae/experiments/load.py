@@ -9,7 +9,7 @@ from typing import Any
 
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.records import Claim, Experiment
-from prism_ae.toml import check, closest, read_toml
+from prism_ae.toml import check, closest, meant, read_toml
 
 
 def experiment_folder() -> Path:
@@ -35,7 +35,7 @@ def load_experiment(name_or_path: str | Path) -> Experiment:
         names = experiment_names()
         if str(name_or_path) not in names:
             raise UsageError(
-                f"there is no experiment '{name_or_path}'{closest(str(name_or_path), names)}",
+                f"there is no experiment '{name_or_path}'{meant(str(name_or_path), names)}",
                 f"experiments: {', '.join(names)}; or give the path of a .toml file",
             )
         path = experiment_folder() / f"{name_or_path}.toml"

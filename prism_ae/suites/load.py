@@ -14,7 +14,7 @@ from prism_ae.cells import TreeShape
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.suites.records import Suite
 from prism_ae.suites.rules import problems
-from prism_ae.toml import check, closest, read_toml
+from prism_ae.toml import check, meant, read_toml
 
 _NAMED = ("targets", "drafters", "benchmarks", "templates")
 """Tables of tables: the key is the record's name."""
@@ -37,7 +37,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         names = suite_names()
         if str(name_or_path) not in names:
             raise UsageError(
-                f"there is no suite '{name_or_path}'{closest(str(name_or_path), names)}",
+                f"there is no suite '{name_or_path}'{meant(str(name_or_path), names)}",
                 f"suites: {', '.join(names)}; or give the path of a .toml file",
             )
         path = Path(__file__).parent / f"{name_or_path}.toml"

@@ -73,6 +73,9 @@ def _limits(suite: Suite) -> Iterator[str]:
         yield f"limits.seed: must not be negative, got {limits.seed}"
     if limits.max_new_tokens >= limits.max_length:
         yield f"limits.max_length: must leave room for a prompt beside {limits.max_new_tokens} new tokens"
+    for name, tree in suite.trees.items():
+        if tree.steps > limits.max_new_tokens >= 1:
+            yield f"trees.{name}: {tree.steps} steps are more than limits.max_new_tokens, {limits.max_new_tokens}"
 
 
 def _target(target: Target, suite: Suite) -> Iterator[str]:

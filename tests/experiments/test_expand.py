@@ -162,3 +162,34 @@ def test_planning_imports_neither_torch_nor_matplotlib() -> None:
         "assert not {'torch', 'matplotlib', 'pandas'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_tree_deeper_than_an_answer_is_refused(mini: Suite) -> None:
+    """No round could ever use it, and no question would fit beside it."""
+    most = mini.limits.max_new_tokens
+    experiment = load_experiment("figure4")
+    assert expand(experiment, mini, Options(trees=(TreeShape(most, 10, 60),)))
+    with pytest.raises(UsageError, match=rf"{most + 1} steps reach further than an answer of suite mini"):
+        expand(experiment, mini, Options(trees=(TreeShape(most + 1, 10, 60),)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"drafters": ("eagle4",)}, "experiment figure5: drafters: suite mini has no drafter 'eagle4'; did you mean"),
+        ({"tree": "mian"}, "experiment figure5: cells.tree: suite mini has no tree 'mian'; did you mean 'main'?"),
+        ({"roles": ("llama-4",)}, "cells.roles: suite mini has no target 'llama-4'; did you mean 'llama-"),
+        ({"benchmarks": ("gsm",)}, "cells.benchmarks: suite mini has no benchmark 'gsm'; did you mean 'gsm8k'?"),
+    ],
+)
+def test_an_experiment_that_asks_for_what_a_suite_lacks(
+    mini: Suite, change: dict[str, tuple[str, ...] | str], said: str
+) -> None:
+    experiment = load_experiment("figure5")
+    if "drafters" in change:
+        experiment = dataclasses.replace(experiment, drafters=change["drafters"])
+    else:
+        experiment = dataclasses.replace(experiment, cells=dataclasses.replace(experiment.cells, **change))
+    with pytest.raises(ConfigError) as caught:
+        expand(experiment, mini, Options())
+    assert said in str(caught.value)

@@ -125,3 +125,11 @@ def test_a_wrong_file_is_refused_with_file_key_and_remedy(change: Callable[[dict
     change(data)
     with pytest.raises(ConfigError, match=f"my.toml: .*{said}"):
         parse_experiment(data, "my.toml")
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_a_claims_words_say_the_order_that_is_judged(name: str) -> None:
+    """ "A above B and C" is two claims: an order of three says that B is above C, too."""
+    for claim in load_experiment(name).claims:
+        if len(claim.order) > 2:
+            assert claim.text.count(" above ") == len(claim.order) - 1, claim.text

@@ -108,6 +108,7 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("version", None, "key 'version' is missing"),
         ("scale", [], "unknown key 'scale'; did you mean 'scales'?"),
         ("name", "My suite", "name: 'My suite' names folders"),
+        ("trees.main", "97,1,98", "trees.main: 97 steps are more than limits.max_new_tokens, 96"),
         (
             "targets.mini-llama-2.templates",
             "x",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from prism_ae.curves import Curve
 from prism_ae.drawing.panels import Panel
 from prism_ae.drawing.style import FAINT, SeriesStyle, line_style
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Range = tuple[float, float]
-DODGE = 2.0
-"""Points between neighbouring curves at one x, so that their intervals can be told apart; the data stay exact."""
+DODGE, DODGE_ALONE = 2.0, 9.0
+"""Points between neighbouring curves at one x, so that their intervals can be told apart; the data stay exact. Where
+there is one x alone no line joins the markers, and they stand side by side."""
 
 
 def y_range(panels: Iterable[Panel]) -> Range | None:
@@ -29,6 +31,11 @@ def y_range(panels: Iterable[Panel]) -> Range | None:
         return None
     margin = max(0.06 * (max(values) - min(values)), 0.01)
     return min(values) - margin, max(values) + margin
+
+
+def one_x(curves: Iterable[Curve]) -> bool:
+    """Whether the curves are single points: then open markers, and not line styles, tell temperatures apart."""
+    return len({point.x for curve in curves for point in curve.points}) == 1
 
 
 def draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, SeriesStyle], told_apart: bool, size: float) -> None:
@@ -56,9 +63,12 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, SeriesStyle], told
             zorder=1.5,
             gid="paper",
         )
+    alone = one_x(panel.curves)
+    room = 0.8 * axes.get_window_extent().width / axes.figure.dpi / max(1, len(panel.curves))
+    dodge = min(DODGE_ALONE / 72, room) if alone else DODGE / 72
     for number, curve in enumerate(panel.curves):
         style = styles[curve.drafter]
-        shift = ScaledTranslation((number - (len(panel.curves) - 1) / 2) * DODGE / 72, 0, axes.figure.dpi_scale_trans)
+        shift = ScaledTranslation((number - (len(panel.curves) - 1) / 2) * dodge, 0, axes.figure.dpi_scale_trans)
         place = axes.transData + shift
         xs = [point.x for point in curve.points]
         ys = [point.estimate.value if point.estimate else math.nan for point in curve.points]
@@ -70,7 +80,8 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, SeriesStyle], told
             linestyle=line_style(curve.temperature, style.control, told_apart),
             marker=style.marker,
             markersize=size,
-            markeredgewidth=1.4 if style.marker in "x+" else 0.0,
+            markeredgewidth=1.4 if style.marker in "x+" else float(alone),
+            markerfacecolor="white" if alone and told_apart and curve.temperature else style.color,
             transform=place,
             zorder=3 + 0.01 * number,
             gid="measured",

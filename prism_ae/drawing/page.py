@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.drawing.lines import draw_panel, y_range
+from prism_ae.drawing.lines import draw_panel, one_x, y_range
 from prism_ae.drawing.panels import Grid, Panel
 from prism_ae.drawing.style import FAINT, FAMILY, INK, WARNING, SeriesStyle, line_style
 
@@ -175,8 +175,11 @@ def _other_entries(page: Page) -> list[Entry]:
     entries: list[Entry] = []
     if page.grid.told_apart:
         for temperature in sorted({curve.temperature for curve in page.grid.curves}):
-            line = line_style(temperature, control=False, told_apart=True)
-            entries.append((f"T = {temperature:g}", Line2D([], [], color=INK, linestyle=line, linewidth=1.6)))
+            look: dict[str, Any] = {"linestyle": line_style(temperature, control=False, told_apart=True)}
+            if one_x(page.grid.curves):
+                face = "white" if temperature else INK
+                look = {"linestyle": "", "marker": "o", "markersize": 0.42 * page.grid.font, "markerfacecolor": face}
+            entries.append((f"T = {temperature:g}", Line2D([], [], color=INK, linewidth=1.6, **look)))
     if any(panel.paper for panel in page.grid.panels):
         size = 0.27 * page.grid.font
         pale: dict[str, Any] = {

@@ -372,3 +372,26 @@ def test_a_users_matplotlib_settings_do_not_change_a_figure(suite: Suite, tmp_pa
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "pdf.fonttype": 3}):
         assert render(*arguments, tmp_path / "styled")[0].read_bytes() == plain
         assert matplotlib.rcParams["font.size"] == 30
+
+
+def test_at_one_scale_open_markers_tell_temperatures_apart(suite: Suite) -> None:
+    """No line joins single points, so that line styles would say nothing; they stand side by side in the panel."""
+
+    def faces(options: Options) -> dict[float, set[str]]:
+        drawing = compose(load_experiment("figure4"), suite, options, measured("figure4", suite, options))
+        figure = drawn(drawing)
+        found: dict[float, set[str]] = {}
+        for axes, panel in zip(figure.axes, drawing.page.grid.panels, strict=True):
+            lines = [line for line in axes.lines if line.get_gid() == "measured"]
+            places = [line.get_window_extent().x0 for line in lines]
+            assert len({round(place) for place in places}) == len(places)
+            assert axes.bbox.x0 <= min(places) <= max(places) <= axes.bbox.x1
+            for line, curve in zip(lines, panel.curves, strict=True):
+                same = line.get_markerfacecolor() == line.get_color()
+                found.setdefault(curve.temperature, set()).add("filled" if same else "open")
+        return found
+
+    assert faces(Options(questions=3, scales=("1x",))) == {0.0: {"filled"}, 1.0: {"open"}}
+    everyone = ("eagle2", "hass", "prism", "prism_star", "hass2", "hass3", "eagle3", "hass_cont")
+    faces(Options(questions=3, scales=("8x",), benches=("qa",), drafters=everyone))
+    assert faces(Options(questions=3, scales=("1x", "8x"), benches=("qa",))) == {0.0: {"filled"}, 1.0: {"filled"}}

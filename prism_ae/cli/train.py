@@ -15,6 +15,10 @@ OutFolder = Annotated[Path | None, typer.Option("--out", help="The drafter's fol
 TemplateName = Annotated[
     str | None, typer.Option("--template", help="How the target is spoken to: a template of the suite.", metavar="NAME")
 ]
+TemplatesOf = Annotated[
+    str | None,
+    typer.Option("--suite", help="The suite that --template names one of; default: paper.", metavar="NAME"),
+]
 System = Annotated[str | None, typer.Option(help="The system prompt; default: the suite's.", metavar="TEXT")]
 
 
@@ -25,7 +29,7 @@ def train(
     out: OutFolder = None,
     template: TemplateName = None,
     system: System = None,
-    suite: o.SuiteName = "paper",
+    suite: TemplatesOf = None,
     gpus: o.Gpus = None,
     workers: o.Workers = None,
     models_dir: o.ModelsDir = o.MODELS,
@@ -43,15 +47,27 @@ def train(
 
     single = {"--target": target, "--data": data, "--out": out, "--template": template}
     if what != "mini":
+        _check_name(what)
         if target is None or data is None or out is None or template is None:
             absent = ", ".join(option for option, value in single.items() if value is None)
             raise UsageError(f"training one drafter needs {absent}", "see 'prism-ae train --help'")
-        _drafter(what, target, data, out, template, system, suite, gpus, workers)
+        _drafter(what, target, data, out, template, system, suite or "paper", gpus, workers)
         return
-    single |= {"--system": system, "--gpus": gpus}
+    single |= {"--system": system, "--suite": suite, "--gpus": gpus}
     if given := [option for option, value in single.items() if value is not None]:
         raise UsageError(f"{given[0]} belongs to training one drafter, not to the mini suite", "leave it out")
     _suite(models_dir, workers)
+
+
+def _check_name(name: str) -> None:
+    """Raises UsageError for a drafter that no recipe makes."""
+    from prism_ae.errors import UsageError
+    from prism_ae.toml import meant
+    from prism_ae.training.recipes import load_recipes
+
+    known = ("mini", *load_recipes().drafters)
+    if name not in known:
+        raise UsageError(f"nothing called '{name}' can be trained{meant(name, known)}", f"known: {', '.join(known)}")
 
 
 def _suite(models_dir: Path, workers: int | None) -> None:

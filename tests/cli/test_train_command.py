@@ -94,3 +94,19 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
     with line_on(stream) as show:
         show("1 of 2 [models]")
     assert "1 of 2 [models]" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "prsm"], "nothing called 'prsm' can be trained; did you mean 'prism'?\n  known: mini, "),
+        (["train", "vanilla"], "nothing called 'vanilla' can be trained"),
+        (["train", "mini", "--suite", "paper"], "--suite belongs to training one drafter, not to the mini suite"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.setattr(run, "train_suite", lambda *arguments: pytest.fail("it trains"))
+    assert entry.run(arguments) == 2
+    assert said in capsys.readouterr().err

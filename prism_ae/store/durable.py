@@ -21,6 +21,7 @@ _HINTS = {
     errno.EACCES: "choose another place with --runs-dir, or change its permissions",
     errno.EPERM: "choose another place with --runs-dir, or change its permissions",
     errno.ENOTDIR: "choose another place with --runs-dir",
+    errno.EISDIR: "choose another place with --runs-dir",
 }
 
 

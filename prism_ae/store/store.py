@@ -80,7 +80,9 @@ class Store:
         try:
             found = json.loads(text)
         except ValueError:
-            found = None
+            raise StoreError(
+                f"{marker} is damaged", f"if this is the suite's folder, it must say {canonical_json(self._identity)}"
+            ) from None
         if found != self._identity:
             raise StoreError(
                 f"{self.root} was written for {found}, and this run needs {self._identity}",
@@ -112,12 +114,18 @@ class Store:
         path = self.root / "cells" / record.attempt / "samples.jsonl"
         if record.samples_sha256 is None:
             raise StoreError(f"cell {record.cell.id} has no samples: it is recorded as {record.status}")
-        with store_errors("read", path):
+        lost = (
+            f"restore it, or delete the line that names attempt {record.attempt} from {self._log.path}: then the cell "
+            "is measured again"
+        )
+        try:
             text = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}", lost) from error
         if _sum(text) != record.samples_sha256:
             raise StoreError(
                 f"{path} is not what was measured: its checksum differs from the log's",
-                f"restore it, or delete the line of cell {record.cell.id} from {self._log.path} to measure it again",
+                lost,
             )
         return parse_samples(text)
 

@@ -186,7 +186,8 @@ class Store:
         record = Record(
             cell=attempt.cell,
             status=status,
-            message=message,
+            # A file name in another encoding than the locale's carries raw bytes, which no JSON text can hold.
+            message=message.encode("utf-8", "replace").decode(),
             attempt=attempt.folder.name,
             started=attempt.started,
             finished=now(),

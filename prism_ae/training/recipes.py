@@ -193,9 +193,9 @@ def recipe_summary(drafter: str, recipes: Recipes) -> str:
     if recipe.step_decay != 1:
         parts.append(f"step weights {recipe.step_decay:g}^j")
     if recipe.start:
-        parts.append(f"{training.extra_passes:g} passes on top of {recipe.start}")
+        parts.append(f"{training.extra_passes:g} pass with a falling rate, from {recipe.start}'s weights")
     else:
-        parts.append(f"1 pass and {training.decay:g} of one")
+        parts.append(f"1 pass at a constant rate, then {training.decay:g} pass with a falling one")
     if recipe.context == "own" and len(set(recipe.step_mapping)) > 1:
         parts.append("each module over its own keys and values")
     return f"{drafter}: {'; '.join(parts)}"

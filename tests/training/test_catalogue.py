@@ -111,7 +111,7 @@ def test_summaries_say_how_a_drafter_was_trained() -> None:
     lines = {name: recipe_summary(name, recipes) for name in recipes.drafters}
     assert all(line.startswith(f"{name}: ") and "\n" not in line for name, line in lines.items())
     assert f"{recipes.drafters['prism'].forwards} forwards" in lines["prism"]
-    assert "on top of hass" in lines["prism"]
+    assert "from hass's weights" in lines["prism"]
     assert "SmoothL1" in lines["hass"]
     assert "SmoothL1" not in lines["prism"]
     assert "0.8^j" in lines["eagle3"]

@@ -11,6 +11,7 @@ from prism_ae.drawing.page import Text
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
+from prism_ae.lossless import Texts
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ def small_print(
     verdicts: Sequence[Verdict],
     paper: bool | None,
     notes: Sequence[str],
+    written: Texts,
 ) -> tuple[Text, ...]:
     """The paragraphs below a figure.
 
     Args:
         paper: whether the paper's values are drawn; None if they were not asked for.
         notes: further paragraphs, such as the recipes of trained models.
+        written: whether the drafters wrote the same texts.
     """
     texts = [Text(f"{suite.title[0].upper()}{suite.title[1:]}. {_measurement(frame, suite)}")]
     texts.append(Text(_numbers(experiment, suite, frame)))
@@ -55,6 +58,7 @@ def small_print(
         texts.append(Text(f"Asked differently from the paper's figure: {said}."))
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
+    texts += _lossless(written)
     texts += _holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
     if paper:
@@ -66,6 +70,16 @@ def small_print(
         texts.append(Text("The paper's values are not drawn: none is known for what was asked here."))
     texts += [Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN) for verdict in verdicts]
     return tuple(texts)
+
+
+def _lossless(written: Texts) -> list[Text]:
+    """What the texts show, where any was written more than once."""
+    if written.differing:
+        said = f"{written.differing} of {written.compared} texts are not the same under all of these drafters"
+        return [Text(f"Lossless decoding is not seen: {said} (a tie within rounding, or a fault).", warning=True)]
+    if written.compared:
+        return [Text(f"Lossless: each of {written.compared} texts is the same under all of these drafters and scales.")]
+    return []
 
 
 def missing(curves: Sequence[Curve]) -> frozenset[str]:

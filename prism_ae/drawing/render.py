@@ -27,6 +27,7 @@ from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.fingerprint import digest
 from prism_ae.frame import Measured, build_frame
+from prism_ae.lossless import Texts, compare
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Drawing:
     curves: tuple[Curve, ...]
     paper: tuple[PaperLine, ...]
     verdicts: tuple[Verdict, ...]
+    texts: Texts
     page: page.Page
     rows: list[dict[str, Any]]
 
@@ -59,7 +61,9 @@ def compose(
     notes: Sequence[str] = (),
 ) -> Drawing:
     """Everything that a figure shows. Raises as `expand` and `build_frame`."""
-    frame = build_frame(expand(experiment, suite, options), measured)
+    points = expand(experiment, suite, options)
+    frame = build_frame(points, measured)
+    texts = compare({point: measured[point] for point in points if point in measured})
     curves = fold(frame, experiment, suite)
     comparable = _as_in_the_paper(experiment, suite, options, frame)
     verdicts = judge(experiment, suite, curves, comparable)
@@ -73,11 +77,13 @@ def compose(
         x_label=experiment.look.x_label or suite.scale_axis,
         y_label=experiment.look.y_label,
         small_print=caption.small_print(
-            experiment, suite, options, frame, styles, verdicts, bool(paper) if with_paper else None, notes
+            experiment, suite, options, frame, styles, verdicts, bool(paper) if with_paper else None, notes, texts
         ),
         missing=caption.missing(curves),
     )
-    return Drawing(frame, curves, paper, verdicts, drawn, table.rows(curves, paper, styles, QUANTITY[experiment.kind]))
+    return Drawing(
+        frame, curves, paper, verdicts, texts, drawn, table.rows(curves, paper, styles, QUANTITY[experiment.kind])
+    )
 
 
 def _as_in_the_paper(experiment: Experiment, suite: Suite, options: Options, frame: pd.DataFrame) -> bool:
@@ -159,6 +165,7 @@ def _json(experiment: Experiment, suite: Suite, options: Options, drawing: Drawi
         "title": drawing.page.title.text,
         "cells": {"asked": len(frame), "measured": int(frame["measured"].sum())},
         "missing": [dict(zip(keys, row, strict=True)) for row in holes[keys].itertuples(index=False, name=None)],
+        "texts": dataclasses.asdict(drawing.texts),
         "claims": [
             dataclasses.asdict(verdict) | {"verdict": verdict.word, "sentence": verdict.sentence()}
             for verdict in drawing.verdicts

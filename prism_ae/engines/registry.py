@@ -27,6 +27,8 @@ class Record:
     Attributes:
         version: of its numbers.
         verifier: name of its verification rule.
+        same_texts: whether a question's text is the same for every drafter at every temperature, because its randomness
+            belongs to the question.
         hidden: for tests only, not offered to users.
         load: imports the engine and returns its constructor ``(suite, models_dir, device, threads)``.
     """
@@ -34,6 +36,7 @@ class Record:
     name: str
     version: str
     verifier: str
+    same_texts: bool
     hidden: bool
     load: Callable[[], Callable[[Suite, Path, str, int], Engine]]
 
@@ -53,8 +56,8 @@ def _fake() -> Callable[[Suite, Path, str, int], Engine]:
 ENGINES = {
     record.name: record
     for record in (
-        Record("torch", "torch-1", VERIFIER, False, _torch),
-        Record("fake", "fake-1", "none", True, _fake),
+        Record("torch", "torch-1", VERIFIER, True, False, _torch),
+        Record("fake", "fake-1", "none", False, True, _fake),
     )
 }
 

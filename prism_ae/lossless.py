@@ -1,0 +1,36 @@
+"""Losslessness as evidence: every drawing says whether all drafters wrote the same texts.
+
+Speculative decoding must not change what the target writes. Where an engine's randomness belongs to the question
+(`engines.registry.Record.same_texts`), a question's text is therefore the same under every drafter, at every training
+scale and with every draft tree, greedy or sampled, and the digests that are stored with each answer show it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Mapping
+
+from prism_ae.cells import Point
+from prism_ae.engines import registry
+from prism_ae.frame import Measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Texts:
+    """Texts that were written more than once: how many, and how many of them came out in more than one version."""
+
+    compared: int
+    differing: int
+
+
+def compare(measured: Mapping[Point, Measured]) -> Texts:
+    """Compare each question's text over all points that differ in nothing but drafter, scale, tree and batch."""
+    versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
+    for point, result in measured.items():
+        if registry.find(point.engine).same_texts:
+            rest = dataclasses.replace(point, drafter="", scale=None, tree=None, batch=None, questions=0)
+            for sample in result.samples:
+                versions[rest, sample.question_id].append(sample.output_sha256)
+    repeated = [texts for texts in versions.values() if len(texts) > 1]
+    return Texts(len(repeated), sum(len(set(texts)) > 1 for texts in repeated))

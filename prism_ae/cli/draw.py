@@ -27,15 +27,15 @@ def check_writable(out: Path, request: Request) -> None:
         raise StoreError(f"cannot write to {folder}: {error.strerror}", "choose another place with --out") from error
 
 
-def draw(request: Request, plan: Plan, store: Store, models_dir: Path, out: Path, with_paper: bool) -> None:
+def draw(request: Request, plan: Plan, store: Store, out: Path, with_paper: bool) -> None:
     """Draw every experiment and print the files, one per line; raises StoreError."""
     from prism_ae.drawing.render import render
 
     found = measured(plan, store)
     for experiment, points in zip(request.experiments, request.points, strict=True):
         own = {point: found[point] for point in points if point in found}
-        recalled = sum(point in plan.recalled for point in own)
-        notes = (*_mixture(recalled, len(own)), *_recipes(request.suite, own, models_dir))
+        present = [point for point in own if point not in plan.recalled]
+        notes = (*_mixture(len(own) - len(present), len(own)), *_recipes(request.suite, present))
         files = render(experiment, request.suite, request.options, own, out, with_paper, notes)
         say(str(file) for file in files)
 
@@ -47,20 +47,17 @@ def _mixture(recalled: int, drawn: int) -> tuple[str, ...]:
     return (f"{recalled:,} of {number_of(drawn, 'cell')} measured with models that are not here now (newest result).",)
 
 
-def _recipes(suite: Suite, points: Iterable[Point], models_dir: Path) -> tuple[str, ...]:
-    """How the drafters that were measured were trained, for the caption; nothing for a suite that is not trained here.
+def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
+    """How the drafters of ``points`` were trained, for the caption; nothing for a suite that is not trained here.
 
-    A folder's name holds the digest of its recipe: where the folder of today's recipe exists, that recipe made it.
+    Only for points whose model is here: its folder is named after the digest of today's recipe, so that recipe made it.
     """
-    from prism_ae.suites.models import Located, locate_drafter
     from prism_ae.training.catalogue import SUITE
     from prism_ae.training.recipes import load_recipes, recipe_summary
 
     if suite.name != SUITE:
         return ()
     recipes = load_recipes()
-    models = dict.fromkeys((point.target, point.drafter, point.scale) for point in points)
-    trained = [model for model in models if model[1] in recipes.drafters]
-    made = [model for model in trained if isinstance(locate_drafter(suite, *model, models_dir), Located)]
-    lines = dict.fromkeys(recipe_summary(drafter, recipes) for _, drafter, _ in made)
+    drafters = dict.fromkeys(point.drafter for point in points if point.drafter in recipes.drafters)
+    lines = [recipe_summary(drafter, recipes) for drafter in drafters]
     return (f"Recipes. {'. '.join(lines)}.",) if lines else ()

@@ -40,4 +40,4 @@ def render(
     )
     store = open_store(runs_dir, request.suite)
     plan = make_plan(resolve(request.all_points, LocalLookup(request.suite, models_dir)), store.records())
-    draw(request, plan, store, models_dir, out, with_paper)
+    draw(request, plan, store, out, with_paper)

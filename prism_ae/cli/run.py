@@ -64,7 +64,7 @@ def run(
     _report(plan, outcome)
     if outcome is not None and outcome.interrupted:
         raise KeyboardInterrupt
-    draw(request, make_plan(resolved, store.records()), store, models_dir, out, with_paper)
+    draw(request, make_plan(resolved, store.records()), store, out, with_paper)
     _complain(plan, outcome)
 
 

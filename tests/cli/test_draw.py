@@ -1,0 +1,28 @@
+"""What the command line adds to a caption."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from prism_ae.cli.draw import _recipes
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.load import load_experiment
+from prism_ae.experiments.options import Options
+from prism_ae.suites.load import load_suite
+from prism_ae.training.recipes import load_recipes, recipe_summary
+
+MINI, PAPER = load_suite("mini"), load_suite("paper")
+
+
+def test_a_caption_names_the_recipe_of_every_drafter_once() -> None:
+    points = expand(load_experiment("figure5"), MINI, Options(drafters=("eagle3", "prism")))
+    recipes = load_recipes()
+    summaries = ". ".join(recipe_summary(name, recipes) for name in ("eagle3", "prism"))
+    assert _recipes(MINI, points) == (f"Recipes. {summaries}.",)
+    vanilla = [dataclasses.replace(points[0], drafter="vanilla", scale=None, tree=None)]
+    assert _recipes(MINI, vanilla) == _recipes(MINI, []) == ()
+
+
+def test_what_was_not_trained_here_has_no_recipe_to_name() -> None:
+    points = expand(load_experiment("figure5"), PAPER, Options())
+    assert _recipes(PAPER, points) == ()

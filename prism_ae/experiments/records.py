@@ -18,8 +18,11 @@ class Selection:
         roles: of the targets; each suite fills a role with its own.
         scales: "all" of the suite, or its "largest".
         benchmarks: in display order.
-        tree: a name among the suite's trees.
+        tree: a name among the suite's trees; "" where ``trees`` names them.
         engine: "torch" or "sglang".
+        trees: draft trees as "steps,branch,verified", for the kind "trees", whose x axis they are.
+        batches: sequences decoded together, each a cell whose time is measured; () for acceptance cells.
+        drafting: "exact", "stock", or both to compare them. Vanilla decoding has no drafting: it is always "exact".
     """
 
     roles: tuple[str, ...]
@@ -28,14 +31,21 @@ class Selection:
     temperatures: tuple[float, ...]
     tree: str
     engine: Literal["torch", "sglang"]
+    trees: tuple[str, ...] = ()
+    batches: tuple[int, ...] = ()
+    drafting: tuple[Literal["exact", "stock"], ...] = ("exact",)
 
 
 @record
 class SuiteChoice:
-    """What one suite draws instead of the experiment's own drafters and controls; None: as the experiment."""
+    """What one suite measures and draws instead of the experiment's own; None: as the experiment.
+
+    ``questions`` replaces the suite's own limit: a batch needs more questions than it has places.
+    """
 
     drafters: tuple[str, ...] | None = None
     controls: tuple[str, ...] | None = None
+    questions: int | None = None
 
 
 @record
@@ -113,11 +123,14 @@ class Paper:
 
 @record
 class Experiment:
-    """One figure.
+    """One figure or table.
 
     Attributes:
         kind: "positions": acceptance rate over draft positions, mean over benchmarks; "scaling-grid": acceptance
-            length over training scales, one panel per benchmark; "scaling-mean": the same, mean over benchmarks.
+            length over training scales, one panel per benchmark; "scaling-mean": the same, mean over benchmarks;
+            "batches": speed-up over vanilla at each batch size, mean over benchmarks (bars); "trees": acceptance length
+            (bars) and tokens per second (line) of one drafter with each draft tree; "table": acceptance length and
+            tokens per second of every drafter and benchmark.
         drafters: drawn in every suite that ``suites`` does not name.
         controls: added on request.
         series: colours and markers, in drawing order.
@@ -125,7 +138,7 @@ class Experiment:
 
     name: str
     title: str
-    kind: Literal["positions", "scaling-grid", "scaling-mean"]
+    kind: Literal["positions", "scaling-grid", "scaling-mean", "batches", "trees", "table"]
     drafters: tuple[str, ...]
     controls: tuple[str, ...]
     cells: Selection

@@ -53,6 +53,15 @@ class Target:
 
 
 @record
+class Served:
+    """A checkpoint that was published for SGLang: for which role and scale, and its folder below the models folder."""
+
+    role: str
+    scale: str
+    folder: str
+
+
+@record
 class Drafter:
     """A kind of drafter.
 
@@ -64,7 +73,8 @@ class Drafter:
         folder: below the models folder, with {drafters} (the target's ``drafter_folder``), {small} (its
             ``small_folder``) and {scale}; "" for vanilla, for a checkpoint that is trained here and found by its
             recipe, and where there is none.
-        absent: why there is no checkpoint, or "".
+        absent: why there is no checkpoint in ``folder``, or "".
+        served: checkpoints published for SGLang; the sglang engine uses them where there is one, else ``folder``'s.
     """
 
     name: str
@@ -75,6 +85,7 @@ class Drafter:
     control: bool
     folder: str
     absent: str
+    served: tuple[Served, ...] = ()
 
 
 @record
@@ -100,14 +111,20 @@ class Benchmark:
 
 @record
 class Limits:
-    """What a measurement uses unless asked otherwise. ``max_new_tokens`` per turn, ``max_length`` with the prompt."""
+    """What a measurement uses unless asked otherwise.
+
+    Attributes:
+        questions: of each benchmark.
+        max_new_tokens: of an answer; ``turns_max_new_tokens``: of each answer where questions have several turns.
+        max_length: prompt and answer together.
+    """
 
     questions: int
     max_new_tokens: int
+    turns_max_new_tokens: int
     max_length: int
     seed: int
     dtype: Literal["float32", "bfloat16", "float16"]
-    batch: int
 
 
 @record
@@ -117,7 +134,8 @@ class Suite:
     Attributes:
         version: raised whenever a fact in the file changes a number.
         models_hint: how to get the models, shown where one is missing.
-        trees: named draft trees: figures ask for "main" or "small".
+        trees: named draft trees: figures ask for "main" or "small", tables for "sglang".
+        limits: of experiments that measure acceptance; serving: of those that measure time.
     """
 
     name: str
@@ -133,6 +151,7 @@ class Suite:
     templates: dict[str, Template]
     trees: dict[str, TreeShape]
     limits: Limits
+    serving: Limits
 
     def target_of(self, role: str) -> Target:
         """The suite's target for a role; raises KeyError."""

@@ -65,17 +65,18 @@ def _scales(suite: Suite) -> Iterator[str]:
 
 
 def _limits(suite: Suite) -> Iterator[str]:
-    limits = suite.limits
-    for key in ("questions", "max_new_tokens", "max_length", "batch"):
-        if getattr(limits, key) < 1:
-            yield f"limits.{key}: must be at least 1, got {getattr(limits, key)}"
-    if limits.seed < 0:
-        yield f"limits.seed: must not be negative, got {limits.seed}"
-    if limits.max_new_tokens >= limits.max_length:
-        yield f"limits.max_length: must leave room for a prompt beside {limits.max_new_tokens} new tokens"
-    for name, tree in suite.trees.items():
-        if tree.steps > limits.max_new_tokens >= 1:
-            yield f"trees.{name}: {tree.steps} steps are more than limits.max_new_tokens, {limits.max_new_tokens}"
+    for table, limits in (("limits", suite.limits), ("serving", suite.serving)):
+        for key in ("questions", "max_new_tokens", "turns_max_new_tokens", "max_length"):
+            if getattr(limits, key) < 1:
+                yield f"{table}.{key}: must be at least 1, got {getattr(limits, key)}"
+        if limits.seed < 0:
+            yield f"{table}.seed: must not be negative, got {limits.seed}"
+        longest = max(limits.max_new_tokens, limits.turns_max_new_tokens)
+        if longest >= limits.max_length:
+            yield f"{table}.max_length: must leave room for a prompt beside {longest} new tokens"
+        for name, tree in suite.trees.items():
+            if tree.steps > limits.max_new_tokens >= 1:
+                yield f"trees.{name}: {tree.steps} steps are more than {table}.max_new_tokens, {limits.max_new_tokens}"
 
 
 def _target(target: Target, suite: Suite) -> Iterator[str]:

@@ -43,7 +43,7 @@ def test_the_papers_settings() -> None:
     for name, (total_token, depth, top_k) in {"main": (60, 5, 10), "small": (16, 3, 4), "sglang": (16, 5, 4)}.items():
         assert paper.trees[name] == TreeShape(steps=depth + 1, branch=top_k, verified=total_token)
     limits = paper.limits
-    assert (limits.questions, limits.max_new_tokens, limits.seed, limits.batch) == (80, 512, 42, 1)
+    assert (limits.questions, limits.max_new_tokens, limits.seed) == (80, 512, 42)
     assert limits.max_length == 2048 - 59 - 10
     assert limits.dtype == "float16"
     assert paper.scales == tuple(Scale(f"{k}k", k / 100) for k in (100, 200, 400, 600, 800))

@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from prism_ae.cells import Point
+from prism_ae.cells import Point, TreeShape
 from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
+from prism_ae.experiments.compat import compat_flags
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.records import Experiment
-from prism_ae.suites.records import Drafter, Scale, Suite, Target
+from prism_ae.experiments.records import Experiment, SuiteChoice
+from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
 from prism_ae.toml import closest, meant
+
+BASELINE = "vanilla"
+"""Speed-ups are over this one."""
+
+_MOST = 1024
+"""Sequences in a batch."""
+_DRAFTING = ("exact", "stock", "both")
 
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
-    """The points of a figure, each once: by target, drafter, scale, benchmark, temperature.
+    """The points of a figure or table, each once: by target, drafter, scale, drafting, tree, batch, benchmark,
+    temperature.
 
-    A drafter that does not exist for a target is left out for that target.
+    A drafter that does not exist for a target is left out for that target. Vanilla decoding drafts nothing: it has no
+    scale, no tree, and counts as "exact".
 
     Raises:
-        UsageError: an option names what the suite does not have, or asks what this figure cannot draw.
+        UsageError: an option names what the suite does not have, or asks what this experiment cannot draw.
         ConfigError: the experiment's file asks for something that the suite does not have.
     """
-    if options.batch_sizes:
-        raise UsageError(
-            f"--batch-size: {experiment.name} measures acceptance, which does not depend on the batch",
-            "leave the option out",
-        )
     if options.engine is not None:
         find(options.engine)
-    limits = suite.limits
-    if options.questions is not None and options.questions < 1:
-        raise UsageError(f"--questions must be at least 1, got {options.questions}")
-    if len(options.trees) > 1:
-        raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
-    if experiment.cells.tree not in suite.trees:
-        raise _lacks(experiment, suite, "cells.tree", "tree", experiment.cells.tree, suite.trees)
-    tree = options.trees[0] if options.trees else suite.trees[experiment.cells.tree]
-    if tree.steps > limits.max_new_tokens:
+    engine = options.engine or experiment.cells.engine
+    if options.paper_compat and not experiment.cells.batches:
         raise UsageError(
-            f"draft tree {tree}: {tree.steps} steps reach further than an answer of suite {suite.name}, which has at "
-            f"most {limits.max_new_tokens} tokens",
-            f"use at most {limits.max_new_tokens} steps",
+            f"--paper-compat: {experiment.name} measures acceptance; what it imitates concerns experiments that "
+            "measure time",
+            "leave the option out",
         )
+    limits = suite.serving if experiment.cells.batches else suite.limits
+    questions = _questions(experiment, suite, options, limits)
+    batches = _batches(experiment, options, questions)
+    trees = _trees(experiment, suite, options, limits)
+    drafting = _drafting(experiment, options, engine)
     benchmarks = _benchmarks(experiment, suite, options)
     temperatures = _temperatures(experiment, options)
     points = tuple(
@@ -55,16 +58,21 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             benchmark=benchmark,
             temperature=temperature,
             tree=tree,
-            engine=options.engine or experiment.cells.engine,
-            batch=None,
-            questions=limits.questions if options.questions is None else options.questions,
-            max_new_tokens=limits.max_new_tokens,
+            engine=engine,
+            batch=batch,
+            questions=questions,
+            max_new_tokens=_answer(limits, suite.benchmarks[benchmark].turns),
             max_length=limits.max_length,
             seed=limits.seed,
             dtype=limits.dtype,
+            drafting=drafted,
+            compat=compat_flags(temperature, suite.benchmarks[benchmark].turns) if options.paper_compat else (),
         )
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
+        for drafted in (drafting if drafter.kind != "vanilla" else ("exact",))
+        for tree in (trees if drafter.kind != "vanilla" else (None,))
+        for batch in batches
         for benchmark in benchmarks
         for temperature in temperatures
     )
@@ -92,7 +100,8 @@ def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tup
 
 
 def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tuple[Drafter, ...]:
-    """The drafters of a figure, in drawing order, controls last. Raises as `expand`."""
+    """The drafters of a figure, in drawing order, controls last; the baseline comes first where speed-ups are drawn and
+    it was not named. Raises as `expand`."""
     if options.drafters:
         _known("--drafters", options.drafters, suite.drafters)
         names = tuple(dict.fromkeys(options.drafters))
@@ -100,14 +109,25 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = experiment.drafters_for(suite.name)
     if options.controls:
         names += tuple(name for name in experiment.controls_for(suite.name) if name not in names)
+    if experiment.kind in ("batches", "table") and BASELINE not in names:
+        names = (BASELINE, *names)
     for name in names:
         if name not in suite.drafters:
             raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters)
-        drafter = suite.drafters[name]
-        if drafter.kind == "vanilla" or (experiment.kind != "positions" and not drafter.scaled):
-            reason = "it drafts nothing" if drafter.kind == "vanilla" else "it is not trained at several scales"
+        if reason := _undrawable(experiment, suite.drafters[name]):
             raise UsageError(f"--drafters: {experiment.name} cannot draw '{name}': {reason}")
     return tuple(suite.drafters[name] for name in names)
+
+
+def _undrawable(experiment: Experiment, drafter: Drafter) -> str:
+    """Why an experiment cannot draw a drafter, or ""."""
+    if experiment.cells.batches:
+        return ""
+    if drafter.kind == "vanilla":
+        return "it drafts nothing"
+    if experiment.kind != "positions" and not drafter.scaled:
+        return "it is not trained at several scales"
+    return ""
 
 
 def _pairs(experiment: Experiment, suite: Suite, options: Options) -> Iterator[tuple[Target, Drafter]]:
@@ -122,6 +142,78 @@ def _scales(experiment: Experiment, suite: Suite, options: Options) -> tuple[Sca
         _known("--scales", options.scales, [scale.name for scale in scales])
         scales = tuple(scale for scale in scales if scale.name in options.scales)
     return scales[-1:] if experiment.cells.scales == "largest" else scales
+
+
+def _questions(experiment: Experiment, suite: Suite, options: Options, limits: Limits) -> int:
+    if options.questions is None:
+        own = experiment.suites.get(suite.name, SuiteChoice()).questions
+        return limits.questions if own is None else own
+    if options.questions < 1:
+        raise UsageError(f"--questions must be at least 1, got {options.questions}")
+    return options.questions
+
+
+def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[int | None, ...]:
+    """Batch sizes, the smallest first; (None,) where acceptance is measured."""
+    if not experiment.cells.batches:
+        if options.batch_sizes:
+            raise UsageError(
+                f"--batch-size: {experiment.name} measures acceptance, which does not depend on the batch",
+                "leave the option out",
+            )
+        return (None,)
+    sizes = tuple(sorted(set(options.batch_sizes or experiment.cells.batches)))
+    if not 1 <= sizes[0] <= sizes[-1] <= _MOST:
+        wrong = sizes[0] if sizes[0] < 1 else sizes[-1]
+        raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")
+    if experiment.kind != "batches" and len(sizes) > 1:
+        raise UsageError(f"--batch-size: {experiment.name} draws one batch size, got {len(sizes)}", "run once per size")
+    if sizes[-1] > questions:
+        raise UsageError(
+            f"{experiment.name}: batch {sizes[-1]} never fills with {questions} questions",
+            f"ask for more with --questions {sizes[-1]}, or for a smaller batch with --batch-size {questions}",
+        )
+    return sizes
+
+
+def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limits) -> tuple[TreeShape, ...]:
+    """The draft trees, each once, in the order asked for."""
+    cells = experiment.cells
+    if experiment.kind != "trees":
+        if len(options.trees) > 1:
+            raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
+        if cells.tree not in suite.trees:
+            raise _lacks(experiment, suite, "cells.tree", "tree", cells.tree, suite.trees)
+        own: Sequence[TreeShape] = (suite.trees[cells.tree],)
+    else:
+        own = tuple(TreeShape.parse(text) for text in cells.trees)
+    trees = tuple(dict.fromkeys(options.trees or own))
+    shortest = min(limits.max_new_tokens, limits.turns_max_new_tokens)
+    for tree in trees:
+        if tree.steps > shortest:
+            raise UsageError(
+                f"draft tree {tree}: {tree.steps} steps reach further than an answer of suite {suite.name}, which has "
+                f"at most {shortest} tokens",
+                f"use at most {shortest} steps",
+            )
+    return trees
+
+
+def _drafting(experiment: Experiment, options: Options, engine: str) -> tuple[str, ...]:
+    if options.drafting is None:
+        return experiment.cells.drafting
+    _known("--drafting", (options.drafting,), _DRAFTING)
+    if engine != "sglang":
+        raise UsageError(
+            f"--drafting: {experiment.name} is measured with the engine {engine}, which has one way of drafting, exact",
+            "leave the option out, or add --engine sglang",
+        )
+    return ("exact", "stock") if options.drafting == "both" else (options.drafting,)
+
+
+def _answer(limits: Limits, turns: int) -> int:
+    """The most tokens of an answer to one of so many turns."""
+    return limits.turns_max_new_tokens if turns > 1 else limits.max_new_tokens
 
 
 def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ class Options:
         trees: draft trees.
         controls: add the equal-budget controls.
         batch_sizes: for experiments that measure time.
+        drafting: "exact", "stock" or "both", for the engine that knows both.
+        paper_compat: imitate the authors' serving runs (`prism_ae.experiments.compat`).
     """
 
     benches: tuple[str, ...] = ()
@@ -30,6 +32,8 @@ class Options:
     engine: str | None = None
     controls: bool = False
     batch_sizes: tuple[int, ...] = ()
+    drafting: str | None = None
+    paper_compat: bool = False
 
     def described(self) -> str:
         """The choices that differ from the experiment's file, for captions; "" if there is none."""
@@ -49,4 +53,6 @@ class Options:
         said += [f"--engine {self.engine}"] if self.engine is not None else []
         said += ["--controls"] if self.controls else []
         said += [f"--batch-size {size}" for size in self.batch_sizes]
+        said += [f"--drafting {self.drafting}"] if self.drafting is not None else []
+        said += ["--paper-compat"] if self.paper_compat else []
         return " ".join(said)

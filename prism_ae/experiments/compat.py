@@ -1,0 +1,29 @@
+"""Choices of the authors' serving runs that ``--paper-compat`` imitates, by the names they have in `Point.compat`.
+
+They are off by default, because each of them changes what a number means. What they are was read in the authors'
+artifact (Akemiiii/prism-mlsys-ae, commit 3b00014).
+"""
+
+from __future__ import annotations
+
+GRAPHS_BATCH_1 = "graphs-batch-1"
+"""CUDA graphs are captured for batch 1 only, so larger batches run without: the server's ``cuda-graph-max-bs`` is 1
+also where figure 7 measures batches of 2 to 32."""
+
+WARM_CACHE = "warm-cache"
+"""T = 1 is measured after T = 0 by the same server, whose prefix cache then holds every prompt; it is not emptied."""
+
+GREEDY_SECOND_TEMPERATURE = "greedy-second-temperature"
+"""What is asked at T > 0 is decoded greedily: the authors' client fixes T = 0 for questions with several turns."""
+
+
+def compat_flags(temperature: float, turns: int) -> tuple[str, ...]:
+    """The flags, sorted, of a cell at a temperature, of a benchmark whose questions have so many turns."""
+    greedy = (GREEDY_SECOND_TEMPERATURE,) if turns > 1 and temperature > 0 else ()
+    return tuple(sorted((GRAPHS_BATCH_1, WARM_CACHE, *greedy)))
+
+
+def server_flags(compat: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a cell's flags that concern the server which measures it, and so cells that are measured together; the
+    others concern the cell alone."""
+    return tuple(flag for flag in compat if flag != GREEDY_SECOND_TEMPERATURE)

@@ -10,6 +10,7 @@ from prism_ae.cells import Point
 from prism_ae.engines.protocol import Sample
 from prism_ae.errors import StoreError
 from prism_ae.metrics import al_macro, al_micro, counts_of, without_rounds
+from prism_ae.timing import times_of, totals, tps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +40,8 @@ def build_frame(points: Iterable[Point], measured: Mapping[Point, Measured]) -> 
 
     Columns: those of `Point` (``tree`` as text), ``measured`` (bool), and, missing where it is False: ``cell_id``,
     ``finished``, ``device``, ``wall_seconds``, ``without_rounds`` (questions), ``rounds``,
-    ``accepted`` (drafts), ``generated_tokens``, ``al_macro``, ``al_micro``, ``counts`` (`metrics.Counts`) and
-    ``settings``.
+    ``accepted`` (drafts), ``generated_tokens``, ``al_macro``, ``al_micro``, ``counts`` (`metrics.Counts`),
+    ``settings`` and, of cells whose time is measured, ``times`` (`timing.Times`) and ``tps`` (tokens per second).
 
     Raises:
         StoreError: samples that contradict themselves or what was asked; names the cell.
@@ -65,6 +66,8 @@ _RESULT = (
     "al_micro",
     "counts",
     "settings",
+    "times",
+    "tps",
 )
 
 
@@ -86,6 +89,9 @@ def _result(point: Point, result: Measured) -> dict[str, Any]:
         raise ValueError(f"{len(result.samples)} questions were answered, {point.questions} were asked")
     if point.tree is not None and counts.histograms[:, point.tree.steps + 1 :].any():
         raise ValueError(f"more drafts were accepted in a round than the tree {point.tree} has steps")
+    if point.tree is None and counts.rounds.any():
+        raise ValueError("rounds were counted, but nothing drafts")
+    times = None if point.batch is None else times_of(result.samples, result.wall_seconds, point.batch)
     return {
         "cell_id": result.cell_id,
         "finished": result.finished,
@@ -99,4 +105,6 @@ def _result(point: Point, result: Measured) -> dict[str, Any]:
         "al_micro": al_micro(counts),
         "counts": counts,
         "settings": result.settings,
+        "times": times,
+        "tps": None if times is None else float(tps(totals(times))),
     }

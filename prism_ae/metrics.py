@@ -1,4 +1,4 @@
-"""Acceptance lengths and rates, from the histograms that engines return. Pure, and the only place of the formulas.
+"""Acceptance lengths and rates, from the histograms that engines return. Pure, and the only place of their formulas.
 
 A round drafts, verifies and commits. ``histogram[i]`` counts the rounds in which i drafts were accepted; each round
 also commits one token of the target's own. Two definitions of acceptance length (AL) are in use, and they differ:
@@ -82,19 +82,19 @@ def counts_of(samples: Sequence[Sample]) -> Counts:
 
 def acceptance_lengths(counts: Counts) -> Floats:
     """[n]: mean accepted drafts per round + 1 of each question; NaN for a question without rounds."""
-    return _ratio(counts.accepted, counts.rounds) + 1
+    return ratio(counts.accepted, counts.rounds) + 1
 
 
 def al_macro(counts: Counts) -> float:
     """Mean of `acceptance_lengths` over the questions that have rounds; NaN if none has."""
     lengths = acceptance_lengths(counts)
-    return float(_ratio(np.nansum(lengths), np.count_nonzero(~np.isnan(lengths))))
+    return float(ratio(np.nansum(lengths), np.count_nonzero(~np.isnan(lengths))))
 
 
 def al_micro(counts: Counts) -> float:
     """Generated tokens / rounds over the questions that have rounds; NaN if none has."""
     used = counts.rounds > 0
-    return float(_ratio(counts.generated[used].sum(), counts.rounds.sum()))
+    return float(ratio(counts.generated[used].sum(), counts.rounds.sum()))
 
 
 def without_rounds(counts: Counts) -> int:
@@ -118,10 +118,12 @@ def conditional_acceptance(histograms: NDArray[np.generic], positions: int) -> F
     reached = np.zeros((*histograms.shape[:-1], positions + 1))
     tail = np.flip(np.cumsum(np.flip(histograms, axis=-1), axis=-1), axis=-1)[..., : positions + 1]
     reached[..., : tail.shape[-1]] = tail
-    return _ratio(reached[..., 1:], reached[..., :-1])
+    return ratio(reached[..., 1:], reached[..., :-1])
 
 
-def _ratio(numerator: object, denominator: object) -> Floats:
+def ratio(numerator: object, denominator: object) -> Floats:
     """Quotient, NaN where the denominator is 0."""
-    over = np.asarray(denominator, dtype=np.float64)
-    return np.divide(np.asarray(numerator, dtype=np.float64), over, out=np.full_like(over, np.nan), where=over != 0)
+    above, below = np.broadcast_arrays(
+        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    )
+    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)

@@ -16,7 +16,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-from prism_ae.metrics import Floats, conditional_acceptance
+from prism_ae.metrics import Counts, Floats, conditional_acceptance, ratio
+from prism_ae.timing import Times, Totals, totals
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -47,6 +48,20 @@ def mean_replicates(values: Floats, benchmark: str) -> Floats:
 def rate_replicates(histograms: NDArray[np.int64], positions: int, benchmark: str) -> Floats:
     """[REPLICATES, positions]: conditional acceptance pooled over each resample; ``histograms`` is [n, deepest + 1]."""
     return conditional_acceptance(resamples(len(histograms), benchmark) @ histograms, positions)
+
+
+def micro_replicates(counts: Counts, benchmark: str) -> Floats:
+    """[REPLICATES]: AL micro, generated tokens / rounds, of each resample; NaN for one without rounds."""
+    weights = resamples(len(counts.question_ids), benchmark)
+    return ratio(weights @ np.where(counts.rounds > 0, counts.generated, 0), weights @ counts.rounds)
+
+
+def total_replicates(times: Times, benchmark: str) -> Totals:
+    """The sums of a timed cell over each resample of its questions, [REPLICATES] each.
+
+    The intervals that follow say how the questions vary, not how a repeated measurement would.
+    """
+    return totals(times, resamples(len(times.question_ids), benchmark))
 
 
 def interval(replicates: Floats, questions: int) -> tuple[float, float] | None:

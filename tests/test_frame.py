@@ -80,3 +80,22 @@ def test_an_empty_store_gives_a_frame_of_holes() -> None:
 def test_contradictory_cells_are_refused_by_name(result: Measured, said: str) -> None:
     with pytest.raises(StoreError, match=f"cell 0123456789abcdef: .*{said}"):
         build_frame([POINT], {POINT: result})
+
+
+def test_a_timed_cell_has_its_speed_and_an_acceptance_cell_has_none() -> None:
+    result = measured((1, 1, 0), (0, 0, 2))
+    timed = dataclasses.replace(POINT, batch=2)
+    frame = build_frame([POINT, timed], {POINT: result, timed: result})
+    assert frame["times"].isna().tolist() == frame["tps"].isna().tolist() == [True, False]
+    assert frame["tps"][1] == 11 / 1.5
+    assert frame["times"][1].batch == 2
+    broken = dataclasses.replace(result, wall_seconds=-1.0)
+    with pytest.raises(StoreError, match=r"cell 0123456789abcdef: the run took -1\.0 seconds"):
+        build_frame([timed], {timed: broken})
+    assert build_frame([POINT], {POINT: broken})["measured"].all()
+
+
+def test_rounds_without_a_draft_tree_are_refused() -> None:
+    plain = dataclasses.replace(POINT, drafter="vanilla", scale=None, tree=None)
+    with pytest.raises(StoreError, match="nothing drafts"):
+        build_frame([plain], {plain: measured((1, 1), (1,))})

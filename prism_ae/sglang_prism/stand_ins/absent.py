@@ -1,0 +1,22 @@
+"""Names that are imported, but used only for what a text model never does."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+
+def placeholder(module: str, name: str) -> Any:
+    """What stands for a name of an absent module: a class if it begins with a capital letter, otherwise a function.
+
+    Both refuse to be called.
+
+    Raises:
+        AttributeError: for a dunder name, as a module without it does.
+    """
+    if name.startswith("__"):
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    def refuse(*args: object, **options: object) -> NoReturn:
+        raise NotImplementedError(f"{module}.{name}: {module.partition('.')[0]} is not installed")
+
+    return type(name, (), {"__init__": refuse, "__module__": module}) if name[:1].isupper() else refuse

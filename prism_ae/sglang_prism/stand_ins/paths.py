@@ -1,0 +1,23 @@
+"""Which stand-ins the processes of an engine need."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+_SITE = Path(__file__).parent / "site"
+_FOLDERS = {"sgl_kernel": _SITE / "kernels", "torchvision": _SITE / "vision"}
+
+
+def stand_in_paths() -> list[Path]:
+    """The folders that belong at the front of ``PYTHONPATH``: one for each package that is not installed.
+
+    Nothing is imported to find out. A stand-in that is on the path already counts as not installed, so a
+    process that an engine starts gets the same answer.
+    """
+    return [folder for package, folder in _FOLDERS.items() if not _installed(package, folder)]
+
+
+def _installed(package: str, folder: Path) -> bool:
+    spec = importlib.util.find_spec(package)
+    return spec is not None and not (spec.origin and Path(spec.origin).is_relative_to(folder))

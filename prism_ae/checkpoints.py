@@ -1,4 +1,4 @@
-"""Reading and writing checkpoint folders: safetensors only, strict about every tensor.
+"""Reading and writing checkpoint folders, strict about every tensor.
 
 A folder that this project wrote holds ``config.json``, ``model.safetensors`` and ``checkpoint.json`` (what it is, the
 recipe it came from, and the sha256 of its files; see `Manifest`). It is published whole: written beside its place and
@@ -18,17 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.fingerprint import digest, file_digest
+from prism_ae.weights import AGAIN, open_weights, require_floats, write_weights
+from prism_ae.weights import WEIGHTS as WEIGHTS
+from prism_ae.weights import read_weights as read_weights
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prism_ae.llama import Llama
-
-_AGAIN = "delete the folder and make or fetch it again"
+    from prism_ae.llama import Llama, LlamaConfig
+    from prism_ae.weights import Weights
 
 MANIFEST = "checkpoint.json"
-WEIGHTS = "model.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +63,10 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise MissingError(f"{path} does not exist", "a model's folder has it: fetch or make the model again") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}", _AGAIN) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}", AGAIN) from error
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a JSON object", _AGAIN)
+        raise CheckpointError(f"{path} is not a JSON object", AGAIN)
     return data
 
 
@@ -77,7 +78,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         return Manifest(**read_json(path))
     except TypeError as error:
-        raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", _AGAIN) from error
+        raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", AGAIN) from error
 
 
 def check_published(folder: Path) -> None:
@@ -91,9 +92,9 @@ def check_published(folder: Path) -> None:
         try:
             found = file_digest(path)
         except OSError as error:
-            raise CheckpointError(f"{path} cannot be read: {error.strerror}", _AGAIN) from error
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}", AGAIN) from error
         if found != known:
-            raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", _AGAIN)
+            raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", AGAIN)
 
 
 def publish(
@@ -143,31 +144,6 @@ def publish(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """All tensors of ``model.safetensors``; raises MissingError or CheckpointError."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = folder / WEIGHTS
-    if not path.exists():
-        raise MissingError(f"{path} does not exist", "weights are read from one safetensors file of this name")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}", _AGAIN) from error
-
-
-def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
-    """Write ``model.safetensors`` into an existing folder; raises StoreError, as for a full disk."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    try:
-        save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
-    except SafetensorError as error:  # what the library makes of an OSError
-        raise StoreError(f"cannot write {folder / WEIGHTS}: {error}", "free some space, then run again") from error
-
-
 def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = None) -> None:
     """Write ``config.json`` and weights as transformers and SGLang read them; ``extra`` goes into the config."""
     from prism_ae.llama import published_state, target_names
@@ -182,12 +158,33 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     from prism_ae.llama import Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
 
     check_published(folder)
-    where = str(folder / WEIGHTS)
     try:
         config = LlamaConfig.from_hf(read_json(folder / "config.json"), str(folder / "config.json"))
     except KeyError as error:
         raise CheckpointError(f"{folder / 'config.json'}: key {error} is missing") from error
     target = Llama(config)
     cast_parameters(target, dtype)
-    load_strictly(target, join_fused(read_weights(folder), config, where), target_names(config), where)
+    weights = open_weights(folder)
+    state, where = weights.read(), str(weights.source)
+    require_floats(state, state, weights)
+    _drop_rotary_tables(state, config, weights)
+    load_strictly(target, join_fused(state, config, where), target_names(config), where)
     return target.to(device).eval().requires_grad_(False)
+
+
+_ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"
+
+
+def _drop_rotary_tables(state: dict[str, Tensor], config: LlamaConfig, weights: Weights) -> None:
+    """Old Llama checkpoints (Llama-2's own among them) store the rotary frequencies, which the config determines."""
+    import torch
+
+    expected = config.rope_theta ** -(torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
+    for layer in range(config.num_hidden_layers):
+        name = f"model.layers.{layer}{_ROTARY_TABLE}"
+        table = state.pop(name, None)
+        # The tolerance is bfloat16's, which such a table may have been rounded to.
+        if table is not None and not (
+            table.shape == expected.shape and torch.allclose(table.float(), expected, rtol=2**-7, atol=1e-7)
+        ):
+            raise CheckpointError(f"{weights.where(name)}: '{name}' is not what rope_theta {config.rope_theta} gives")

@@ -1,28 +1,30 @@
-"""How a drafter's checkpoint maps to its parameters: the project's own layout.
+"""Drafters as checkpoints: written in the project's own layout, loaded from any that `layouts.table` knows.
 
-``config.json`` is a `DrafterConfig` as JSON with ``"format": "prism-ae-drafter-1"``; ``model.safetensors`` holds, per
-module m and layer l, ``modules.{m}.layers.{l}.<Llama layer names>``, ``modules.{m}.fusion.{weight,bias}``, and
-``entry.*`` (PRISM*: 3H -> H with bias; EAGLE-3: without). EAGLE-3 has ``modules.0.{embedding_norm,hidden_norm,…}``,
-``norm``, ``head`` and ``draft_ids`` (int64). Embedding and shared head are never stored.
+The own layout: ``config.json`` is a `DrafterConfig` as JSON with ``"format": "prism-ae-drafter-1"``;
+``model.safetensors`` holds the tensors by the names that `layouts.records` explains.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.checkpoints import WEIGHTS, check_published, read_json, read_weights, write_weights
+from prism_ae.drafters.layouts.configs import FORMAT
+from prism_ae.drafters.layouts.read import read_config as read_config
+from prism_ae.drafters.layouts.read import read_drafter as read_drafter
+from prism_ae.drafters.layouts.read import read_layout as read_layout
+from prism_ae.drafters.layouts.records import DRAFT_IDS
+from prism_ae.drafters.layouts.records import StoredDrafter as StoredDrafter
+from prism_ae.drafters.layouts.records import TargetSizes as TargetSizes
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.errors import CheckpointError
-from prism_ae.llama import LAYER_NAMES, Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, published_state
+from prism_ae.llama import LAYER_NAMES, Llama, cast_parameters, join_fused, load_strictly, published_state
+from prism_ae.weights import write_weights
 
 if TYPE_CHECKING:
     import torch
-
-FORMAT = "prism-ae-drafter-1"
-DRAFT_IDS = "draft_ids"
 
 
 def parameter_names(config: DrafterConfig) -> dict[str, str]:
@@ -63,44 +65,20 @@ def save_drafter(folder: Path, drafter: Drafter) -> None:
     write_weights(folder, state)
 
 
-def read_config(folder: Path) -> DrafterConfig:
-    """The drafter's sizes; raises MissingError or CheckpointError."""
-    where = folder / "config.json"
-    data = read_json(where)
-    if data.pop("format", None) != FORMAT:
-        raise CheckpointError(f"{where}: format is not '{FORMAT}'", "so far only this project's own layout is read")
-    try:
-        data["layer"] = LlamaConfig(**data["layer"])
-        data["step_mapping"] = tuple(data["step_mapping"])
-        data["capture"] = tuple(data["capture"])
-        return DrafterConfig(**data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: {error}") from error
-
-
-def load_drafter(folder: Path, target: Llama, dtype: torch.dtype, device: torch.device) -> Drafter:
-    """A drafter for ``target``, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    import torch
-
-    check_published(folder)
-    config, where = read_config(folder), str(folder / WEIGHTS)
-    try:
-        drafter = Drafter(config, target)
-    except ValueError as error:
-        raise CheckpointError(f"{folder}: {error}", "this drafter belongs to another target") from error
+def load_drafter(
+    folder: Path,
+    target: Llama,
+    dtype: torch.dtype,
+    device: torch.device,
+    capture: Sequence[int] = (),
+    rope_theta: float | None = None,
+) -> Drafter:
+    """A drafter for ``target``, frozen, in evaluation mode; other arguments and errors as `read_drafter`."""
+    stored = read_drafter(folder, TargetSizes.of(target.config), capture, rope_theta)
+    drafter = Drafter(stored.config, target)
     cast_parameters(drafter, dtype)
-    state = read_weights(folder)
-    if config.cell == "eagle3":
-        ids = state.pop(DRAFT_IDS, None)
-        if ids is None:
-            raise CheckpointError(f"{where}: tensor '{DRAFT_IDS}' is missing")
-        if ids.dtype != torch.int64 or ids.shape != drafter.draft_ids.shape:
-            raise CheckpointError(
-                f"{where}: '{DRAFT_IDS}' is {ids.dtype} {list(ids.shape)}, expected int64 "
-                f"{list(drafter.draft_ids.shape)}"
-            )
-        if ids.min() < 0 or ids.max() >= target.config.vocab_size or len(ids.unique()) != len(ids):
-            raise CheckpointError(f"{where}: '{DRAFT_IDS}' are not distinct token ids of the target")
-        drafter.draft_ids = ids
-    load_strictly(drafter, join_fused(state, config.layer, where), parameter_names(config), where)
+    if DRAFT_IDS in stored.state:
+        drafter.draft_ids = stored.state.pop(DRAFT_IDS)
+    state = join_fused(stored.state, stored.config.layer, str(folder))
+    load_strictly(drafter, state, parameter_names(stored.config), str(folder))
     return drafter.to(device).eval().requires_grad_(False)

@@ -1,0 +1,149 @@
+"""From a layout's config.json to a `DrafterConfig`.
+
+What a folder does not say (which hidden states of the target PRISM* and EAGLE-3 read) the caller says: `Given`.
+Nothing is guessed: what neither says is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes, named_rope_theta
+from prism_ae.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.llama import LlamaConfig
+
+FORMAT = "prism-ae-drafter-1"
+
+EAGLE3_ROPE_THETA = 10000.0
+"""The base that the authors' EAGLE-3 training code uses whatever the config says; the config that they put beside the
+checkpoint says 500000, which lowers acceptance (PAPER: finding W1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What besides config.json determines the sizes.
+
+    Attributes:
+        names: of all tensors.
+        capture: hidden states of the target that are read at step 0, where the layout does not say; () if unknown.
+        rope_theta: RoPE base to use, None for the one the drafter was trained with.
+        target: its sizes, None where only the folder is looked at.
+        where: the config file, for messages.
+    """
+
+    names: Collection[str]
+    capture: tuple[int, ...]
+    rope_theta: float | None
+    target: TargetSizes | None
+    where: str
+
+
+def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.llama import LlamaConfig
+
+    fields = {name: value for name, value in data.items() if name != "format"}
+    _bounded(fields["modules"], given, "modules")
+    layer = LlamaConfig(**fields["layer"])
+    if given.rope_theta:
+        layer = dataclasses.replace(layer, rope_theta=given.rope_theta)
+    capture, mapping = tuple(fields["capture"]), tuple(fields["step_mapping"])
+    return DrafterConfig(**fields | {"layer": layer, "capture": capture, "step_mapping": mapping})
+
+
+def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """PRISM, PRISM*, EAGLE-2 and HASS (with stacked layers: HASS-2, HASS-3) as the torch code saves them."""
+    from prism_ae.drafters.model import DrafterConfig
+
+    for extra in ("use_adapter", "moe_config"):
+        if data.get(extra):
+            raise CheckpointError(f"{given.where}: a drafter with '{extra}' is not supported")
+    fields = data["eagle_config"]
+    modules = _bounded(data["num_step_models"], given, "num_step_models")
+    steps = _bounded(data["num_steps"], given, "num_steps", most=1000)
+    if list(data["step_mapping"]) != [str(step) for step in range(steps)]:
+        raise CheckpointError(f"{given.where}: step_mapping does not name the steps 0 to {steps - 1}")
+    mapping = _shortest(tuple(data["step_mapping"].values()))
+    starred = any(name.startswith("fusion_layer.") for name in given.names)
+    layer = _layer(fields, given, fields["num_hidden_layers"])
+    return DrafterConfig("eagle", layer, modules, mapping, _capture(given) if starred else ())
+
+
+def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    from prism_ae.drafters.model import DrafterConfig
+
+    trained = dataclasses.replace(given, rope_theta=given.rope_theta or EAGLE3_ROPE_THETA)
+    layer = _layer(data, trained, data["num_hidden_layers"])
+    draft_vocab_size = data["draft_vocab_size"]
+    return DrafterConfig("eagle3", layer, capture=_capture(given), draft_vocab_size=draft_vocab_size)
+
+
+def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """PRISM as the authors' fork of SGLang serves it: module 0 at step 0, module 1 at all later ones."""
+    from prism_ae.drafters.model import DrafterConfig
+
+    modules = _sglang_modules(given.names)
+    return DrafterConfig("eagle", _layer(data, given, 1), modules, tuple(range(modules)))
+
+
+def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """PRISM* likewise."""
+    return dataclasses.replace(sglang_ld(data, given), capture=_capture(given))
+
+
+def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """EAGLE-2 and HASS as SGLang serves them."""
+    from prism_ae.drafters.model import DrafterConfig
+
+    return DrafterConfig("eagle", _layer(data, given, data["num_hidden_layers"]))
+
+
+def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> LlamaConfig:
+    """Sizes of a drafter's layers, from fields as in Hugging Face's Llama config."""
+    from prism_ae.llama import LlamaConfig
+
+    theta = given.rope_theta or named_rope_theta(fields)
+    if theta is None and given.target and given.target.rope_theta != HF_ROPE_THETA:
+        raise CheckpointError(
+            f"{given.where}: rope_theta is missing, and the target's is {given.target.rope_theta}",
+            "say which one the drafter was trained with: rope_theta",
+        )
+    layers = _bounded(num_hidden_layers, given, "num_hidden_layers")
+    config = LlamaConfig.from_hf({**fields, "architectures": None, "num_hidden_layers": layers}, given.where)
+    return dataclasses.replace(config, rope_theta=theta or HF_ROPE_THETA)
+
+
+def _capture(given: Given) -> tuple[int, ...]:
+    if not given.capture:
+        raise CheckpointError(
+            f"{given.where}: which hidden states of the target the drafter reads is not in its folder",
+            "give them as `capture`; a suite's targets name them",
+        )
+    return given.capture
+
+
+def _bounded(value: Any, given: Given, key: str, most: int | None = None) -> int:
+    """A count, checked before anything is repeated that often: each counted thing has tensors."""
+    if type(value) is not int or not 0 < value <= (most or len(given.names)):
+        raise CheckpointError(f"{given.where}: {key} is {value!r}, which the {len(given.names)} tensors do not fit")
+    return value
+
+
+def _shortest(mapping: tuple[int, ...]) -> tuple[int, ...]:
+    """The same mapping without repeats at its end: the last entry counts for all later steps."""
+    while len(mapping) > 1 and mapping[-1] == mapping[-2]:
+        mapping = mapping[:-1]
+    return mapping
+
+
+def _sglang_modules(names: Collection[str]) -> int:
+    """Modules 0, 1, … that have any tensor. At least two: a missing one is then missed by name."""
+    modules = 0
+    while any(name.startswith((f"midlayer.{modules}.", f"fc{modules}.")) for name in names):
+        modules += 1
+    return max(modules, 2)

@@ -1,0 +1,150 @@
+"""The layouts: one record each for the project's own and for all that the PRISM authors published.
+
+A record says how a folder is recognised, how its config becomes a `DrafterConfig`, and by which rules its names of
+tensors become ours. Formats as in the authors' artifact (github.com/Akemiiii/prism-mlsys-ae), its training code, its
+torch evaluation and its fork of SGLang.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.drafters.layouts import configs
+from prism_ae.drafters.layouts.records import module_shapes
+
+if TYPE_CHECKING:
+    from prism_ae.drafters.model import DrafterConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _nothing(config: DrafterConfig) -> Shapes:
+    return {}
+
+
+def _shared(*names: str) -> Callable[[DrafterConfig], Shapes]:
+    """Copies of the target's embedding or head."""
+    return lambda config: dict.fromkeys(names, (config.layer.vocab_size, config.layer.hidden_size))
+
+
+def _large_drafter_unused(config: DrafterConfig) -> Shapes:
+    """The embedding, and the aliases of whichever module was current when the drafter was saved."""
+    renamed = {name.replace("fusion.", "fc."): shape for name, shape in module_shapes(config).items()}
+    return _shared("embed_tokens.weight")(config) | renamed
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one layout maps to the project's own.
+
+    Attributes:
+        name: for records and messages.
+        says: how its folders are recognised, in words.
+        recognises: the same as a function of config.json and the names of all tensors.
+        config: makes the sizes; see `configs.Given`.
+        rules: (stored name, name in the file); {m} is a module, {l} a layer, {x} anything. The first that fits counts.
+        unused: tensors that may be there, must have this shape, and are not used.
+        offsets: whether EAGLE-3's draft ids are stored as offsets ``d2t``, with a mask ``t2d`` that says the same.
+    """
+
+    name: str
+    says: str
+    recognises: Callable[[Mapping[str, Any], Collection[str]], bool]
+    config: Callable[[Mapping[str, Any], configs.Given], DrafterConfig]
+    rules: tuple[tuple[str, str], ...]
+    unused: Callable[[DrafterConfig], Shapes] = _nothing
+    offsets: bool = False
+
+    def published(self, stored: str) -> str:
+        """The name in the file of a tensor with this stored name."""
+        for ours, theirs in self.rules:
+            pattern = re.escape(ours).replace(r"\{m\}", r"(?P<m>\d+)").replace(r"\{l\}", r"(?P<l>\d+)")
+            if found := re.fullmatch(pattern.replace(r"\{x\}", "(?P<x>.+)"), stored):
+                return theirs.format(**found.groupdict())
+        raise AssertionError(f"layout {self.name} has no rule for '{stored}'")
+
+
+def _architecture(name: str) -> Callable[[Mapping[str, Any], Collection[str]], bool]:
+    return lambda config, names: config.get("architectures") == [name]
+
+
+def _is_large_drafter(config: Mapping[str, Any], names: Collection[str]) -> bool:
+    return isinstance(config.get("eagle_config"), dict) and any(
+        n.startswith(("stepModels.", "stepFCs.")) for n in names
+    )
+
+
+def _is_eagle3(config: Mapping[str, Any], names: Collection[str]) -> bool:
+    return config.get("draft_vocab_size") is not None and any(re.match(r"midlayer\.\D", name) for name in names)
+
+
+_SGLANG_MODULES = (
+    ("modules.{m}.layers.0.{x}", "midlayer.{m}.{x}"),
+    ("modules.{m}.fusion.{x}", "fc{m}.{x}"),
+    ("entry.{x}", "fusion_layer.{x}"),
+)
+
+OWN = Layout(
+    name=configs.FORMAT,
+    says=f'"format": "{configs.FORMAT}"',
+    recognises=lambda config, names: config.get("format") == configs.FORMAT,
+    config=configs.own,
+    rules=(("{x}", "{x}"),),
+)
+LARGE_DRAFTER = Layout(
+    name="torch-large-drafter",
+    says='"eagle_config", tensors stepModels.*',
+    recognises=_is_large_drafter,
+    config=configs.large_drafter,
+    rules=(
+        ("modules.{m}.layers.{l}.{x}", "stepModels.{m}.{l}.{x}"),
+        ("modules.{m}.fusion.{x}", "stepFCs.{m}.{x}"),
+        ("entry.{x}", "fusion_layer.{x}"),
+    ),
+    unused=_large_drafter_unused,
+)
+EAGLE3 = Layout(
+    name="torch-eagle3",
+    says='"draft_vocab_size", tensors midlayer.*',
+    recognises=_is_eagle3,
+    config=configs.eagle3,
+    rules=(
+        ("modules.0.embedding_norm.weight", "midlayer.input_layernorm.weight"),
+        ("modules.0.{x}", "midlayer.{x}"),
+        ("entry.weight", "fc.weight"),
+        ("head.weight", "lm_head.weight"),
+        ("draft_ids", "d2t"),
+        ("norm.weight", "norm.weight"),
+    ),
+    unused=_shared("embed_tokens.weight"),
+    offsets=True,
+)
+SGLANG_LD = Layout(
+    name="sglang-ld",
+    says='"architectures": ["LlamaForCausalLMLD"]',
+    recognises=_architecture("LlamaForCausalLMLD"),
+    config=configs.sglang_ld,
+    rules=_SGLANG_MODULES,
+    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+)
+SGLANG_PRISM = Layout(
+    name="sglang-prism",
+    says='"architectures": ["LlamaForCausalLMPRISM"]',
+    recognises=_architecture("LlamaForCausalLMPRISM"),
+    config=configs.sglang_prism,
+    rules=_SGLANG_MODULES,
+    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+)
+SGLANG_EAGLE = Layout(
+    name="sglang-eagle",
+    says='"architectures": ["LlamaForCausalLMEagle"]',
+    recognises=_architecture("LlamaForCausalLMEagle"),
+    config=configs.sglang_eagle,
+    rules=(("modules.0.layers.{l}.{x}", "layers.{l}.{x}"), ("modules.0.fusion.{x}", "fc.{x}")),
+    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+)
+
+LAYOUTS = (OWN, LARGE_DRAFTER, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE)

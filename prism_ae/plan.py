@@ -1,9 +1,8 @@
 """What has to be measured, in which order, and what cannot be: decided before any device is taken.
 
-Points become cells by adding the fingerprints of what is really there; a point whose model is missing or whose tree no
-engine can build becomes a hole with a reason. Cells that share target, drafter, scale and tree are measured together
-by one worker; the longest assignments come first, so that no worker is left with a long one at the end. Pure: what
-there is (`Lookup`) and what was measured (records) are passed in.
+Points become cells by adding the fingerprints of what is really there; a point whose model is missing, whose tree no
+engine can build or which its engine cannot measure becomes a hole with a reason. What is measured together, and in
+which order, is `prism_ae.assign`'s. Pure: what there is (`Lookup`) and what was measured (records) are passed in.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Protocol
 
+from prism_ae.assign import Folders, make_assignments
 from prism_ae.cells import Cell, Fingerprints, Point
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import PrismError
@@ -27,8 +26,8 @@ class Lookup(Protocol):
 
     def target(self, target: str) -> Located | Absent: ...
 
-    def drafter(self, target: str, drafter: str, scale: str | None) -> Located | Absent | None:
-        """None for vanilla, which has no checkpoint."""
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+        """The checkpoint that this engine reads; None for vanilla, which has none."""
         ...
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
@@ -37,6 +36,10 @@ class Lookup(Protocol):
 
     def engine(self, engine: str) -> tuple[str, str]:
         """Version and verifier."""
+        ...
+
+    def engine_problem(self, point: Point) -> str:
+        """Why the point's engine cannot measure it, or ""."""
         ...
 
 
@@ -60,7 +63,7 @@ class Resolved:
     """
 
     cells: Mapping[Point, Cell]
-    folders: Mapping[Point, tuple[Path, Path | None]]
+    folders: Mapping[Point, Folders]
     holes: tuple[Hole, ...]
 
 
@@ -70,10 +73,12 @@ class Estimate:
 
     Attributes:
         seconds: of one worker, for the ``known`` cells.
+        timed: the part of ``seconds`` for cells whose time is measured, which on a CPU run one after the other.
         unknown: cells without a finished one to judge by.
     """
 
     seconds: float
+    timed: float
     known: int
     unknown: int
 
@@ -87,7 +92,7 @@ class Plan:
             here and no cell can be named, the newest finished one of the very same point.
         recalled: those of ``done`` whose model is not here.
         failed: id of a cell whose last attempt failed -> message; it is tried again.
-        assignments: what to measure, longest first.
+        assignments: what to measure, in order of preference.
         holes: points without a result that cannot be measured now.
     """
 
@@ -121,7 +126,7 @@ class Plan:
 def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
     """Points as cells; a point asked twice counts once."""
     cells: dict[Point, Cell] = {}
-    folders: dict[Point, tuple[Path, Path | None]] = {}
+    folders: dict[Point, Folders] = {}
     holes: list[Hole] = []
     for point in dict.fromkeys(points):
         found = _resolve(point, lookup)
@@ -132,13 +137,15 @@ def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
     return Resolved(cells, folders, tuple(holes))
 
 
-def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, tuple[Path, Path | None]] | Hole:
+def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
     if point.tree is not None and (problem := point.tree.problem()):
         return Hole(point, f"draft tree {point.tree}: {problem}", "choose another with --tree")
+    if problem := lookup.engine_problem(point):
+        return Hole(point, problem, "choose another engine with --engine")
     target = lookup.target(point.target)
     if isinstance(target, Absent):
         return Hole(point, target.reason, target.hint)
-    drafter = lookup.drafter(point.target, point.drafter, point.scale)
+    drafter = lookup.drafter(point.target, point.drafter, point.scale, point.engine)
     if isinstance(drafter, Absent):
         return Hole(point, drafter.reason, drafter.hint)
     try:
@@ -168,8 +175,9 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
     recalled = {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
     holes = tuple(hole for hole in resolved.holes if hole.point not in newest)
     seconds = _seconds(left.values(), records.values())
-    assignments = _assignments(left, resolved.folders, seconds)
-    estimate = Estimate(sum(seconds.values()), len(seconds), len(left) - len(seconds))
+    assignments = make_assignments(left, resolved.folders, seconds)
+    timed = sum(seconds.get(cell.id, 0.0) for point, cell in left.items() if point.batch is not None)
+    estimate = Estimate(sum(seconds.values()), timed, len(seconds), len(left) - len(seconds))
     return Plan(done | recalled, frozenset(recalled), failed, assignments, holes, estimate)
 
 
@@ -184,7 +192,8 @@ def _newest(records: Iterable[Record]) -> dict[Point, Record]:
 
 def _kind(point: Point) -> tuple[object, ...]:
     """Points of one kind are expected to take equally long."""
-    return point.target, point.drafter, point.tree, point.engine, point.batch, point.questions, point.dtype
+    asked = point.questions, point.max_new_tokens, point.dtype
+    return point.target, point.drafter, point.tree, point.engine, point.batch, point.drafting, point.compat, *asked
 
 
 def _seconds(cells: Iterable[Cell], records: Iterable[Record]) -> dict[str, float]:
@@ -195,32 +204,3 @@ def _seconds(cells: Iterable[Cell], records: Iterable[Record]) -> dict[str, floa
             measured.setdefault(_kind(record.cell.point), []).append(record.worker_seconds)
     means = {kind: statistics.fmean(values) for kind, values in measured.items()}
     return {cell.id: means[kind] for cell in cells if (kind := _kind(cell.point)) in means}
-
-
-def _assignments(
-    cells: Mapping[Point, Cell], folders: Mapping[Point, tuple[Path, Path | None]], seconds: Mapping[str, float]
-) -> tuple[Assignment, ...]:
-    groups: dict[tuple[object, ...], list[Point]] = {}
-    for point in cells:
-        shared = (
-            point.target,
-            point.drafter,
-            point.scale,
-            point.tree,
-            point.engine,
-            point.dtype,
-            point.batch,
-            point.compat,
-        )
-        groups.setdefault(shared, []).append(point)
-    assignments = []
-    for group in groups.values():
-        target, drafter = folders[group[0]]
-        assignments.append(Assignment(tuple(cells[point] for point in group), target, drafter, group[0].tree))
-    return tuple(sorted(assignments, key=lambda assignment: _length(assignment, seconds), reverse=True))
-
-
-def _length(assignment: Assignment, seconds: Mapping[str, float]) -> tuple[float, float]:
-    """For the order only: most tokens to generate first, and among equals the one that took longer before."""
-    tokens = sum(cell.point.questions * cell.point.max_new_tokens for cell in assignment.cells)
-    return float(tokens), sum(seconds.get(cell.id, 0.0) for cell in assignment.cells)

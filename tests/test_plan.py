@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prism_ae.cells import Point, TreeShape
+from prism_ae.engines.registry import problem
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
@@ -17,6 +18,8 @@ from prism_ae.store import Record
 from prism_ae.store.records import FAILED, OK
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.models import Absent, Located
+
+MINI = load_suite("mini")
 
 
 class Here:
@@ -28,7 +31,7 @@ class Here:
     def target(self, target: str) -> Located | Absent:
         return self._find(target)
 
-    def drafter(self, target: str, drafter: str, scale: str | None) -> Located | Absent | None:
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
         return None if drafter == "vanilla" else self._find(f"{target}/{drafter}/{scale}")
 
     def _find(self, name: str) -> Located | Absent:
@@ -43,6 +46,9 @@ class Here:
 
     def engine(self, engine: str) -> tuple[str, str]:
         return f"{engine}-{self.version}", "verifier"
+
+    def engine_problem(self, point: Point) -> str:
+        return problem(point.engine, point, MINI.drafters[point.drafter].kind)
 
 
 def points(figure: str = "figure4", **options: object) -> tuple[Point, ...]:
@@ -91,9 +97,15 @@ def test_batches_dtypes_and_compatibility_are_measured_apart() -> None:
         dataclasses.replace(point, batch=1),
         dataclasses.replace(point, batch=2),
         dataclasses.replace(point, dtype="float16"),
-        dataclasses.replace(point, compat=("greedy-mt-bench",)),
     ]
-    assert len(planned(resolved=resolve(variants, Here())).assignments) == 5
+    assert len(planned(resolved=resolve(variants, Here())).assignments) == 4
+    served = dataclasses.replace(point, engine="sglang", batch=1)
+    variants = [
+        served,
+        dataclasses.replace(served, drafting="stock"),
+        dataclasses.replace(served, compat=("graphs-batch-1", "warm-cache")),
+    ]
+    assert len(planned(resolved=resolve(variants, Here())).assignments) == 3
 
 
 def test_longest_first() -> None:
@@ -154,6 +166,24 @@ def test_a_tree_that_no_engine_can_build_is_a_hole() -> None:
     assert not plan.assignments
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"drafter": "standard", "scale": None}, "drafts with draft heads only"),
+        ({"drafting": "stock"}, "one way of drafting, exact, not stock"),
+        ({"compat": ("warm-cache",)}, "imitates none of the authors' serving choices (warm-cache)"),
+    ],
+)
+def test_what_an_engine_cannot_measure_is_a_hole(change: dict[str, object], said: str) -> None:
+    point = dataclasses.replace(points()[0], **change)  # type: ignore[arg-type]
+    plan = planned(resolved=resolve([point, points()[0]], Here()))
+    [(reason, hint, count)] = plan.missing()
+    assert said in reason
+    assert (hint, count, plan.to_measure) == ("choose another engine with --engine", 1, 1)
+    other = dataclasses.replace(point, engine="sglang")
+    assert not planned(resolved=resolve([other], Here())).holes
+
+
 def test_an_unknown_engine_is_a_hole() -> None:
     class NoEngine(Here):
         def engine(self, engine: str) -> tuple[str, str]:
@@ -195,3 +225,21 @@ def test_time_is_estimated_from_finished_cells_of_the_same_kind_or_unknown() -> 
     assert estimate.unknown == len(resolved.cells) - len(prism)
     assert estimate.seconds == pytest.approx(3.0 * (len(prism) - 2))
     assert planned(record(prism[0], resolved, FAILED), resolved=resolved).estimate.known == 0
+
+
+def test_time_of_timed_cells_is_estimated_apart_and_by_what_they_are() -> None:
+    point = dataclasses.replace(points()[0], engine="sglang", batch=4)
+    others = [
+        dataclasses.replace(point, drafting="stock"),
+        dataclasses.replace(point, compat=("warm-cache",)),
+        dataclasses.replace(point, batch=8),
+        dataclasses.replace(point, batch=None),
+    ]
+    again = dataclasses.replace(point, benchmark="qa")
+    resolved = resolve([point, again, *others], Here())
+    estimate = planned(record(point, resolved, seconds=5.0), resolved=resolved).estimate
+    assert (estimate.seconds, estimate.timed, estimate.known, estimate.unknown) == (5.0, 5.0, 1, 4)
+    untimed = record(others[-1], resolved, seconds=3.0)
+    more = resolve([*resolved.cells, dataclasses.replace(others[-1], benchmark="qa")], Here())
+    estimate = planned(record(point, resolved, seconds=5.0), untimed, resolved=more).estimate
+    assert (estimate.seconds, estimate.timed) == (8.0, 5.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from prism_ae.cells import Point
 from prism_ae.engines import registry
 from prism_ae.prompts.fingerprint import prompts_fingerprint
 from prism_ae.suites.models import Absent, Located, locate_drafter, locate_target
@@ -21,12 +22,16 @@ class LocalLookup:
             lambda target, benchmark, questions: prompts_fingerprint(suite, target, benchmark, questions, models_dir)
         )
         self._drafter = functools.cache(
-            lambda target, drafter, scale: locate_drafter(suite, target, drafter, scale, models_dir)
+            lambda target, drafter, scale, engine: locate_drafter(suite, target, drafter, scale, models_dir, engine)
         )
 
-    def drafter(self, target: str, drafter: str, scale: str | None) -> Located | Absent | None:
-        return None if self._suite.drafters[drafter].kind == "vanilla" else self._drafter(target, drafter, scale)
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+        kind = self._suite.drafters[drafter].kind
+        return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
 
     def engine(self, engine: str) -> tuple[str, str]:
         record = registry.find(engine)
         return record.version, record.verifier
+
+    def engine_problem(self, point: Point) -> str:
+        return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from prism_ae.errors import UsageError
 
 if TYPE_CHECKING:
+    from prism_ae.cells import Point
     from prism_ae.engines.protocol import Engine
     from prism_ae.suites.records import Suite
 
@@ -72,6 +73,23 @@ def find(name: str) -> Record:
     if name not in ENGINES:
         raise UsageError(f"there is no engine '{name}'", f"engines: {', '.join(engine_names())}")
     return ENGINES[name]
+
+
+def problem(engine: str, point: Point, drafter_kind: str) -> str:
+    """Why an engine cannot measure a point, or ""; decided without models or devices.
+
+    Args:
+        drafter_kind: `suites.records.Drafter.kind` of the point's drafter.
+    """
+    if engine != "torch":
+        return ""
+    if drafter_kind == "model":
+        return "the engine torch drafts with draft heads only, not with a model of its own"
+    if point.drafting != "exact":
+        return f"the engine torch has one way of drafting, exact, not {point.drafting}"
+    if point.compat:
+        return f"the engine torch imitates none of the authors' serving choices ({', '.join(point.compat)})"
+    return ""
 
 
 def make(name: str, suite: Suite, models_dir: Path, device: str, threads: int) -> Engine:

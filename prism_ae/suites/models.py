@@ -12,7 +12,7 @@ from pathlib import Path
 from prism_ae.checkpoints import MANIFEST, WEIGHTS, read_manifest
 from prism_ae.errors import CheckpointError
 from prism_ae.fingerprint import digest
-from prism_ae.suites.records import Suite
+from prism_ae.suites.records import Drafter, Suite
 from prism_ae.suites.sums import cached_sums
 
 
@@ -42,14 +42,20 @@ def locate_target(suite: Suite, target: str, models_dir: Path) -> Located | Abse
     return _trained(catalogue.target_folder(models_dir, target), f"target {target} is not trained yet", suite)
 
 
-def locate_drafter(suite: Suite, target: str, drafter: str, scale: str | None, models_dir: Path) -> Located | Absent:
+def locate_drafter(
+    suite: Suite, target: str, drafter: str, scale: str | None, models_dir: Path, engine: str = "torch"
+) -> Located | Absent:
     """The folder of a drafter for a target.
+
+    SGLang's engine reads what was published for it, where something was; the others read that only where nothing else
+    was published.
 
     Args:
         suite: of all names.
         target, drafter: names of records.
         scale: name of the training scale, None for a drafter that is not trained at scales.
         models_dir: the models folder.
+        engine: the one that would read it.
 
     Raises:
         KeyError: the suite has no such target, drafter or scale.
@@ -62,6 +68,9 @@ def locate_drafter(suite: Suite, target: str, drafter: str, scale: str | None, m
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
         raise KeyError(scale)
+    served = _served(record, of.role, scale)
+    if served and (engine == "sglang" or record.absent):
+        return _downloaded(models_dir, served, suite, tokenizer=record.kind == "model")
     if record.absent:
         return Absent(record.absent, "")
     if of.role not in record.roles:
@@ -74,6 +83,12 @@ def locate_drafter(suite: Suite, target: str, drafter: str, scale: str | None, m
     at = f" at {scale}" if scale is not None else ""
     folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
     return _trained(folder_path, f"{record.label} for {of.label}{at} is not trained yet", suite)
+
+
+def _served(drafter: Drafter, role: str, scale: str | None) -> str:
+    """The folder that was published for SGLang, or ""."""
+    folders = {(entry.role, entry.scale): entry.folder for entry in drafter.served}
+    return "" if scale is None else folders.get((role, scale), "")
 
 
 def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:

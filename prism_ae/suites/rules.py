@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from prism_ae.suites.records import Drafter, Suite, Target, Template
 from prism_ae.toml import closest
 
-TREES = ("main", "small")
-"""Trees that the figures ask for."""
+T = TypeVar("T", bound=Hashable)
+
+TREES = ("main", "small", "sglang")
+"""Trees that the figures and tables ask for."""
 
 
 def problems(suite: Suite) -> list[str]:
@@ -50,7 +53,7 @@ def _required(suite: Suite) -> Iterator[str]:
             yield f"{table}: must not be empty"
     for tree in TREES:
         if tree not in suite.trees:
-            yield f"trees.{tree}: is missing; figures ask for the trees {', '.join(TREES)}"
+            yield f"trees.{tree}: is missing; figures and tables ask for the trees {', '.join(TREES)}"
 
 
 def _scales(suite: Suite) -> Iterator[str]:
@@ -114,6 +117,7 @@ def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[s
             yield f"folder: {{{name}}} is unknown; {{drafters}}, {{small}} and {{scale}} are replaced"
     if drafter.folder and drafter.scaled != ("{scale}" in drafter.folder):
         yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
+    yield from _served(drafter, suite)
     for target in suite.targets.values():
         if target.role not in drafter.roles:
             continue
@@ -122,6 +126,21 @@ def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[s
                 yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
         if drafter.kind != "vanilla" and target.folder and not (drafter.folder or drafter.absent):
             yield f"folder: is empty, but target '{target.name}' is not trained here; name a folder, or say 'absent'"
+
+
+def _served(drafter: Drafter, suite: Suite) -> Iterator[str]:
+    scales = [scale.name for scale in suite.scales]
+    if drafter.served and not drafter.scaled:
+        yield "served: is for drafters that are trained at scales"
+    for number, entry in enumerate(drafter.served):
+        if entry.role not in drafter.roles:
+            yield f"served.{number}.role: '{entry.role}' is not among roles{closest(entry.role, drafter.roles)}"
+        if entry.scale not in scales:
+            yield f"served.{number}.scale: there is no scale '{entry.scale}'{closest(entry.scale, scales)}"
+        if problem := _outside(entry.folder) or ("must not be empty" if not entry.folder else ""):
+            yield f"served.{number}.folder: {problem}"
+    for role, scale in _repeated((entry.role, entry.scale) for entry in drafter.served):
+        yield f"served: role '{role}' has two checkpoints of scale '{scale}'"
 
 
 def _template(template: Template) -> Iterator[str]:
@@ -146,6 +165,6 @@ def _outside(folder: str) -> str:
     return ""
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
+def _repeated(names: Iterable[T]) -> list[T]:
     listed = list(names)
-    return sorted({name for name in listed if listed.count(name) > 1})
+    return [name for name in dict.fromkeys(listed) if listed.count(name) > 1]

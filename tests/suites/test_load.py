@@ -17,6 +17,7 @@ from prism_ae.toml import read_toml
 FOLDER = Path(__file__).parents[2] / "prism_ae" / "suites"
 MINI = read_toml(FOLDER / "mini.toml")
 PAPER = read_toml(FOLDER / "paper.toml")
+SERVED = {"role": "llama-2", "scale": "8x", "folder": "x/y"}
 
 
 def test_names() -> None:
@@ -136,6 +137,20 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("drafters.standard.folder", "x-{scale}", "drafters.standard.folder: must not contain {scale}"),
         ("drafters.prism.folder", "{drafters}/{scale}", "{drafters} is empty for target 'mini-llama-2'"),
         ("drafters.standard.folder", "{small}", "{small} is empty for target 'mini-llama-2'"),
+        (
+            "drafters.prism.served",
+            [{"role": "llama-2", "scale": "8x"}],
+            "key 'drafters.prism.served.0.folder' is missing",
+        ),
+        ("drafters.prism.served", [SERVED | {"role": "llama2"}], "drafters.prism.served.0.role: 'llama2' is not among"),
+        ("drafters.hass2.served", [SERVED], "drafters.hass2.served.0.role: 'llama-2' is not among roles"),
+        ("drafters.prism.served", [SERVED | {"scale": "8"}], "drafters.prism.served.0.scale: there is no scale '8'"),
+        ("drafters.prism.served", [SERVED | {"folder": "../x"}], "drafters.prism.served.0.folder: '../x' must be"),
+        ("drafters.prism.served", [SERVED | {"folder": "/x"}], "drafters.prism.served.0.folder: '/x' must be"),
+        ("drafters.prism.served", [SERVED | {"folder": ""}], "drafters.prism.served.0.folder: must not be empty"),
+        ("drafters.prism.served", [SERVED, SERVED], "drafters.prism.served: role 'llama-2' has two checkpoints of"),
+        ("drafters.standard.served", [SERVED], "drafters.standard.served: is for drafters that are trained at scales"),
+        ("trees.sglang", None, "trees.sglang: is missing; figures and tables ask for"),
         ("benchmarks.qa.turns", 0, "benchmarks.qa.turns: must be at least 1"),
         ("benchmarks.qa.file", "../q.jsonl", "benchmarks.qa.file: '../q.jsonl' must be a plain path"),
         ("benchmarks", {}, "benchmarks: must not be empty"),
@@ -143,7 +158,7 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("templates.llama-3.later", "{user}{system}", "templates.llama-3.later: {system} does not belong here"),
         ("templates.llama-3.answer", "x", "templates.llama-3.answer: must contain {answer} once"),
         ("templates.llama-3.stop", [], "templates.llama-3.stop: name at least one token"),
-        ("trees.main", None, "trees.main: is missing; figures ask for"),
+        ("trees.main", None, "trees.main: is missing; figures and tables ask for"),
         ("trees.main", "6,10", "trees.main: '6,10' is not a draft tree"),
         ("trees.main", 6, "trees.main: '6' is not a draft tree"),
         ("trees.small", "1,4,16", "trees.small: draft tree 1,4,16: 1 steps of branch 4 draft 4 tokens"),

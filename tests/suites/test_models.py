@@ -152,6 +152,34 @@ class TestDrafters:
             "there is no HASS-2 for LLaMA-2-7B"
         )
 
+    def test_what_was_published_for_sglang(self, tmp_path: Path) -> None:
+        files = ("config.json", "model.safetensors")
+        served = fill(tmp_path / "HASS-800K-SGLANG/llama2-7b", *files)
+        torch = fill(tmp_path / "Llama-2-7B-drafter/HASS-1-800k", *files)
+        small = fill(tmp_path / "Llama-2-7B-drafter/HASS-1-100k", *files)
+
+        def path(scale: str, engine: str) -> Path:
+            return located(locate_drafter(PAPER, LLAMA_2, "hass", scale, tmp_path, engine)).path
+
+        assert path("800k", "sglang") == served
+        assert path("800k", "torch") == torch
+        assert path("100k", "sglang") == small, "nothing else was published at this scale"
+        (served / "model.safetensors").unlink()
+        missing = absent(locate_drafter(PAPER, LLAMA_2, "hass", "800k", tmp_path, "sglang"))
+        assert missing.reason == f"{served / 'model.safetensors'} is missing"
+
+    @pytest.mark.parametrize("engine", ["torch", "sglang"])
+    def test_where_nothing_else_was_published_every_engine_reads_it(self, tmp_path: Path, engine: str) -> None:
+        wanted = tmp_path / "LD-800k"
+        found = absent(locate_drafter(PAPER, LLAMA_2, "prism", "800k", tmp_path, engine))
+        assert found.reason == f"{wanted} does not exist"
+        assert "Akemiiii/Prism-AE" in found.hint
+        fill(wanted, "config.json", "pytorch_model.bin")
+        assert located(locate_drafter(PAPER, LLAMA_2, "prism", "800k", tmp_path, engine)).path == wanted
+        for target, scale in ((LLAMA_2, "600k"), (LLAMA_3, "800k")):
+            found = absent(locate_drafter(PAPER, target, "prism", scale, tmp_path, engine))
+            assert found == Absent(PAPER.drafters["prism"].absent, "")
+
     def test_questions_that_make_no_sense(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="vanilla decoding has no checkpoint"):
             locate_drafter(PAPER, LLAMA_2, "vanilla", None, tmp_path)

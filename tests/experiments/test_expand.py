@@ -45,8 +45,9 @@ def test_the_paper_suite_has_480_published_cells() -> None:
     }
 
 
-def test_the_mini_suite_has_1020_cells(mini: Suite) -> None:
-    assert len(points(mini, Options())) == 1020
+def test_the_mini_suite_has_1020_cells_of_acceptance(mini: Suite) -> None:
+    asked = points(mini, Options())
+    assert len([point for point in asked if point.batch is None]) == 1020
 
 
 @pytest.mark.parametrize(

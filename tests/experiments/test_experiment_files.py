@@ -10,14 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from timed_experiments import tables
 
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment, parse_experiment
+from prism_ae.experiments import load
+from prism_ae.experiments.load import FOLDERS, experiment_folder, experiment_names, load_experiment, parse_experiment
 from prism_ae.suites.load import load_suite
 
+ACCEPTANCE = ("figure1", "figure4", "figure5", "figure6", "figure9", "figure10")
 
-def test_the_figures_in_order() -> None:
-    assert experiment_names() == ("figure1", "figure4", "figure5", "figure6", "figure9", "figure10")
+
+def test_figures_then_tables_each_in_order() -> None:
+    names = experiment_names()
+    assert tuple(name for name in names if name in ACCEPTANCE) == ACCEPTANCE
+    files = [[path.stem for path in experiment_folder(kind).glob("*.toml")] for kind in FOLDERS]
+    assert FOLDERS == ("figures", "tables")
+    assert sorted(names) == sorted(files[0] + files[1])
+    assert set(names[: len(files[0])]) == set(files[0])
+
+
+def test_both_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {kind: tmp_path / kind for kind in FOLDERS}
+    for kind, names in {"figures": ["figure10", "figure2"], "tables": ["table7", "table10", "table4"]}.items():
+        places[kind].mkdir()
+        for name in names:
+            text = (experiment_folder() / "figure5.toml").read_text().replace('"figure5"', f'"{name}"', 1)
+            (places[kind] / f"{name}.toml").write_text(text)
+    monkeypatch.setattr(load, "experiment_folder", places.__getitem__)
+    assert experiment_names() == ("figure2", "figure10", "table4", "table7", "table10")
+    assert load_experiment("table7").name == "table7"
+    with pytest.raises(UsageError, match="there is no experiment 'tabel7'; did you mean 'table7'"):
+        load_experiment("tabel7")
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -30,7 +53,7 @@ def test_every_file_is_sound_and_fits_both_suites(name: str) -> None:
             assert drafter in suite.drafters
         assert all(suite.drafters[drafter].control for drafter in experiment.controls_for(suite_name))
     values = [scale.value for scale in load_suite("paper").scales]
-    if experiment.kind != "positions":
+    if experiment.kind.startswith("scaling"):
         assert list(experiment.paper.x) == values
 
 
@@ -133,3 +156,50 @@ def test_a_claims_words_say_the_order_that_is_judged(name: str) -> None:
     for claim in load_experiment(name).claims:
         if len(claim.order) > 2:
             assert claim.text.count(" above ") == len(claim.order) - 1, claim.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "said"),
+    [
+        ("batches", _set("cells", "batches", value=[]), "cells.batches: belongs to the kinds batches, trees, table"),
+        ("batches", _set("cells", "batches", value=[2, 0]), "cells.batches: must be at least 1"),
+        ("batches", _set("cells", "batches", value=[2, 2]), "cells.batches: says something twice"),
+        ("trees", _set("cells", "batches", value=[1, 2]), "cells.batches: must be one size for the kind trees"),
+        ("table", _set("cells", "batches", value=[1, 2]), "cells.batches: must be one size for the kind table"),
+        ("table", _set("cells", "batches", value=[]), "cells.batches: belongs to the kinds"),
+        ("table", _set("cells", "scales", value="all"), "cells.scales: must be 'largest' for the kind table"),
+        ("batches", _set("cells", "tree", value=""), "cells.tree: a tree of the suite"),
+        ("trees", _set("cells", "tree", value="main"), "cells.tree: .* must be empty"),
+        ("batches", _set("cells", "trees", value=["3,2,6"]), "cells.trees: belongs to the kind trees"),
+        ("trees", _set("cells", "trees", value=[]), "cells.trees: belongs to the kind trees"),
+        ("trees", _set("cells", "trees", value=["3,2,6", "3,2,6"]), "cells.trees: says something twice"),
+        ("trees", _set("cells", "trees", value=["3,2,6", "3,2"]), "cells.trees.1: '3,2' is not a draft tree"),
+        ("trees", _set("cells", "trees", value=["2,2,60"]), "cells.trees.0: draft tree 2,2,60: .*at most 7 can be"),
+        ("batches", _set("cells", "drafting", value=[]), "cells.drafting: must not be empty"),
+        ("batches", _set("cells", "drafting", value=["exact", "exact"]), "cells.drafting: says something twice"),
+        ("batches", _set("cells", "drafting", value=["sloppy"]), "cells.drafting.0: must be 'exact' or 'stock'"),
+        ("batches", _set("look", "panels", value="benchmark"), "look.panels: must be target for the kind batches"),
+        ("batches", _set("drafters", value=["hass2"]), r"drafters: 'hass2' has no \[\[series\]\]"),
+        ("batches", _set("suites", value={"mini": {"questions": 0}}), "suites.mini.questions: must be at least 1"),
+    ],
+)
+def test_a_wrong_file_about_time_is_refused(kind: str, change: Callable[[dict[str, Any]], None], said: str) -> None:
+    data = tables(kind)
+    parse_experiment(copy.deepcopy(data), "my.toml")
+    change(data)
+    with pytest.raises(ConfigError, match=f"my.toml: .*{said}"):
+        parse_experiment(data, "my.toml")
+
+
+def test_stock_drafting_belongs_to_one_engine() -> None:
+    with pytest.raises(ConfigError, match=r"cells\.drafting: the engine torch has one way of drafting, 'exact'"):
+        parse_experiment(tables(engine="torch", drafting=["exact", "stock"]), "my.toml")
+    assert parse_experiment(tables(drafting=["stock"]), "my.toml").cells.drafting == ("stock",)
+
+
+@pytest.mark.parametrize(("key", "value"), [("batches", [1]), ("trees", ["3,2,6"])])
+def test_what_belongs_to_time_is_refused_elsewhere(key: str, value: list[object]) -> None:
+    data = tomllib.loads((experiment_folder() / "figure5.toml").read_text())
+    data["cells"][key] = value
+    with pytest.raises(ConfigError, match=f"my.toml: cells.{key}: belongs to the kind"):
+        parse_experiment(data, "my.toml")

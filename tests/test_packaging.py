@@ -45,8 +45,9 @@ def data_files(repository: Path) -> Iterator[str]:
     """Where every TOML file of the checkout belongs in a wheel."""
     for path in (repository / "prism_ae").rglob("*.toml"):
         yield path.relative_to(repository).as_posix()
-    for path in (repository / "figures").glob("*.toml"):
-        yield f"prism_ae/experiments/figures/{path.name}"
+    for folder in ("figures", "tables"):
+        for path in (repository / folder).glob("*.toml"):
+            yield f"prism_ae/experiments/{folder}/{path.name}"
 
 
 def test_the_wheel_carries_code_and_data_and_nothing_else(repository: Path, built: Path) -> None:

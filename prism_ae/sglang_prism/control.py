@@ -1,0 +1,130 @@
+"""What a sweep asks of a running engine: prove who you are, say how you really run, change drafter, tree or drafting.
+
+Active only in engines that this project starts: they have a nonce in their environment. A user's own server gets none of it.
+The commands are methods added to SGLang's scheduler, called by its own remote calls; what is in effect is read from the
+objects that use it, not from what was asked for, and added to SGLang's answer about its internal state.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+NONCE = "PRISM_AE_NONCE"
+"""Environment variable: what the engine has to echo."""
+
+KEY = "prism_ae"
+"""Where the answer is in SGLang's internal state."""
+
+CONFIGURE = "prism_ae_configure"
+"""Name of the command, a method of the scheduler."""
+
+
+def install() -> None:
+    """Add the command to the scheduler; only where a nonce says that the engine is ours."""
+    if os.environ.get(NONCE):
+        from sglang.srt.managers.scheduler import Scheduler
+
+        setattr(Scheduler, CONFIGURE, configure)
+
+
+def configure(
+    scheduler: Any, drafter: str | None = None, tree: str | None = None, drafting: str | None = None
+) -> None:
+    """Change what an idle engine drafts with.
+
+    Args:
+        drafter: folder of a checkpoint of the loaded architecture.
+        tree: "steps,branch,verified"; only without CUDA graphs, none larger than the engine was started for.
+        drafting: "exact" or "stock"; only without CUDA graphs.
+
+    Raises:
+        RuntimeError: the engine is busy, or cannot change this while it runs.
+        PrismError: the checkpoint cannot be loaded; the engine keeps the one before.
+    """
+    if not scheduler.is_fully_idle():
+        raise RuntimeError("the engine is busy")
+    worker = scheduler.draft_worker
+    if (tree or drafting) and captured_batches(scheduler):
+        raise RuntimeError("tree and drafting are part of the captured CUDA graphs; start the engine with them")
+    if drafting:
+        from prism_ae.sglang_prism import drafting as module
+
+        module.choose(drafting)
+    if drafter:
+        _load(worker.draft_worker, Path(drafter))
+    if tree:
+        _shape(worker, *(int(part) for part in tree.split(",")))
+
+
+def _load(draft_worker: Any, folder: Path) -> None:
+    model = draft_worker.draft_runner.model
+    model.load_drafter(folder)
+    if draft_worker.hot_token_id is not None:
+        draft_worker.hot_token_id.copy_(model.hot_token_id)
+
+
+def _shape(worker: Any, steps: int, branch: int, verified: int) -> None:
+    """Another tree for target and draft worker; what depends on it is made anew."""
+    from sglang.srt.runtime_context import get_context, get_server_args
+
+    started = get_server_args()
+    if steps > started.speculative_num_steps or branch > started.speculative_eagle_topk:
+        raise RuntimeError(f"draft tree {steps},{branch},{verified} is larger than the engine was started for")
+    if verified > started.max_speculative_num_draft_tokens:
+        raise RuntimeError(f"draft tree {steps},{branch},{verified} is larger than the engine was started for")
+    get_context().override(
+        KEY, speculative_num_steps=steps, speculative_eagle_topk=branch, speculative_num_draft_tokens=verified
+    )
+    for part in (worker, worker.draft_worker):
+        part.topk, part.speculative_num_steps, part.speculative_num_draft_tokens = branch, steps, verified
+    worker.draft_worker._rebuild_topk1_chain_buffers()
+    worker.draft_worker.init_attention_backend()
+    for runner in (worker.target_worker.model_runner, worker.draft_worker.draft_runner):
+        runner.attn_backend.num_draft_tokens = verified
+
+
+def add_state(result: Any, scheduler: Any, *args: Any) -> None:
+    """After SGLang described its state: what this project asks for."""
+    if os.environ.get(NONCE):
+        result.internal_state[KEY] = state(scheduler)
+
+
+def state(scheduler: Any) -> dict[str, Any]:
+    """What is in effect, read from where it takes effect; plain values."""
+    runner = scheduler.tp_worker.model_runner
+    worker = scheduler.draft_worker
+    found = {
+        "nonce": os.environ[NONCE],
+        "pid": os.getpid(),
+        "algorithm": scheduler.spec_algorithm.name,
+        "dtype": str(next(runner.model.parameters()).dtype).removeprefix("torch."),
+        "device": str(runner.device),
+        "attention": type(runner.attn_backend).__name__,
+        "cuda_graphs": captured_batches(scheduler) or "eager",
+        "radix_cache": type(scheduler.tree_cache).__name__ != "ChunkCache",
+        "overlap": bool(scheduler.enable_overlap),
+        "largest_batch": scheduler.max_running_requests,
+        "tree": None,
+        "drafting": None,
+        "drafter": None,
+    }
+    if worker is not None:
+        from prism_ae.sglang_prism import drafting
+
+        draft_worker = worker.draft_worker
+        exact = drafting.is_exact(draft_worker.speculative_algorithm)
+        found["tree"] = [draft_worker.speculative_num_steps, draft_worker.topk, draft_worker.speculative_num_draft_tokens]
+        found["drafting"] = drafting.EXACT if exact else drafting.STOCK
+        found["drafter"] = getattr(draft_worker.draft_runner.model, "prism_ae_folder", None)
+    return found
+
+
+def captured_batches(scheduler: Any) -> list[int]:
+    """Batch sizes that CUDA graphs of the target's decoding were captured for; [] runs eagerly."""
+    graphs = getattr(scheduler.tp_worker.model_runner, "decode_cuda_graph_runner", None)
+    return [int(size) for size in getattr(graphs, "capture_bs", ())]
+
+
+HOOKS = [("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after")]

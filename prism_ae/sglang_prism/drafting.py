@@ -1,0 +1,124 @@
+"""Exact drafting: every branch of the draft tree attends to its own ancestors' keys and values.
+
+SGLang's draft loop reorders tokens and hidden states after each step, but not the key-value slots: branch j of the beam keeps
+the slots of whoever was branch j before, so a draft attends to a stranger's earlier draft (upstream issue 7523). The
+target's verification is not affected, the acceptance length is. The repair: when step i chose which branches live on, the i
+slots of each chosen parent are copied into the slots of the branch that continues it.
+
+Shapes depend on batch, branches and step alone and nothing waits for the device, so the repair is captured into a CUDA
+graph with the loop it belongs to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from sglang.srt.model_executor.forward_batch_info import ForwardBatch
+
+EXACT, STOCK = "exact", "stock"
+VARIABLE = "PRISM_AE_DRAFTING"
+"""Environment variable: "exact" or "stock" for every algorithm; where it is unset, exact for PRISM and stock for others."""
+
+BUFFERS = ("k_buffer", "v_buffer")
+
+
+class _Loop:
+    """One run of the draft loop: slots [batch, branch, steps] and the draft pool's buffers."""
+
+    def __init__(self, slots: Tensor, buffers: list[Tensor]) -> None:
+        self.slots, self.buffers = slots, buffers
+
+
+_running: _Loop | None = None
+_chosen: str | None = os.environ.get(VARIABLE)
+
+
+def choose(drafting: str) -> None:
+    """Draft like this from now on; only where no CUDA graph has been captured."""
+    global _chosen
+    _chosen = drafting
+
+
+def is_exact(algorithm: Any) -> bool:
+    """Whether a worker of this speculative algorithm drafts exactly."""
+    if _chosen is not None:
+        return _chosen == EXACT
+    from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+
+    return algorithm.name in (PRISM, PRISM_CAPTURED)
+
+
+def around_draft_forward(original: Callable[..., Any], draft_worker: Any, forward_batch: ForwardBatch) -> Any:
+    """Keep the whole loop's slots at hand: SGLang overwrites the batch's field step by step."""
+    global _running
+    steps, branch = draft_worker.speculative_num_steps, draft_worker.topk
+    if (
+        branch == 1
+        or steps < 3  # the first reordering that a later forward could see follows the second step
+        or forward_batch.forward_mode.is_idle()
+        or not is_exact(draft_worker.speculative_algorithm)
+    ):
+        return original(draft_worker, forward_batch)
+    slots = forward_batch.out_cache_loc.view(forward_batch.batch_size, branch, steps)
+    _running = _Loop(slots, draft_buffers(draft_worker.draft_runner))
+    try:
+        return original(draft_worker, forward_batch)
+    finally:
+        _running = None
+
+
+def around_select(original: Callable[..., Any], i: int, *args: Any, **options: Any) -> Any:
+    """After step i's beam was chosen: give each branch its parent's keys and values of steps 0 .. i - 1."""
+    chosen = original(i, *args, **options)
+    # After the last selection no forward follows; before the first there is nothing to copy.
+    if _running is not None and 1 <= i < _running.slots.shape[2] - 1:
+        branch = _running.slots.shape[1]
+        (_, _, candidates) = chosen[3]
+        # SGLang numbers candidates through the whole tree: branch of the first step, then branch^2 of each later one.
+        parents = (candidates - (branch * branch * (i - 1) + branch)) // branch
+        inherit(_running.slots, parents, i, _running.buffers)
+    return chosen
+
+
+def inherit(slots: Tensor, parents: Tensor, depth: int, buffers: list[Tensor]) -> None:
+    """Copy the first ``depth`` slots of each branch's parent into the branch's own, in every buffer.
+
+    Args:
+        slots: [batch, branch, steps], indices into a buffer's first dimension.
+        parents: [batch, branch], the branch that each branch continues.
+        buffers: [slots of the pool, heads, head size] each; changed in place.
+    """
+    own = slots[:, :, :depth]
+    source = own.gather(1, parents.unsqueeze(-1).expand(-1, -1, depth)).reshape(-1)
+    destination = own.reshape(-1)
+    for buffer in buffers:
+        # Everything is read before anything is written: branches may swap places.
+        buffer.index_copy_(0, destination, buffer.index_select(0, source))
+
+
+def draft_buffers(draft_runner: Any) -> list[Tensor]:
+    """Keys and values of the drafter, one buffer per layer and kind.
+
+    Raises:
+        NotImplementedError: a pool whose layout this repair does not know; SGLang's own drafting would still run.
+    """
+    pool = draft_runner.token_to_kv_pool
+    if draft_runner.page_size != 1:
+        raise NotImplementedError(f"exact drafting needs page size 1, not {draft_runner.page_size}; set {VARIABLE}=stock")
+    found = [buffer for name in BUFFERS for buffer in (getattr(pool, name, None) or ())]
+    scaled = getattr(pool, "k_scale_buffer", None) is not None  # its scales would have to move along
+    if not found or scaled or any(not torch.is_tensor(buffer) or buffer.dim() != 3 for buffer in found):
+        raise NotImplementedError(f"exact drafting does not know {type(pool).__name__}; set {VARIABLE}=stock")
+    return found
+
+
+HOOKS = [
+    ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.draft_forward", around_draft_forward, "around"),
+    ("sglang.srt.speculative.spec_utils.select_top_k_tokens", around_select, "around"),
+]

@@ -1,8 +1,8 @@
 """Losslessness as evidence: every drawing says whether all drafters wrote the same texts.
 
-Speculative decoding must not change what the target writes. Where an engine's randomness belongs to the question
-(`engines.registry.Record.same_texts`), a question's text is therefore the same under every drafter, at every training
-scale and with every draft tree, greedy or sampled, and the digests that are stored with each answer show it.
+Speculative decoding must not change what the target writes. A question's greedy text is therefore the same under every
+drafter, at every training scale, with every draft tree and batch; where an engine's randomness belongs to the question
+(`engines.registry.Record.same_texts`) the sampled texts are, too. The digests that are stored with each answer show it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Texts:
 
 
 def compare(measured: Mapping[Point, Measured]) -> Texts:
-    """Compare each question's text over all points that differ in nothing but drafter, scale, tree and batch."""
+    """Compare a question's texts over points that differ in nothing but drafter, scale, tree, drafting and batch."""
+    same_texts = {name for name, record in registry.ENGINES.items() if record.same_texts}
     versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
     for point, result in measured.items():
-        if registry.find(point.engine).same_texts:
-            rest = dataclasses.replace(point, drafter="", scale=None, tree=None, batch=None, questions=0)
+        if point.temperature == 0 or point.engine in same_texts:
+            rest = dataclasses.replace(point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="")
             for sample in result.samples:
                 versions[rest, sample.question_id].append(sample.output_sha256)
     repeated = [texts for texts in versions.values() if len(texts) > 1]

@@ -62,3 +62,10 @@ def test_what_may_change_a_text_is_not(change: dict[str, object]) -> None:
 def test_an_engine_whose_randomness_is_its_own_is_left_out() -> None:
     ours, other = (dataclasses.replace(POINT, engine="fake", drafter=drafter) for drafter in ("hass", "prism"))
     assert compare({ours: result("a"), other: result("x")}) == Texts(0, 0)
+
+
+def test_greedy_texts_are_compared_for_every_engine_and_way_of_drafting() -> None:
+    greedy = dataclasses.replace(POINT, engine="fake", temperature=0.0)
+    for change in ({"drafter": "prism"}, {"drafting": "stock"}, {"tree": None}):
+        other = dataclasses.replace(greedy, **change)  # type: ignore[arg-type]
+        assert compare({greedy: result("a", "b"), other: result("a", "x")}) == Texts(2, 1)

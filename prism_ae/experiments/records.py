@@ -8,6 +8,8 @@ from typing import Literal
 from prism_ae.toml import record
 
 Marker = Literal["o", "s", "^", "v", "D", "d", "P", "X", "p", "*", "x", "+", "<", ">"]
+Quantity = Literal["", "al", "tps", "speed_up"]
+"""Of an experiment that measures time: acceptance length, tokens per second, or speed-up over vanilla decoding."""
 
 
 @record
@@ -53,10 +55,13 @@ class Look:
     """How it is drawn.
 
     Attributes:
-        panel: width and height of one panel's axes, inches.
+        panel: width and height of one panel's axes, inches; of a table, the least width and height of a cell.
         panels: what makes a panel.
         x_label: "" takes the suite's scale axis.
         positions: draft positions drawn, for the kind "positions".
+        layout: of a table: methods on rows and benchmarks on columns; benchmarks on rows and methods on columns; or the
+            two ways of drafting on rows, with their difference. "" for figures.
+        right_label, right_color: of the right-hand axis (tokens per second), for the kind "trees".
     """
 
     panel: tuple[float, float]
@@ -64,6 +69,9 @@ class Look:
     x_label: str
     y_label: str
     positions: int | None = None
+    layout: Literal["", "methods-on-rows", "methods-on-columns", "drafting"] = ""
+    right_label: str = ""
+    right_color: str = ""
 
 
 @record
@@ -87,6 +95,9 @@ class Claim:
             the largest x.
         since: an x (scale value or position), for "gain".
         between: the smallest and largest x at which "value" is judged; None for all.
+        quantity: what is compared where time is measured; "" is the speed-up for "batches" and tokens per second for
+            "table".
+        times: how many times the next drafter's value each drafter must be above.
     """
 
     text: str
@@ -94,13 +105,34 @@ class Claim:
     of: Literal["value", "gain"] = "value"
     since: float | None = None
     between: tuple[float, float] | None = None
+    quantity: Quantity = ""
+    times: float = 1.0
+
+
+@record
+class TreeClaim:
+    """A trend over draft trees, of the kind "trees".
+
+    Attributes:
+        text: the claim in words.
+        trees: "steps,branch,verified", the highest value first; () judges every pair of trees of which one is larger in
+            some of the three numbers and smaller in none.
+        quantity: "al" or "tps".
+    """
+
+    text: str
+    trees: tuple[str, ...] = ()
+    quantity: Literal["al", "tps"] = "al"
 
 
 @record
 class PaperCurve:
     """One of the paper's curves: ``benchmark`` "" is the mean over the experiment's; ``x`` None is the table's.
 
-    A value that is not known is left out of ``x`` and ``y``; nothing stands in for it.
+    A value that is not known is left out of ``x`` and ``y``; nothing stands in for it. Where time is measured, ``x``
+    counts from 1: the places in ``cells.trees`` (kind "trees") or ``cells.benchmarks`` ("table"); for "batches" it is
+    the batch size. ``quantity`` "" is the speed-up for "batches". ``rerun``: the authors' later run of their artifact,
+    which is not what the paper prints.
     """
 
     role: str
@@ -109,6 +141,8 @@ class PaperCurve:
     y: tuple[float, ...]
     benchmark: str = ""
     x: tuple[float, ...] | None = None
+    quantity: Quantity = ""
+    rerun: bool = False
 
 
 @record
@@ -134,6 +168,7 @@ class Experiment:
         drafters: drawn in every suite that ``suites`` does not name.
         controls: added on request.
         series: colours and markers, in drawing order.
+        tree_claims: for the kind "trees".
     """
 
     name: str
@@ -147,6 +182,12 @@ class Experiment:
     claims: tuple[Claim, ...]
     paper: Paper
     suites: dict[str, SuiteChoice] = dataclasses.field(default_factory=dict)
+    tree_claims: tuple[TreeClaim, ...] = ()
+
+    @property
+    def timed(self) -> bool:
+        """Whether seconds are what it is about."""
+        return bool(self.cells.batches)
 
     def drafters_for(self, suite: str) -> tuple[str, ...]:
         choice = self.suites.get(suite, SuiteChoice())

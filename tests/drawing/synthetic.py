@@ -5,6 +5,7 @@ A question draws its difficulty once, whatever the drafter: answers to the same 
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Iterable
 
@@ -16,6 +17,7 @@ from prism_ae.frame import Measured
 from prism_ae.suites.records import Suite
 
 STRENGTH = {
+    "standard": (0.62, 0.02),
     "eagle2": (0.70, 0.075),
     "hass": (0.74, 0.055),
     "hass2": (0.75, 0.045),
@@ -28,10 +30,57 @@ STRENGTH = {
 }
 """Chance that the first draft is accepted at the smallest scale, and the loss per position."""
 
+SERVED = {
+    "sglang": "0.5.17",
+    "torch": "2.13.0",
+    "device_name": "CPU",
+    "dtype": "float32",
+    "cuda_graphs": "eager",
+    "radix_cache": False,
+    "overlap": False,
+    "concurrency": 64,
+}
+"""What an engine that measures time reads back."""
+
 
 def measure(points: Iterable[Point], suite: Suite) -> dict[Point, Measured]:
     """A result for each point, a function of the point alone."""
-    return {point: _result(point, suite) for point in points}
+    return {point: _result(point, suite) if point.batch is None else _timed(point, suite) for point in points}
+
+
+def _timed(point: Point, suite: Suite) -> Measured:
+    """A round takes longer with more drafts and a larger batch; vanilla decoding makes one token per step."""
+    assert point.batch is not None
+    step = 0.010 * (1 + 0.02 * point.batch)
+    jitter = np.random.default_rng(zlib.crc32(repr(point).encode())).normal(1, 0.01, point.questions)
+    if point.tree is None:
+        cell, cost = _vanilla(point), 1.0
+    else:
+        cell = _result(point, suite)
+        small_lm = 0.9 if point.drafter == "standard" else 0.0
+        cost = 1.1 + small_lm + 0.04 * point.tree.steps + 0.0006 * point.tree.verified * point.batch
+    samples = []
+    for sample, wobble in zip(cell.samples, jitter, strict=True):
+        rounds = sample.rounds or sample.generated_tokens - sample.turns
+        samples.append(
+            dataclasses.replace(
+                sample, prefill_seconds=0.03 * wobble, decode_seconds=step * cost * max(rounds, 1) * wobble
+            )
+        )
+    wall = 1.03 * sum(sample.prefill_seconds + sample.decode_seconds for sample in samples) / point.batch
+    settings = SERVED | {"batch": point.batch, "tree": str(point.tree), "drafting": point.drafting}
+    return dataclasses.replace(cell, samples=tuple(samples), wall_seconds=wall, settings=settings)
+
+
+def _vanilla(point: Point) -> Measured:
+    samples = tuple(
+        Sample(f"{point.benchmark}-{number}", 1, 40, point.max_new_tokens, 0, (), ("length",), 0.0, 0.0, "0" * 64)
+        for number in range(point.questions)
+    )
+    settings: dict[str, object] = {}
+    return Measured(
+        f"{zlib.crc32(repr(point).encode()):016x}", samples, 1.0, settings, "2026-11-21T10:00:00+00:00", "CPU"
+    )
 
 
 def _result(point: Point, suite: Suite) -> Measured:
@@ -41,6 +90,7 @@ def _result(point: Point, suite: Suite) -> Measured:
     values = {scale.name: scale.value for scale in suite.scales}
     assert point.tree is not None
     first, decay = STRENGTH[point.drafter]
+    decay += 0.004 if point.drafting == "stock" else 0.0
     gain = 0.05 * np.log2(values[point.scale or "8x"])
     easier = 0.03 * (list(suite.benchmarks).index(point.benchmark) % 3)
     samples = []

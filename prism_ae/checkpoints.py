@@ -155,21 +155,40 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
 
 def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
     """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    from prism_ae.llama import Llama, LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
+    from prism_ae.llama import LlamaConfig, join_fused, load_strictly, target_names
 
     check_published(folder)
+    file = folder / "config.json"
     try:
-        config = LlamaConfig.from_hf(read_json(folder / "config.json"), str(folder / "config.json"))
+        config = LlamaConfig.from_hf(read_json(file), str(file))
     except KeyError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: key {error} is missing") from error
-    target = Llama(config)
-    cast_parameters(target, dtype)
+        raise CheckpointError(f"{file}: key {error} is missing") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    target = _unfilled(config, dtype)
     weights = open_weights(folder)
     state, where = weights.read(), str(weights.source)
     require_floats(state, state, weights)
     _drop_rotary_tables(state, config, weights)
     load_strictly(target, join_fused(state, config, where), target_names(config), where)
     return target.to(device).eval().requires_grad_(False)
+
+
+def _unfilled(config: LlamaConfig, dtype: torch.dtype) -> Llama:
+    """A target without values yet: random ones, in fp32 first, would cost minutes and twice the memory."""
+    import torch
+
+    from prism_ae.llama import Llama, Rotary, cast_parameters
+
+    with torch.device("meta"):
+        target = Llama(config)
+    cast_parameters(target, dtype)
+    target.to_empty(device="cpu")
+    if config.tie_word_embeddings:
+        target.head.weight = target.embedding.weight
+    target.rotary = Rotary(config.head_dim, config.rope_theta, config.max_position_embeddings)
+    target.rotary.dtype = dtype
+    return target
 
 
 _ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"

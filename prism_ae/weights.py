@@ -11,6 +11,8 @@ import dataclasses
 import json
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,7 +148,11 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
         f"{path} holds more than tensors; not loaded", "convert it to safetensors where you trust it"
     )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped (where it is an archive, as since torch 1.6): pages are read when they are used, names cost nothing.
+        mapped = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickles: they are read or refused
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise more from error
     except Exception as error:  # a damaged archive surfaces as whatever the place of the damage raises

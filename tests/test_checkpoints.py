@@ -128,6 +128,44 @@ def test_a_model_this_code_would_compute_wrongly_is_refused(
         load_target(tmp_path, torch.float32, CPU)
 
 
+@pytest.mark.parametrize("change", [{"hidden_size": "16"}, {"num_attention_heads": 0}, {"rope_scaling": [1]}])
+def test_a_config_that_holds_something_else_is_refused(
+    tmp_path: Path, target: Llama, change: dict[str, object]
+) -> None:
+    save_target(tmp_path, target, change)
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        load_target(tmp_path, torch.float32, CPU)
+
+
+def test_rotary_frequencies_in_a_file_are_compared_with_the_config(tmp_path: Path, target: Llama) -> None:
+    """Llama-2's own checkpoint stores them."""
+    from transformers import LlamaConfig as TheirConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    save_target(tmp_path, target)
+    state = load_file(tmp_path / WEIGHTS)
+    table = LlamaRotaryEmbedding(TheirConfig.from_pretrained(tmp_path)).inv_freq
+    name = "model.layers.{}.self_attn.rotary_emb.inv_freq"
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        save_file(state | {name.format(layer): table.to(dtype, copy=True) for layer in range(3)}, tmp_path / WEIGHTS)
+        assert equal(load_target(tmp_path, torch.float32, CPU), target)
+    save_file(state | {name.format(1): table * 1.02}, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"'model.layers.1.self_attn.rotary_emb.inv_freq' is not what rope_theta"):
+        load_target(tmp_path, torch.float32, CPU)
+    save_file(state | {name.format(3): table}, tmp_path / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"'model.layers.3.self_attn.rotary_emb.inv_freq' is unexpected"):
+        load_target(tmp_path, torch.float32, CPU)
+
+
+def test_a_target_whose_head_is_its_embedding_is_read_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tied = Llama(dataclasses.replace(CONFIG, tie_word_embeddings=True))
+    save_target(tmp_path, tied)
+    loaded = load_target(tmp_path, torch.float32, CPU)
+    assert equal(loaded, tied)
+    assert loaded.head.weight is loaded.embedding.weight
+
+
 def test_null_in_a_config_means_the_default(tmp_path: Path, target: Llama) -> None:
     null = {"head_dim": None, "rope_scaling": None, "num_key_value_heads": None}
     many = dataclasses.replace(CONFIG, num_key_value_heads=4)

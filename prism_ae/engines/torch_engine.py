@@ -22,7 +22,8 @@ from prism_ae.cells import Cell
 from prism_ae.checkpoints import load_target, read_json
 from prism_ae.decoding.batch import Batch, longest_window, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
-from prism_ae.drafters.layout import load_drafter
+from prism_ae.drafters.layout import load_drafter, read_layout
+from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Assignment, Result
 from prism_ae.engines.registry import VERIFIER
@@ -241,7 +242,10 @@ class TorchEngine:
     def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
         if assignment.drafter_path is None:
             return None
-        return load_drafter(assignment.drafter_path, target.model, target.dtype, self.device)
+        record, folder = self.suite.targets[assignment.cells[0].point.target], assignment.drafter_path
+        # Used where the folder does not say which hidden states its drafter reads.
+        capture = record.eagle3_capture if read_layout(folder) == EAGLE3.name else record.capture
+        return load_drafter(folder, target.model, target.dtype, self.device, capture)
 
     def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
         """What is in effect, read back from where it takes effect."""

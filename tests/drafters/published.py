@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from prism_ae.drafters.layout import parameter_names, save_drafter
@@ -167,3 +167,37 @@ def write(folder: Path, case: str, drafter: Drafter) -> None:
     data, state = WRITERS[case][1](drafter)
     (folder / "config.json").write_text(json.dumps(data))
     save_file(state, folder / "model.safetensors")
+
+
+def read_state(folder: Path) -> State:
+    return load_file(folder / "model.safetensors")
+
+
+def write_state(folder: Path, state: State) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "model.safetensors")
+
+
+def change_config(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Let ``change`` edit config.json's content, as a dict."""
+    file = folder / "config.json"
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+
+
+def repack(folder: Path, form: str) -> None:
+    """Put the same tensors into other files: "pickled", "shards" or "pickled shards"."""
+    state = read_state(folder)
+    (folder / "model.safetensors").unlink()
+    if form == "pickled":
+        torch.save(state, folder / "pytorch_model.bin")
+        return
+    stem, suffix = ("pytorch_model", "bin") if form == "pickled shards" else ("model", "safetensors")
+    names, weight_map = sorted(state), {}
+    for number in range(3):
+        shard = f"{stem}-{number + 1:05d}-of-00003.{suffix}"
+        part = {name: state[name] for name in names[number::3]}
+        torch.save(part, folder / shard) if suffix == "bin" else save_file(part, folder / shard)
+        weight_map |= dict.fromkeys(part, shard)
+    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index))

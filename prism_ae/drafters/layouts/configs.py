@@ -7,6 +7,7 @@ Nothing is guessed: what neither says is an error.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     fields = {name: value for name, value in data.items() if name != "format"}
     _bounded(fields["modules"], given, "modules")
     layer = LlamaConfig(**fields["layer"])
+    _bounded(layer.num_hidden_layers, given, "num_hidden_layers")
     if given.rope_theta:
         layer = dataclasses.replace(layer, rope_theta=given.rope_theta)
     capture, mapping = tuple(fields["capture"]), tuple(fields["step_mapping"])
@@ -101,6 +103,33 @@ def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.drafters.model import DrafterConfig
 
     return DrafterConfig("eagle", _layer(data, given, data["num_hidden_layers"]))
+
+
+def check_sizes(config: DrafterConfig) -> None:
+    """Raises ValueError for sizes that no drafter has: JSON may hold anything in their place."""
+    layer = config.layer
+    counts = {
+        name: value
+        for name, value in dataclasses.asdict(layer).items()
+        if name not in ("rms_norm_eps", "rope_theta", "tie_word_embeddings")
+    }
+    if config.cell == "eagle3":
+        counts["draft_vocab_size"] = config.draft_vocab_size
+    for name, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} is {value!r}, not a positive integer")
+    for name in ("rms_norm_eps", "rope_theta"):
+        value = getattr(layer, name)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r}, not a positive number")
+    heads, keys = layer.num_attention_heads, layer.num_key_value_heads
+    if layer.hidden_size % heads or heads % keys or layer.head_dim % 2:
+        raise ValueError(f"{heads} heads and {keys} for keys do not divide hidden size {layer.hidden_size}")
+    if config.cell not in ("eagle", "eagle3"):
+        raise ValueError(f"cell {config.cell!r} is unknown")
+    for name in ("step_mapping", "capture"):
+        if any(type(value) is not int or value < 0 for value in getattr(config, name)):
+            raise ValueError(f"{name} {getattr(config, name)} are not integers from 0 on")
 
 
 def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> LlamaConfig:

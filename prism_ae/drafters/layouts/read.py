@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.checkpoints import check_published, read_json
-from prism_ae.drafters.layouts.configs import Given
+from prism_ae.drafters.layouts.configs import Given, check_sizes
 from prism_ae.drafters.layouts.records import DRAFT_IDS, StoredDrafter, TargetSizes, stored_shapes
 from prism_ae.drafters.layouts.table import LAYOUTS, Layout
 from prism_ae.errors import CheckpointError
@@ -106,6 +106,7 @@ def _config(
     given = Given(weights.files.keys(), tuple(capture), rope_theta, target, str(where))
     try:
         config = layout.config(data, given)
+        check_sizes(config)
     except KeyError as error:
         raise CheckpointError(f"{where}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:

@@ -1,0 +1,251 @@
+"""The same tensors are read from one file or from shards, from safetensors or pickled; and nothing else is."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from published import CAPTURE, TARGET, make_drafter, make_target, read_state, repack, write, write_state
+from safetensors.torch import save_file
+
+from prism_ae.checkpoints import load_target, save_target
+from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
+from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.errors import CheckpointError, MissingError
+from prism_ae.weights import open_weights, read_weights
+
+CPU = torch.device("cpu")
+SIZES = TargetSizes.of(TARGET)
+FORMS = ("pickled", "shards", "pickled shards")
+INDEX = "model.safetensors.index.json"
+
+
+def content(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_drafter_is_read_from_files_of_every_form_and_none_is_written(tmp_path: Path, form: str) -> None:
+    write(tmp_path, "torch eagle3", make_drafter("eagle3", make_target()))
+    original = read_drafter(tmp_path, SIZES, CAPTURE)
+    repack(tmp_path, form)
+    before = content(tmp_path)
+    again = read_drafter(tmp_path, SIZES, CAPTURE)
+    assert (again.config, again.layout, again.ignored) == (original.config, original.layout, original.ignored)
+    assert again.state.keys() == original.state.keys()
+    for name, tensor in again.state.items():
+        assert torch.equal(tensor, original.state[name])
+        tensor.add_(1)  # whoever changes what was read does not change the file
+    assert (read_config(tmp_path, CAPTURE), read_layout(tmp_path)) == (original.config, original.layout)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_target_is_read_from_files_of_every_form(tmp_path: Path, form: str, dtype: torch.dtype) -> None:
+    target = make_target()
+    save_target(tmp_path, target)
+    write_state(tmp_path, {name: tensor.to(dtype) for name, tensor in read_state(tmp_path).items()})
+    repack(tmp_path, form)
+    loaded = load_target(tmp_path, torch.float32, CPU)
+    assert loaded.state_dict().keys() == target.state_dict().keys()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, target.state_dict()[name].to(dtype).float())
+
+
+@pytest.mark.parametrize("form", [None, "pickled"])
+def test_a_dtype_that_is_not_read_is_named(tmp_path: Path, form: str | None) -> None:
+    save_target(tmp_path, make_target())
+    state = read_state(tmp_path)
+    state["model.norm.weight"] = state["model.norm.weight"].double()
+    write_state(tmp_path, state)
+    if form:
+        repack(tmp_path, form)
+    with pytest.raises(CheckpointError, match=r"'model.norm.weight' is float64, expected float16, bfloat16, float32"):
+        load_target(tmp_path, torch.float32, CPU)
+
+
+class _Hostile:
+    """Pickles as a call that makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return open, (str(self.marker), "w")
+
+
+def _plain_pickle(value: object, path: Path) -> None:
+    path.write_bytes(pickle.dumps(value))
+
+
+def _old_torch(value: object, path: Path) -> None:
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("save", [torch.save, _old_torch, _plain_pickle])
+@pytest.mark.parametrize("shard", [False, True])
+def test_a_pickle_that_would_run_code_is_not_run(
+    tmp_path: Path, save: Callable[[object, Path], None], shard: bool
+) -> None:
+    write(tmp_path, "torch prism", make_drafter("prism", make_target()))
+    repack(tmp_path, "pickled shards" if shard else "pickled")
+    file = tmp_path / ("pytorch_model-00002-of-00003.bin" if shard else "pytorch_model.bin")
+    marker = tmp_path / "marker"
+    save({"stepFCs.0.weight": torch.zeros(1), "evil": _Hostile(marker)}, file)
+    for read in (read_layout, lambda folder: read_drafter(folder, SIZES), open_weights):
+        with pytest.raises(CheckpointError, match="holds more than tensors; not loaded") as caught:
+            read(tmp_path)
+        assert str(file) in caught.value.what
+        assert not marker.exists()
+
+
+def test_the_hostile_pickle_is_one(tmp_path: Path) -> None:
+    """Without the restricted loader it runs: the test above would notice."""
+    torch.save({"evil": _Hostile(tmp_path / "marker")}, tmp_path / "file.bin")
+    torch.load(tmp_path / "file.bin", weights_only=False)["evil"].close()
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"weight": torch.zeros(2), "epoch": 3},
+        {"weight": {"nested": torch.zeros(2)}},
+        [torch.zeros(2)],
+        {3: torch.zeros(2)},
+        {"weight": torch.zeros(2).to_sparse()},
+        {"weight": torch.zeros(2, device="meta")},
+    ],
+)
+def test_a_pickle_of_anything_but_named_tensors_is_refused(tmp_path: Path, value: object) -> None:
+    torch.save(value, tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
+        open_weights(tmp_path)
+
+
+def test_parameters_are_tensors(tmp_path: Path) -> None:
+    torch.save(dict(torch.nn.Linear(2, 3).named_parameters()), tmp_path / "pytorch_model.bin")
+    tensors = read_weights(tmp_path)
+    assert tensors.keys() == {"weight", "bias"}
+    assert not any(tensor.requires_grad for tensor in tensors.values())
+
+
+@pytest.mark.parametrize("save", [torch.save, _old_torch])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_truncated_pickle_is_an_error_with_its_name(
+    tmp_path: Path, save: Callable[[object, Path], None], share: float
+) -> None:
+    write(tmp_path, "torch prism", make_drafter("prism", make_target()))
+    file = tmp_path / "pytorch_model.bin"
+    save(read_state(tmp_path), file)
+    (tmp_path / "model.safetensors").unlink()
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin"):
+        read_drafter(tmp_path, SIZES)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.99])
+@pytest.mark.parametrize("form", [None, "shards"])
+def test_a_truncated_safetensors_file_is_an_error_with_its_name(tmp_path: Path, form: str | None, share: float) -> None:
+    write(tmp_path, "torch prism", make_drafter("prism", make_target()))
+    if form:
+        repack(tmp_path, form)
+    file = tmp_path / ("model-00003-of-00003.safetensors" if form else "model.safetensors")
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    for read in (read_layout, lambda folder: read_drafter(folder, SIZES)):
+        with pytest.raises(CheckpointError, match=f"{file.name} is damaged"):
+            read(tmp_path)
+
+
+def test_an_archive_whose_content_is_gone_is_damaged(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/nothing", "")
+    with pytest.raises(CheckpointError, match=r"pytorch_model.bin is damaged"):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    ["../outside/model-00001-of-00001.safetensors", "/etc/passwd", "sub/model-00001-of-00001.safetensors", "..", 7,
+     "model-00001-of-00001.bin", "other.safetensors", "model-00001-of-00001.safetensors/..", None],
+)  # fmt: skip
+def test_a_shard_outside_the_folder_is_not_read(tmp_path: Path, shard: object) -> None:
+    for place in ("outside", "inside", "inside/sub"):
+        (tmp_path / place).mkdir()
+        save_file({"x": torch.zeros(1)}, tmp_path / place / "model-00001-of-00001.safetensors")
+    (tmp_path / "inside" / INDEX).write_text(json.dumps({"weight_map": {"x": shard}}))
+    with pytest.raises(CheckpointError, match=r"tensor 'x' lies in .* which is no shard of this folder"):
+        open_weights(tmp_path / "inside")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda listed: listed.pop("b"), r"00002-of-00002.safetensors: tensor 'b' is unexpected"),
+        (lambda listed: listed.update(c=listed["b"]), r"00002-of-00002.safetensors: tensor 'c' is missing"),
+        (lambda listed: listed.update(a=listed["b"]), r"00001-of-00002.safetensors: tensor 'a' belongs into .*00002"),
+        (lambda listed: listed.clear(), "has no weight_map"),
+    ],
+)
+def test_shards_hold_what_the_index_says(
+    tmp_path: Path, change: Callable[[dict[str, str]], object], message: str
+) -> None:
+    listed = {name: f"model-{number:05d}-of-00002.safetensors" for number, name in enumerate("ab", start=1)}
+    for name, shard in listed.items():
+        save_file({name: torch.zeros(1), f"{name}2": torch.ones(1)}, tmp_path / shard)
+    listed |= {f"{name}2": shard for name, shard in listed.items()}
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": listed}))
+    assert set(read_weights(tmp_path)) == {"a", "b", "a2", "b2"}
+    change(listed)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(CheckpointError, match=message):
+        open_weights(tmp_path)
+
+
+def test_a_tensor_in_two_shards_and_a_missing_shard_are_refused(tmp_path: Path) -> None:
+    shards = [tmp_path / f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    save_file({"a": torch.zeros(1)}, shards[0])
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": shards[0].name, "b": shards[1].name}}))
+    with pytest.raises(MissingError, match=r"00002-of-00002.safetensors does not exist"):
+        open_weights(tmp_path)
+    save_file({"a": torch.ones(1), "b": torch.zeros(1)}, shards[1])
+    with pytest.raises(CheckpointError, match="tensor 'a' is also in model-00001"):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', "[" * 100_000])
+def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / INDEX).write_text(text)
+    with pytest.raises(CheckpointError, match=INDEX):
+        open_weights(tmp_path)
+
+
+def test_safetensors_are_preferred_to_pickles_and_one_file_to_shards(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"model.safetensors does not exist"):
+        open_weights(tmp_path)
+    torch.save({"pickled": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    assert set(read_weights(tmp_path)) == {"pickled"}
+    shard = tmp_path / "model-00001-of-00001.safetensors"
+    save_file({"shard": torch.zeros(1)}, shard)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"shard": shard.name}}))
+    assert set(read_weights(tmp_path)) == {"shard"}
+    save_file({"one": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert set(read_weights(tmp_path)) == {"one"}
+
+
+def test_names_of_a_safetensors_file_need_no_torch(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    code = (
+        "import sys; from pathlib import Path; from prism_ae.weights import open_weights;"
+        "print(list(open_weights(Path(sys.argv[1])).files), 'torch' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True) == "['a'] False\n"

@@ -26,7 +26,7 @@ from prism_ae.execution.interrupts import Interrupts
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.processes import Launch, Process
 from prism_ae.execution.progress import Progress
-from prism_ae.execution.schedule import DEATHS, Queue
+from prism_ae.execution.schedule import DEATHS, Affinity, Queue
 from prism_ae.store import Store
 from prism_ae.store.records import KILLED, OK
 from prism_ae.suites.records import Suite
@@ -56,13 +56,17 @@ class Outcome:
 
 @dataclasses.dataclass
 class _Seat:
-    """A slot and who works there."""
+    """A slot and who works there.
+
+    ``ready``: it takes assignments; ``affinity``: of the last one; ``leave_by``: when a worker that leaves is killed.
+    """
 
     slot: Slot
     process: Process | None = None
     ready: bool = False
     assignment: Assignment | None = None
-    target: Path | None = None
+    affinity: Affinity = ()
+    leave_by: float | None = None
     failed_starts: int = 0
 
 
@@ -87,7 +91,8 @@ class Run:
         interrupts: Interrupts,
         progress: Progress,
     ) -> None:
-        self._queue = Queue(assignments)
+        # All slots are of one kind; those of the CPU share it.
+        self._queue = Queue(assignments, alone=slots[0].device == "cpu")
         self._store = store
         self._suite = suite
         self._models_dir = models_dir
@@ -134,15 +139,17 @@ class Run:
         for seat in self._seats:
             if not self._queue.waiting:
                 return
-            if seat.process is None and seat.failed_starts < _STARTS:
+            others = [other for other in self._seats if other is not seat and other.process is not None]
+            if seat.process is None and seat.failed_starts < _STARTS and self._queue.wants_worker(len(others)):
                 seat.process = self._launch(seat.slot)
-                seat.ready, seat.assignment, seat.target = False, None, None
+                seat.ready, seat.assignment, seat.affinity, seat.leave_by = False, None, (), None
                 self._tell(seat, self._setup(seat.slot))
             if seat.process is not None and seat.ready and seat.assignment is None:
-                elsewhere = {other.target for other in self._seats if other is not seat and other.target is not None}
-                seat.assignment = self._queue.take(seat.target, elsewhere)
+                elsewhere = [other.affinity for other in others if other.ready]
+                quiet = all(other.ready for other in others)
+                seat.assignment = self._queue.take(seat.affinity, elsewhere, quiet)
                 if seat.assignment is not None:
-                    seat.target = seat.assignment.target_path
+                    seat.affinity = seat.assignment.affinity
                     self._tell(seat, seat.assignment)
 
     def _setup(self, slot: Slot) -> Setup:
@@ -174,6 +181,9 @@ class Run:
                 self._ended(seat)
                 continue
             self._handle(seat, message)
+        for seat in self._seats:
+            if seat.process is not None and seat.leave_by is not None and time.monotonic() > seat.leave_by:
+                seat.process.kill()
 
     def _handle(self, seat: _Seat, message: object) -> None:
         match message:
@@ -183,8 +193,11 @@ class Run:
                 self._queue.finished(cell_id)
                 self._count(cell_id, status, text)
             case Over(leaving):
+                if seat.assignment is not None:
+                    self._queue.over(seat.assignment)
                 seat.assignment = None
                 seat.ready = not leaving
+                seat.leave_by = time.monotonic() + _PATIENCE if leaving else None
             case Unusable(error):
                 if seat.assignment is not None:
                     self._queue.put_back(seat.assignment)
@@ -212,13 +225,16 @@ class Run:
             how = process.wait(_PATIENCE) or "no answer"
         words = process.output()
         process.close()
-        seat.process, seat.assignment, seat.target, seat.ready = None, None, None, False
+        left = seat.leave_by is not None
+        seat.process, seat.assignment, seat.affinity, seat.ready = None, None, (), False
         if assignment is not None:
             self._progress.note(f"the worker of {seat.slot.label} died ({how}); its unfinished cells are tried again")
             self._told_too_late(assignment)
             for cell in self._queue.died(assignment):
                 self._give_up(cell, seat.slot, how, words)
-        elif not was_ready and self._broken is None and not self._interrupts.count and how != "exit code 0":
+        elif (
+            not was_ready and not left and self._broken is None and not self._interrupts.count and how != "exit code 0"
+        ):
             seat.failed_starts += 1
             if seat.failed_starts >= _STARTS:
                 hint = "its last words are above; 'make setup' repairs a broken environment"

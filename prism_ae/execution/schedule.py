@@ -1,15 +1,18 @@
 """Who measures what next. Pure: told of finishes and deaths, asked for the next assignment.
 
-There are no static queues: a worker takes the next assignment when it is free, preferably one with the target it has
+There are no static queues: a worker takes the next assignment when it is free, preferably one for which it has most
 loaded. Cells whose worker died go back alone, one assignment each and last, so that a second death names its cause.
+
+On a CPU the workers share what is timed: there a timed assignment is given out only while nobody else is busy, and
+nothing else while it is under way. On GPUs each worker has a device of its own, and everything runs side by side.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment
@@ -17,12 +20,20 @@ from prism_ae.engines.protocol import Assignment
 DEATHS = 2
 """After so many a cell is given up."""
 
+Affinity = tuple[str, ...]
+
 
 class Queue:
-    """Assignments that wait, longest first."""
+    """Assignments that wait, in order of preference.
 
-    def __init__(self, assignments: Iterable[Assignment]) -> None:
+    Args:
+        alone: whether a timed assignment must be the only one under way.
+    """
+
+    def __init__(self, assignments: Iterable[Assignment], alone: bool) -> None:
         self._waiting = list(assignments)
+        self._under_way: list[Assignment] = []
+        self._alone = alone
         self._unfinished = {cell.id for assignment in self._waiting for cell in assignment.cells}
         self._deaths: Counter[str] = Counter()
 
@@ -36,22 +47,31 @@ class Queue:
         """Cells without an outcome."""
         return len(self._unfinished)
 
-    def take(self, held: Path | None, elsewhere: Collection[Path]) -> Assignment | None:
-        """The next assignment for a worker, None if none waits.
+    def wants_worker(self, workers: int) -> bool:
+        """Whether one more worker than these would have something to do. Starting one disturbs what is timed."""
+        if not self._alone:
+            return bool(self._waiting)
+        return any(not one.timed for one in self._waiting) or (bool(self._waiting) and workers == 0)
+
+    def take(self, held: Affinity, elsewhere: Collection[Affinity], quiet: bool = True) -> Assignment | None:
+        """The next assignment for a worker; None if there is none for it now. Its end is told by one of the others.
 
         Args:
-            held: the target that it has loaded.
-            elsewhere: targets that other workers have loaded; left to them while there are others.
+            held: the affinity of the assignment that it had before; () if it had none.
+            elsewhere: those of the workers beside it; what they hold is left to them.
+            quiet: whether no worker starts or leaves just now, which would disturb what is timed.
         """
-        for wanted in (
-            lambda target: target == held,
-            lambda target: target not in elsewhere,
-            lambda target: True,
-        ):
-            for number, assignment in enumerate(self._waiting):
-                if wanted(assignment.target_path):
-                    return self._waiting.pop(number)
-        return None
+        ready = self._ready(quiet)
+        if not ready:
+            return None
+        if self._alone and ready[0].timed:
+            wanted = [one.affinity for one in ready]
+            if any(_most(one, wanted) > _most(held, wanted) for one in elsewhere):
+                return None  # one goes after the other anyway: the worker that has more of it loaded goes on
+        chosen = min(ready, key=lambda one: (-_common(held, one.affinity), _most(one.affinity, elsewhere)))
+        self._waiting.remove(chosen)
+        self._under_way.append(chosen)
+        return chosen
 
     def finished(self, cell_id: str) -> bool:
         """A cell has an outcome; False if that was known."""
@@ -59,12 +79,18 @@ class Queue:
         self._unfinished.discard(cell_id)
         return not known
 
+    def over(self, assignment: Assignment) -> None:
+        """A worker is done with an assignment."""
+        self._under_way.remove(assignment)
+
     def put_back(self, assignment: Assignment) -> None:
         """An assignment was not begun: it is the next again."""
+        self.over(assignment)
         self._waiting.insert(0, assignment)
 
     def died(self, assignment: Assignment) -> tuple[Cell, ...]:
         """A worker died over this assignment: its unfinished cells wait again; returns those that are given up."""
+        self.over(assignment)
         given_up = []
         for cell in assignment.cells:
             if cell.id not in self._unfinished:
@@ -76,3 +102,21 @@ class Queue:
             else:
                 self._waiting.append(dataclasses.replace(assignment, cells=(cell,)))
         return tuple(given_up)
+
+    def _ready(self, quiet: bool) -> list[Assignment]:
+        """What may be begun now, in order. What is timed is begun when nothing else is left that could wait again."""
+        if not self._alone:
+            return self._waiting
+        untimed = [one for one in self._waiting if not one.timed]
+        return untimed or (self._waiting if quiet and not self._under_way else [])
+
+
+def _common(first: Affinity, second: Affinity) -> int:
+    """How many parts two affinities share before they differ."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    return sum(1 for _ in same)
+
+
+def _most(affinity: Affinity, others: Iterable[Affinity]) -> int:
+    """What an affinity shares with the closest of the others."""
+    return max((_common(affinity, other) for other in others), default=0)

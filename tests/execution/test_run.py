@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -81,13 +83,16 @@ def sweep(tmp_path: Path) -> Sweep:
     return made
 
 
-def assignments(sweep: Sweep) -> tuple[Assignment, ...]:
+def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
+    """Three untimed ones, and with ``timed`` the same again at two batch sizes."""
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.request import make_request
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(["figure1"], str(sweep.suite_file), "qa", questions=2, engine="fake", targets="llama-2")
-    resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
+    batches = (None, 1, 2) if timed else (None,)
+    points = [dataclasses.replace(point, batch=batch) for point in request.all_points for batch in batches]
+    resolved = resolve(points, LocalLookup(sweep.suite, sweep.models))
     return make_plan(resolved, sweep.store().records()).assignments
 
 
@@ -96,7 +101,14 @@ def honest(connection: Connection, setup: Setup) -> None:
     Worker(setup, connection, lambda *arguments: FakeEngine(*arguments[1:]), lambda: b"").serve()
 
 
-def go(sweep: Sweep, *workers: Callable[[], Scripted], slots: int = 1) -> tuple[Outcome, Quiet]:
+def go(
+    sweep: Sweep,
+    *workers: Callable[[], Scripted],
+    slots: int = 1,
+    device: str = "cpu",
+    timed: bool = False,
+    interrupts: Any = None,
+) -> tuple[Outcome, Quiet]:
     """Run with these workers, started in this order; the last one is started again and again."""
     waiting = list(workers)
     progress = Quiet()
@@ -104,9 +116,10 @@ def go(sweep: Sweep, *workers: Callable[[], Scripted], slots: int = 1) -> tuple[
     def launch(slot: Slot) -> Scripted:
         return (waiting.pop(0) if len(waiting) > 1 else waiting[0])()
 
-    places = [Slot(f"slot {number}", "cpu", "a cpu", 1, {}) for number in range(slots)]
-    work = assignments(sweep)
-    run = Run(work, sweep.store(), sweep.suite, sweep.models, {}, places, launch, Never(), progress)
+    places = [Slot(f"slot {number}", device, "a device", 1, {}) for number in range(slots)]
+    work = assignments(sweep, timed)
+    stop = interrupts or Never()
+    run = Run(work, sweep.store(), sweep.suite, sweep.models, {}, places, launch, stop, progress)
     return run.execute(), progress
 
 
@@ -180,6 +193,133 @@ def test_a_worker_that_leaves_is_replaced(sweep: Sweep) -> None:
     assert (outcome.measured, set(outcome.failed.values())) == (4, {"a bug"})
 
 
+class Watched:
+    """Workers in this process whose measuring is watched: who measures beside whom.
+
+    The first one that measures something timed (``together`` true) or untimed (false) waits for a second.
+    """
+
+    def __init__(self, together: bool | None = None) -> None:
+        self.together = together
+        self.lock = threading.Lock()
+        self.busy: list[bool] = []
+        self.beside: list[tuple[bool, ...]] = []
+        self.workers: dict[bool, set[int]] = {True: set(), False: set()}
+        self.started = 0
+
+    def __call__(self) -> Scripted:
+        watched, number = self, self.started
+        self.started += 1
+
+        class Engine(FakeEngine):
+            def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+                with watched.lock:
+                    watched.busy.append(assignment.timed)
+                    watched.beside.append(tuple(watched.busy))
+                    watched.workers[assignment.timed].add(number)
+                while watched.together is assignment.timed and len(watched.workers[assignment.timed]) < 2:
+                    time.sleep(0.001)
+                yield from super().measure(assignment, should_stop)
+                with watched.lock:
+                    watched.busy.remove(assignment.timed)
+
+        def live(connection: Connection, setup: Setup) -> None:
+            Worker(setup, connection, lambda *arguments: Engine(*arguments[1:]), lambda: b"").serve()
+
+        return Scripted(live)
+
+
+def test_on_a_cpu_nothing_runs_beside_what_is_timed_and_one_worker_does_all_of_it(sweep: Sweep) -> None:
+    watched = Watched(together=False)
+    outcome, progress = go(sweep, watched, slots=3, timed=True)
+    assert (outcome.measured, outcome.left, progress.notes) == (18, 0, [])
+    assert (False, False) in watched.beside, "the others were shared"
+    assert [beside for beside in watched.beside if True in beside] == [(True,)] * 6
+    assert len(watched.workers[True]) == 1
+    assert watched.started == 3, "waiting is no death"
+
+
+def test_on_gpus_timed_assignments_run_side_by_side(sweep: Sweep) -> None:
+    watched = Watched(together=True)
+    outcome, _ = go(sweep, watched, slots=3, timed=True, device="cuda:0")
+    assert outcome.measured == 18
+    assert any(beside.count(True) > 1 for beside in watched.beside)
+
+
+def test_for_timed_assignments_alone_one_worker_is_started(sweep: Sweep) -> None:
+    assert go(sweep, Watched(), slots=3)[0].measured == 6
+    watched = Watched()
+    assert go(sweep, watched, slots=3, timed=True)[0].measured == 12
+    assert watched.started == 1
+
+
+def test_a_timed_assignment_whose_worker_dies_is_begun_again_by_a_new_one(sweep: Sweep) -> None:
+    go(sweep, Watched(), slots=3)
+
+    def dies(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        connection.recv()
+
+    outcome, progress = go(sweep, lambda: Scripted(dies, "signal SIGKILL"), Watched(), slots=3, timed=True)
+    assert (outcome.measured, outcome.left) == (12, 0)
+    assert "died (signal SIGKILL)" in progress.notes[0]
+
+
+def test_workers_that_wait_for_something_timed_are_told_to_stop(sweep: Sweep) -> None:
+    class Asked:
+        count = 0
+
+    asked, begun = Asked(), threading.Event()
+
+    def slow(connection: Connection, setup: Setup) -> None:
+        class Engine(FakeEngine):
+            def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
+                if not assignment.timed:
+                    yield from super().measure(assignment, should_stop)
+                    return
+                begun.set()
+                while not should_stop():
+                    time.sleep(0.001)
+
+        Worker(setup, connection, lambda *arguments: Engine(*arguments[1:]), lambda: b"").serve()
+
+    def interrupt() -> None:
+        begun.wait()
+        asked.count = 1
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    outcome, progress = go(sweep, lambda: Scripted(slow), slots=2, timed=True, interrupts=asked)
+    assert (outcome.measured, outcome.left, outcome.interrupted) == (6, 12, True)
+    assert progress.notes == ["stopping: writing what is measured; once more to stop at once"]
+
+
+def test_a_worker_that_should_leave_and_does_not_is_killed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prism_ae.execution import run
+
+    monkeypatch.setattr(run, "_PATIENCE", 0.2)
+    killed = threading.Event()
+
+    class Stubborn(Scripted):
+        def kill(self) -> None:
+            killed.set()
+
+        def wait(self, seconds: float) -> str | None:
+            self._thread.join(5)
+            return "signal SIGKILL"
+
+    def stays(connection: Connection, setup: Setup) -> None:
+        connection.send(Ready())
+        for cell in connection.recv().cells:
+            connection.send(Finished(cell.id, "failed", "a bug"))
+        connection.send(Over(leaving=True))
+        killed.wait()
+
+    outcome, progress = go(sweep, lambda: Stubborn(stays), lambda: Scripted(honest))
+    assert killed.is_set()
+    assert (outcome.measured, len(outcome.failed)) == (4, 2)
+    assert not [note for note in progress.notes if "not used" in note]
+
+
 class Talk:
     """The parent's end of a real `Worker` in a thread."""
 
@@ -239,8 +379,6 @@ def test_a_worker_that_met_a_bug_leaves_and_is_not_used_again(sweep: Sweep) -> N
 
 
 def test_numbers_that_contradict_themselves_do_not_enter_the_store(sweep: Sweep) -> None:
-    import dataclasses
-
     class Wrong(FakeEngine):
         def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
             first, second = assignment.cells

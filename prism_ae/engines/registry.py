@@ -21,6 +21,10 @@ VERIFIER = "target-walk-1"
 """Verification by walking the draft tree with the target's own samples; see `prism_ae.decoding.verify`."""
 
 
+SGLANG_VERSION = "0.5.17"
+"""The version of SGLang that the plugin is made for and that measures."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """An engine.
@@ -48,6 +52,12 @@ def _torch() -> Callable[[Suite, Path, str, int], Engine]:
     return TorchEngine
 
 
+def _sglang() -> Callable[[Suite, Path, str, int], Engine]:
+    from prism_ae.engines.sglang_engine import SGLangEngine
+
+    return SGLangEngine
+
+
 def _fake() -> Callable[[Suite, Path, str, int], Engine]:
     from prism_ae.engines.fake import FakeEngine
 
@@ -58,6 +68,7 @@ ENGINES = {
     record.name: record
     for record in (
         Record("torch", "torch-1", VERIFIER, True, False, _torch),
+        Record("sglang", f"sglang-1/{SGLANG_VERSION}", "sglang-tree-1", False, False, _sglang),
         Record("fake", "fake-1", "none", False, True, _fake),
     )
 }

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from prism_ae.sglang_prism.hooks import Hook
+
 NONCE = "PRISM_AE_NONCE"
 """Environment variable: what the engine has to echo."""
 
@@ -29,9 +31,7 @@ def install() -> None:
         setattr(Scheduler, CONFIGURE, configure)
 
 
-def configure(
-    scheduler: Any, drafter: str | None = None, tree: str | None = None, drafting: str | None = None
-) -> None:
+def configure(scheduler: Any, drafter: str | None = None, tree: str | None = None, drafting: str | None = None) -> None:
     """Change what an idle engine drafts with.
 
     Args:
@@ -115,7 +115,11 @@ def state(scheduler: Any) -> dict[str, Any]:
 
         draft_worker = worker.draft_worker
         exact = drafting.is_exact(draft_worker.speculative_algorithm)
-        found["tree"] = [draft_worker.speculative_num_steps, draft_worker.topk, draft_worker.speculative_num_draft_tokens]
+        found["tree"] = [
+            draft_worker.speculative_num_steps,
+            draft_worker.topk,
+            draft_worker.speculative_num_draft_tokens,
+        ]
         found["drafting"] = drafting.EXACT if exact else drafting.STOCK
         found["drafter"] = getattr(draft_worker.draft_runner.model, "prism_ae_folder", None)
     return found
@@ -127,4 +131,4 @@ def captured_batches(scheduler: Any) -> list[int]:
     return [int(size) for size in getattr(graphs, "capture_bs", ())]
 
 
-HOOKS = [("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after")]
+HOOKS: list[Hook] = [("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after")]

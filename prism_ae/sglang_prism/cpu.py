@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.sglang_prism.hooks import Hook
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,7 +26,15 @@ def install() -> None:
 
 
 def around_extend(
-    original: Callable[..., Any], backend: Any, q: Any, k: Any, v: Any, layer: Any, forward_batch: Any, *args: Any, **options: Any
+    original: Callable[..., Any],
+    backend: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    layer: Any,
+    forward_batch: Any,
+    *args: Any,
+    **options: Any,
 ) -> Any:
     """Verification extends every sequence by its whole tree: the lengths in the backend's metadata say so."""
     with _lengths(forward_batch, backend.extend_metadata[0]):
@@ -32,7 +42,15 @@ def around_extend(
 
 
 def around_decode(
-    original: Callable[..., Any], backend: Any, q: Any, k: Any, v: Any, layer: Any, forward_batch: Any, *args: Any, **options: Any
+    original: Callable[..., Any],
+    backend: Any,
+    q: Any,
+    k: Any,
+    v: Any,
+    layer: Any,
+    forward_batch: Any,
+    *args: Any,
+    **options: Any,
 ) -> Any:
     """A draft step decodes every branch of the beam, with a length each."""
     metadata = backend.draft_decode_metadata
@@ -52,7 +70,7 @@ def _lengths(forward_batch: Any, lengths: Tensor) -> Iterator[None]:
 
 
 _BACKEND = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
-HOOKS = [
+HOOKS: list[Hook] = [
     (f"{_BACKEND}.forward_extend", around_extend, "around"),
     (f"{_BACKEND}.forward_decode", around_decode, "around"),
 ]

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from prism_ae.sglang_prism.hooks import Hook
+
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
@@ -110,7 +112,9 @@ def draft_buffers(draft_runner: Any) -> list[Tensor]:
     """
     pool = draft_runner.token_to_kv_pool
     if draft_runner.page_size != 1:
-        raise NotImplementedError(f"exact drafting needs page size 1, not {draft_runner.page_size}; set {VARIABLE}=stock")
+        raise NotImplementedError(
+            f"exact drafting needs page size 1, not {draft_runner.page_size}; set {VARIABLE}=stock"
+        )
     found = [buffer for name in BUFFERS for buffer in (getattr(pool, name, None) or ())]
     scaled = getattr(pool, "k_scale_buffer", None) is not None  # its scales would have to move along
     if not found or scaled or any(not torch.is_tensor(buffer) or buffer.dim() != 3 for buffer in found):
@@ -118,7 +122,7 @@ def draft_buffers(draft_runner: Any) -> list[Tensor]:
     return found
 
 
-HOOKS = [
+HOOKS: list[Hook] = [
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.draft_forward", around_draft_forward, "around"),
     ("sglang.srt.speculative.spec_utils.select_top_k_tokens", around_select, "around"),
 ]

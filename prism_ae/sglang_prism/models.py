@@ -26,7 +26,7 @@ from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.sglang_prism.description import KEY
 from prism_ae.sglang_prism.steps import draft_step
 
-_SHARDS = {
+_SHARDS: dict[str, tuple[str, str | int]] = {
     "q_proj": ("qkv_proj", "q"),
     "k_proj": ("qkv_proj", "k"),
     "v_proj": ("qkv_proj", "v"),
@@ -121,6 +121,9 @@ class PrismDraftModel(LlamaForCausalLM):
 
 class PrismEagle3DraftModel(LlamaForCausalLMEagle3):
     """EAGLE-3 as SGLang has it, loaded strictly."""
+
+    hot_token_id: Tensor | None
+    """Target token id of each draft token id; None until loaded."""
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `PrismDraftModel.load_weights`."""

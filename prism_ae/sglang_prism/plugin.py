@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-SGLANG_VERSION = "0.5.17"
-"""The version whose functions are wrapped."""
+from prism_ae.engines.registry import SGLANG_VERSION
+from prism_ae.sglang_prism.hooks import Hook
 
 CPU_VARIABLE = "SGLANG_USE_CPU_ENGINE"
 
@@ -35,7 +35,7 @@ def register() -> None:
         _register_hook(target, hook, kind)
 
 
-def hooks() -> list[tuple[str, Callable[..., Any], str]]:
+def hooks() -> list[Hook]:
     """Every wrapped function of SGLang: its path, the hook and the kind ("before", "after" or "around")."""
     from prism_ae.sglang_prism import control, drafting, registration, steps
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
@@ -47,7 +48,7 @@ def register_models(*args: Any, **options: Any) -> None:
         ModelRegistry.models[model.__name__] = model
 
 
-HOOKS = [
+HOOKS: list[Hook] = [
     ("sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding", describe_drafter, "before"),
     ("sglang.srt.model_loader.utils.get_model_architecture", register_models, "before"),
 ]

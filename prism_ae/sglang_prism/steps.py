@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.sglang_prism.hooks import Hook
+
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
@@ -36,6 +38,6 @@ def draft_step(forward_batch: ForwardBatch) -> int:
     return int(getattr(get_attn_backend(), ATTRIBUTE))
 
 
-HOOKS = [
+HOOKS: list[Hook] = [
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.init_attention_backend", number_backends, "after"),
 ]

@@ -1,0 +1,271 @@
+"""The sglang engine: speed and acceptance measured by an embedded SGLang with PRISM as a plugin.
+
+One engine is started per target and drafter architecture, for the largest batch and tree that the plan asks of it; drafters
+of one architecture, batches and, on a CPU, trees are changed while it runs. Before a cell is measured, the engine proved
+that it is the one that was started, said what is in effect, answered a warm-up, and emptied its prefix cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prism_ae.cells import Cell, TreeShape
+from prism_ae.checkpoints import read_json
+from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
+from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.engines.protocol import Assignment, Result, Sample
+from prism_ae.engines.sglang_options import (
+    ACCEPTANCE_BATCH,
+    Setup,
+    architecture_text,
+    engine_environment,
+    engine_options,
+)
+from prism_ae.engines.sglang_process import Host, HostDied, Interrupted
+from prism_ae.errors import CheckpointError, DeviceError
+from prism_ae.experiments.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
+from prism_ae.fingerprint import digest
+from prism_ae.prompts.questions import Question, load_questions
+from prism_ae.sglang_prism.description import check_fits, published_capture
+from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
+from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
+from prism_ae.suites.records import Suite
+
+WARM_UP_TOKENS = 16
+
+DEATHS = 2
+"""After so many deaths over one cell the engine is not started again for it."""
+
+
+class SGLangEngine:
+    """See `prism_ae.engines.protocol.Engine`; arguments as for `torch_engine.TorchEngine`."""
+
+    def __init__(self, suite: Suite, models_dir: Path, device: str, threads: int) -> None:
+        self.suite, self.device, self.threads = suite, device, threads
+        self._questions: Callable[[str, int], tuple[Question, ...]] = cache(
+            lambda benchmark, count: load_questions(suite, benchmark, count, models_dir)
+        )
+        self._host: Host | None = None
+        self._setup: Setup | None = None
+
+    def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
+        """See the protocol."""
+        wanted = self._wanted(assignment)
+        deaths, left = 0, sorted(assignment.cells, key=_order)
+        while left:
+            try:
+                settings = self._prepare(wanted, assignment, should_stop)
+                while left:
+                    result = self._cell(left[0], assignment, settings)
+                    self._relay()
+                    yield left.pop(0), result
+                    deaths = 0
+            except Interrupted:
+                return
+            except HostDied as died:
+                self._relay()
+                self.close()
+                deaths += 1
+                print(f"the engine's process died ({died.how})")
+                if deaths >= DEATHS:
+                    raise _explained(died) from None
+
+    def close(self) -> None:
+        if self._host is not None:
+            self._host.close()
+        self._host = self._setup = None
+
+    def _wanted(self, assignment: Assignment) -> Setup:
+        """The start that the assignment needs, its checkpoints checked; raises PrismError."""
+        point, room = assignment.cells[0].point, assignment.room
+        architecture = ""
+        if assignment.drafter_path is not None:
+            separate = self.suite.drafters[point.drafter].kind == "model"
+            check = _check_model if separate else _check_drafter
+            architecture = check(assignment.drafter_path, assignment.target_path)
+        return Setup(
+            target=assignment.target_path,
+            drafter=assignment.drafter_path,
+            architecture=architecture,
+            tree=None if assignment.tree is None else assignment.tree if self.device != "cpu" else room.tree,
+            batch=max(room.batch, ACCEPTANCE_BATCH),
+            length=min(max(room.length, point.max_length), _positions(assignment.target_path)),
+            dtype=point.dtype,
+            seed=point.seed,
+            drafting=point.drafting,
+            device=self.device,
+            server_flags=server_flags(point.compat),
+        )
+
+    def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
+        """An engine that runs as the assignment asks; returns what it says is in effect."""
+        if self._host is None or self._setup is None or not self._setup.serves(wanted):
+            self.close()
+            environment = engine_environment(wanted, stand_in_paths(), self.threads)
+            self._host = Host(engine_options(wanted), environment, should_stop)
+            self._setup = wanted
+        self._host.stop_when(should_stop)
+        state, configure = self._host.state, _changes(self._host.state, assignment, wanted)
+        if configure != Configure():
+            state = self._host.configure(configure)
+        _check_state(state, assignment, wanted)
+        return state
+
+    def _cell(self, cell: Cell, assignment: Assignment, settings: Mapping[str, Any]) -> Result:
+        """Warm up, empty the cache, measure; raises HostDied, Interrupted, PrismError."""
+        assert self._host is not None
+        point = cell.point
+        target = self.suite.targets[point.target]
+        greedy = GREEDY_SECOND_TEMPERATURE in point.compat
+        concurrency = point.batch or ACCEPTANCE_BATCH
+        questions = self._questions(point.benchmark, point.questions)
+        steps = assignment.tree.steps if assignment.tree else 0
+        serve = Serve(
+            target=assignment.target_path,
+            template=self.suite.templates[target.template],
+            system_prompt=self.suite.system_prompt,
+            questions=tuple(question.turns for question in questions),
+            temperature=0.0 if greedy else point.temperature,
+            max_new_tokens=point.max_new_tokens,
+            window=min(point.max_length, _positions(assignment.target_path) - steps),
+            concurrency=concurrency,
+            flush=True,
+        )
+        if point.batch is not None:
+            list(self._host.serve(_warm_up(serve)))
+        if WARM_CACHE in point.compat and point.temperature > 0:
+            # The prompts' prefixes are in the cache from T = 0, which the authors measure first on the same server.
+            list(self._host.serve(_warm_up(serve, all_questions=True)))
+            serve = _replace(serve, flush=False)
+        answered: dict[int, Answered] = {}
+        wall = 0.0
+        for message in self._host.serve(serve):
+            if isinstance(message, Served):
+                wall = message.wall_seconds
+            else:
+                answered[message.index] = message
+        samples = tuple(
+            _sample(f"{point.benchmark}/{question.question_id}", answered[number], point.tree)
+            for number, question in enumerate(questions)
+        )
+        effective = {key: value for key, value in settings.items() if key not in ("nonce", "pid", "drafter")}
+        effective |= {"batch": point.batch, "concurrency": concurrency, "threads": self.threads}
+        return Result(samples, wall, effective)
+
+    def _relay(self) -> None:
+        """What SGLang printed, into this worker's own output and so into the cell's engine.log."""
+        if self._host is not None:
+            print(self._host.new_output(), end="", flush=True)
+
+
+def _order(cell: Cell) -> tuple[str, float]:
+    """T = 0 before T = 1 of each benchmark, as the authors measure."""
+    return cell.point.benchmark, cell.point.temperature
+
+
+def _warm_up(serve: Serve, all_questions: bool = False) -> Serve:
+    """A short run of the same kind: as many questions as run together, few tokens."""
+    count = len(serve.questions) if all_questions else serve.concurrency
+    tokens = 1 if all_questions else min(WARM_UP_TOKENS, serve.max_new_tokens)
+    return _replace(serve, questions=serve.questions[:count], max_new_tokens=tokens, flush=True)
+
+
+def _replace(serve: Serve, **changes: Any) -> Serve:
+    import dataclasses
+
+    return dataclasses.replace(serve, **changes)
+
+
+def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sample:
+    histogram = answered.histogram
+    if tree is not None:
+        histogram += (0,) * (tree.steps + 1 - len(histogram))
+    return Sample(
+        question_id=question_id,
+        turns=len(answered.answers),
+        prompt_tokens=answered.prompt_tokens,
+        generated_tokens=sum(len(answer) for answer in answered.answers),
+        rounds=sum(histogram),
+        histogram=histogram,
+        stops=answered.stops,
+        prefill_seconds=answered.prefill_seconds,
+        decode_seconds=answered.decode_seconds,
+        output_sha256=digest([list(answer) for answer in answered.answers]),
+    )
+
+
+def _changes(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> Configure:
+    """What a running engine has to change for the assignment."""
+    if assignment.tree is None:
+        return Configure()
+    tree = str(assignment.tree)
+    drafter = str(assignment.drafter_path)
+    return Configure(
+        drafter=drafter if state["drafter"] not in (None, drafter) else None,
+        tree=tree if _tree(state) != tree else None,
+        drafting=wanted.drafting if state["drafting"] != wanted.drafting else None,
+    )
+
+
+def _tree(state: Mapping[str, Any]) -> str | None:
+    return ",".join(str(part) for part in state["tree"]) if state["tree"] else None
+
+
+def _check_state(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> None:
+    """Raises DeviceError where the engine does not run as it was asked to."""
+    tree = None if assignment.tree is None else str(assignment.tree)
+    asked = {"tree": tree, "drafting": wanted.drafting if tree else None, "dtype": wanted.dtype}
+    found = {"tree": _tree(state), "drafting": state["drafting"], "dtype": state["dtype"]}
+    if wanted.architecture not in ("", "standard"):
+        asked["drafter"], found["drafter"] = str(assignment.drafter_path), state["drafter"]
+    different = [f"{key} {found[key]} instead of {asked[key]}" for key in asked if asked[key] != found[key]]
+    if state["largest_batch"] < wanted.batch:
+        different.append(f"at most {state['largest_batch']} sequences together instead of {wanted.batch}")
+    graphs = state["cuda_graphs"]
+    if wanted.device != "cpu" and GRAPHS_BATCH_1 not in wanted.server_flags:
+        largest = 0 if graphs == "eager" else max(graphs)
+        if largest < wanted.batch:
+            different.append(f"CUDA graphs up to batch {largest} instead of {wanted.batch}")
+    if different:
+        raise DeviceError(f"SGLang does not run as asked: {'; '.join(different)}", "its log is in engine.log")
+
+
+@cache
+def _positions(target: Path) -> int:
+    """Positions that the target has."""
+    return int(read_json(target / "config.json")["max_position_embeddings"])
+
+
+def _check_drafter(drafter: Path, target: Path) -> str:
+    """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over."""
+    sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
+    capture = published_capture(read_layout(drafter), sizes.num_hidden_layers)
+    check_fits(read_config(drafter, capture), sizes, drafter, target)
+    return architecture_text(read_drafter(drafter, sizes, capture).config)
+
+
+def _check_model(drafter: Path, target: Path) -> str:
+    """A separate model drafts the target's own token ids; raises CheckpointError where it cannot."""
+    ours, theirs = (read_json(folder / "config.json").get("vocab_size") for folder in (drafter, target))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{drafter}: its vocabulary has {ours} tokens, that of the target {target} has {theirs}",
+            "choose a small model with the target's tokenizer",
+        )
+    return "standard"
+
+
+def _explained(died: HostDied) -> DeviceError:
+    """A death as a message, from what was printed last."""
+    lines = [line.strip() for line in died.words.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if "Error" in line or "error" in line), lines[-1] if lines else "")
+    if "out of memory" in died.words.lower() or "OutOfMemoryError" in died.words:
+        error = DeviceError(
+            f"SGLang ran out of memory ({last})", "use a smaller --batch-size or --tree, or a device with more memory"
+        )
+        error.__cause__ = MemoryError()
+        return error
+    return DeviceError(f"SGLang's process ended {DEATHS} times ({died.how}): {last}", "its log is in engine.log")

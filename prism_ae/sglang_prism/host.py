@@ -1,0 +1,200 @@
+"""The process that hosts an SGLang engine for the sglang engine of this project.
+
+Started as ``python -m prism_ae.sglang_prism.host <parent> <connection>``. SGLang ends the process it lives in when one of its
+own processes fails; so it lives here, and a worker outlives it. It never outlives the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+from prism_ae.checkpoints import read_json
+from prism_ae.errors import PrismError
+from prism_ae.lifeline import die_with
+from prism_ae.prompts.conversation import Conversation, open_conversation
+from prism_ae.sglang_prism import control
+from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+
+FIRST_TOKEN_ONLY = 1 << 20
+"""Stream interval: SGLang reports a request's first token at once, and then nothing until its end."""
+
+_FLUSH_PATIENCE = 30.0
+_TICK = 0.2
+"""Seconds between looks for an interrupt."""
+
+
+class Host:
+    """One engine's life."""
+
+    def __init__(self, connection: Connection[Any, Any], start: Start) -> None:
+        import sglang
+
+        self._connection = connection
+        self._version = sglang.__version__
+        self._engine: Any = sglang.Engine(**start.options)
+        self._conversations: dict[Any, Conversation] = {}
+        self._connection.send(self._state())
+
+    def serve(self) -> None:
+        """Until the worker is gone."""
+        while True:
+            message = self._connection.recv()
+            if isinstance(message, Configure):
+                self._connection.send(self._configure(message))
+            elif isinstance(message, Serve):
+                self._connection.send(self._serve(message))
+            # An `Interrupt` that came too late has nothing to stop.
+
+    def _state(self) -> State:
+        """Read back from the scheduler's process."""
+        import torch
+
+        info = self._engine.get_server_info()
+        (found,) = (state[control.KEY] for state in info["internal_states"])
+        return State({**found, "sglang": self._version, "torch": torch.__version__})
+
+    def _configure(self, asked: Configure) -> State | Refused:
+        changes = {
+            key: value
+            for key, value in (("drafter", asked.drafter), ("tree", asked.tree), ("drafting", asked.drafting))
+            if value is not None
+        }
+        if changes:
+            try:
+                self._engine.collective_rpc(control.CONFIGURE, **changes)
+            except AssertionError as error:  # how SGLang hands on what its scheduler raised
+                return Refused(str(error))
+        return self._state()
+
+    def _serve(self, asked: Serve) -> Served | Refused:
+        if asked.flush and not self._flushed():
+            return Refused(f"the prefix cache could not be emptied within {_FLUSH_PATIENCE:.0f} s")
+        try:
+            return self._engine.loop.run_until_complete(self._answer_all(asked))
+        except (PrismError, RuntimeError, ValueError) as error:  # ValueError: how SGLang refuses a request
+            return Refused(str(error))
+
+    def _flushed(self) -> bool:
+        """Empty the prefix cache; the scheduler refuses until it has noticed that the last request is over."""
+        deadline = time.monotonic() + _FLUSH_PATIENCE
+        while not self._engine.flush_cache().success:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    async def _answer_all(self, asked: Serve) -> Served | Refused:
+        conversation = self._conversation(asked)
+        places = asyncio.Semaphore(asked.concurrency)
+        begin = time.perf_counter()
+
+        async def one(index: int, users: Sequence[str]) -> None:
+            async with places:
+                self._connection.send(await self._answer(index, users, conversation, asked))
+
+        tasks = [asyncio.ensure_future(one(index, users)) for index, users in enumerate(asked.questions)]
+        try:
+            await self._unless_interrupted(tasks)
+        finally:
+            await self._cancel(tasks)
+        return Served(time.perf_counter() - begin)
+
+    async def _unless_interrupted(self, tasks: Sequence[asyncio.Future[None]]) -> None:
+        """Wait for all, or for the worker's word that nobody needs them; raises what a task raises."""
+        everything = asyncio.gather(*tasks)
+        while not everything.done():
+            await asyncio.wait([everything], timeout=_TICK)
+            if self._connection.poll():
+                message = self._connection.recv()
+                assert isinstance(message, Interrupt)
+                return
+        everything.result()
+
+    async def _cancel(self, tasks: Sequence[asyncio.Future[None]]) -> None:
+        if all(task.done() for task in tasks):
+            return
+        self._engine.tokenizer_manager.abort_request(abort_all=True)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, index: int, users: Sequence[str], conversation: Conversation, asked: Serve) -> Answered:
+        """All turns of a question, one request each."""
+        answers: list[tuple[int, ...]] = []
+        stops: list[str] = []
+        histogram: list[int] = []
+        prompt_tokens, prefill, decode = 0, 0.0, 0.0
+        for _ in users:
+            prompt = conversation.prompt(users, answers)
+            prompt_tokens += len(prompt)
+            room = asked.window - len(prompt)
+            if room < 1:
+                stops.append("window")
+                break
+            parameters: dict[str, Any] = {
+                "temperature": asked.temperature,
+                "max_new_tokens": min(asked.max_new_tokens, room),
+                "stop_token_ids": sorted(conversation.end_ids),
+                "stream_interval": FIRST_TOKEN_ONLY,
+            }
+            begin, first = time.perf_counter(), 0.0
+            last: dict[str, Any] = {}
+            stream = await self._engine.async_generate(input_ids=prompt, sampling_params=parameters, stream=True)
+            async for chunk in stream:
+                first = first or time.perf_counter()
+                last = chunk
+            end = time.perf_counter()
+            if last["meta_info"]["finish_reason"]["type"] == "abort":
+                raise RuntimeError(f"SGLang gave up on a request: {last['meta_info']['finish_reason'].get('message')}")
+            answer = _cut(last["output_ids"], conversation.end_ids, parameters["max_new_tokens"])
+            ended = answer[-1] in conversation.end_ids
+            answers.append(answer)
+            stops.append("end" if ended else "window" if room < asked.max_new_tokens else "length")
+            histogram = _added(histogram, last["meta_info"].get("spec_correct_drafts_histogram") or [])
+            prefill, decode = prefill + first - begin, decode + end - first
+        return Answered(index, tuple(answers), prompt_tokens, tuple(histogram), tuple(stops), prefill, decode)
+
+    def _conversation(self, asked: Serve) -> Conversation:
+        key = asked.target, asked.template, asked.system_prompt
+        if key not in self._conversations:
+            config = read_json(asked.target / "config.json")
+            self._conversations[key] = open_conversation(asked.target, config, asked.template, asked.system_prompt)
+        return self._conversations[key]
+
+
+def _cut(tokens: Sequence[int], end_ids: frozenset[int], most: int) -> tuple[int, ...]:
+    """Nothing after an end token or beyond the limit: SGLang returns one token too many where a round meets both."""
+    tokens = tokens[:most]
+    ends = [place for place, token in enumerate(tokens) if token in end_ids]
+    return tuple(tokens[: ends[0] + 1] if ends else tokens)
+
+
+def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Two histograms as one, as long as the longer."""
+    width = max(len(one), len(other))
+    padded = [[*counts, *[0] * (width - len(counts))] for counts in (one, other)]
+    return [a + b for a, b in zip(*padded, strict=True)]
+
+
+def main() -> None:
+    parent, descriptor = (int(argument) for argument in sys.argv[1:])
+    die_with(parent)
+    os.set_inheritable(descriptor, False)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    # A worker that is gone closes the connection: there is nobody left to serve.
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        start: Start = connection.recv()
+        os.environ[control.NONCE] = start.nonce
+        Host(connection, start).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What an engine's worker and the process that hosts SGLang say to each other.
+
+Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `State` after a start or a
+configuration, `Answered` per question, `Served` at the end of a batch run, `Refused` where one of them went wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prism_ae.suites.records import Template
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Start an engine: ``options`` of ``sglang.Engine``; ``nonce`` is what it has to echo."""
+
+    options: Mapping[str, Any]
+    nonce: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Configure:
+    """See `control.configure`; None leaves something as it is."""
+
+    drafter: str | None = None
+    tree: str | None = None
+    drafting: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Answer questions, a limited number at a time.
+
+    Attributes:
+        target: the target's folder; template, system_prompt: how it is talked to.
+        questions: user turns of each.
+        window: tokens of prompt and answer together at most.
+        concurrency: requests in flight.
+        flush: empty the prefix cache first.
+    """
+
+    target: Path
+    template: Template
+    system_prompt: str
+    questions: tuple[tuple[str, ...], ...]
+    temperature: float
+    max_new_tokens: int
+    window: int
+    concurrency: int
+    flush: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupt:
+    """Give up the batch run that is under way."""
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """What is in effect: `control.state` and versions."""
+
+    settings: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """A question's outcome, all its turns.
+
+    Attributes:
+        index: of the question.
+        answers: token ids of each turn, end token included.
+        prompt_tokens: summed over turns.
+        histogram: rounds by accepted drafts, summed over turns; () without drafts.
+        stops: why each turn ended: "end", "length" or "window".
+        prefill_seconds: from a request's sending to its first token; decode_seconds: from there to its last.
+    """
+
+    index: int
+    answers: tuple[tuple[int, ...], ...]
+    prompt_tokens: int
+    histogram: tuple[int, ...]
+    stops: tuple[str, ...]
+    prefill_seconds: float
+    decode_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A batch run is over: ``wall_seconds`` from its first request to its last answer."""
+
+    wall_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Refused:
+    """What was asked for could not be done; the engine still runs."""
+
+    message: str

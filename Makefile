@@ -34,14 +34,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-mini: setup ## train the mini suite, measure it on this machine, draw all its figures
+mini: setup ## train the mini suite, measure it on this machine, draw all its figures and tables
 	$(PRISM) train mini --workers $(WORKERS)
 	$(PRISM) run all --suite mini --workers $(WORKERS)
-	@echo "figures: figures/out/mini/"
+	@echo "figures: figures/out/mini/, tables: tables/out/mini/"
 
-all-figures: setup ## measure the paper suite and draw every figure, e.g. GPUS=0,1
+all-figures: setup ## measure the paper suite and draw every figure and table, e.g. GPUS=0,1
 	$(PRISM) run all --suite paper $(if $(GPUS),--gpus $(GPUS))
-	@echo "figures: figures/out/paper/"
+	@echo "figures: figures/out/paper/, tables: tables/out/paper/"
 
 lint: setup ## ruff and mypy
 	$(RUN) -m ruff check .
@@ -52,9 +52,9 @@ lint: setup ## ruff and mypy
 test: setup lint ## lint, then all tests
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
 
-clean: ## delete caches and built packages; models, runs and figures stay
+clean: ## delete caches and built packages; models, runs, figures and tables stay
 	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find prism_ae tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-mini: ## delete the mini suite's models, runs and figures
-	rm -rf models/mini runs/mini figures/out/mini
+clean-mini: ## delete the mini suite's models, runs, figures and tables
+	rm -rf models/mini runs/mini figures/out/mini tables/out/mini

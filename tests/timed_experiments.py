@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from prism_ae.experiments.load import parse_experiment
@@ -44,3 +46,18 @@ def tables(kind: str = "batches", **cells: Any) -> dict[str, Any]:
 
 def experiment(kind: str = "batches", **cells: Any) -> Experiment:
     return parse_experiment(tables(kind, **cells), "my.toml")
+
+
+def write_experiment(path: Path, kind: str, **cells: Any) -> Path:
+    """The same as a file."""
+
+    def lines(table: dict[str, Any], name: str) -> list[str]:
+        here = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
+        inner = [line for key, value in table.items() if isinstance(value, dict) for line in lines(value, key)]
+        return [*([f"[{name}]"] if name else []), *here, *inner]
+
+    data = tables(kind, **cells)
+    series = data.pop("series")
+    text = lines(data, "") + [line for one in series for line in ("[[series]]", *lines(one, ""))]
+    path.write_text("\n".join(text) + "\n")
+    return path

@@ -15,8 +15,9 @@ Examples:
   prism-ae ls                                   what there is
   prism-ae train mini                           train the mini suite's models
   prism-ae plan figure4 --suite mini            what would be measured
-  prism-ae run all --suite mini                 measure and draw every figure
+  prism-ae run all --suite mini                 measure and draw every figure and table
   prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
+  prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
   prism-ae status --suite mini                  how far everything is
 
 \b

@@ -9,26 +9,28 @@ from pathlib import Path
 from prism_ae.cells import Point
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import number_of, say
-from prism_ae.cli.request import Request
+from prism_ae.cli.request import Request, drawn_in
 from prism_ae.errors import StoreError
 from prism_ae.plan import Plan
 from prism_ae.store import Store
 from prism_ae.suites.records import Suite
 
 
-def check_writable(out: Path, request: Request) -> None:
-    """A place for the figures that cannot be written is refused before hours of measuring; raises StoreError."""
-    folder = out / request.suite.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}", "choose another place with --out") from error
+def check_writable(out: Path | None, request: Request) -> None:
+    """A place for the drawings that cannot be written is refused before hours of measuring; raises StoreError."""
+    for place in dict.fromkeys(drawn_in(out, experiment) for experiment in request.experiments):
+        folder = place / request.suite.name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            hint = "choose another place with --out"
+            raise StoreError(f"cannot write to {folder}: {error.strerror}", hint) from error
 
 
-def draw(request: Request, plan: Plan, store: Store, out: Path, with_paper: bool) -> None:
-    """Draw every experiment and print the files, one per line; raises StoreError."""
+def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> None:
+    """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
     from prism_ae.drawing.render import render
 
     found = measured(plan, store)
@@ -36,7 +38,8 @@ def draw(request: Request, plan: Plan, store: Store, out: Path, with_paper: bool
         own = {point: found[point] for point in points if point in found}
         present = [point for point in own if point not in plan.recalled]
         notes = (*_mixture(len(own) - len(present), len(own)), *_recipes(request.suite, present))
-        files = render(experiment, request.suite, request.options, own, out, with_paper, notes)
+        place = drawn_in(out, experiment)
+        files = render(experiment, request.suite, request.options, own, place, with_paper, notes)
         say(str(file) for file in files)
 
 

@@ -23,18 +23,33 @@ Drafters = Annotated[str | None, typer.Option(help="These drafters instead of th
 Temperatures = Annotated[str | None, typer.Option(help="These temperatures.", metavar="0,1")]
 Questions = Annotated[int | None, typer.Option(help="The first N questions of each benchmark.", metavar="N")]
 Trees = Annotated[
-    list[str] | None, typer.Option("--tree", help="Draft tree as steps,branch,verified tokens.", metavar="6,10,60")
+    list[str] | None,
+    typer.Option(
+        "--tree", help="Draft tree as steps,branch,verified tokens; figure8 takes several.", metavar="6,10,60"
+    ),
 ]
-Engine = Annotated[str | None, typer.Option(help="Engine: torch.", metavar="NAME")]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option("--batch-size", help="Sequences decoded together; figure7 takes several.", metavar="N"),
+]
+Drafting = Annotated[
+    str | None,
+    typer.Option(help="With sglang: exact, stock (SGLang's own draft loop), or both.", metavar="exact|stock|both"),
+]
+PaperCompat = Annotated[
+    bool, typer.Option("--paper-compat", help="Imitate the authors' serving runs where they differ from ours.")
+]
+Engine = Annotated[str | None, typer.Option(help="Engine: torch or sglang.", metavar="NAME")]
 Controls = Annotated[bool, typer.Option("--controls", help="Add the equal-budget controls.")]
 WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values as a light reference layer.")]
 Gpus = Annotated[str | None, typer.Option(help="GPUs to use, one worker each; default: the CPU.", metavar="0,1")]
 Workers = Annotated[int | None, typer.Option(help="CPU workers, one thread each; default: one per core.", metavar="N")]
 ModelsDir = Annotated[Path, typer.Option(help="Where the models are.", envvar="PRISM_AE_MODELS", metavar="DIR")]
 RunsDir = Annotated[Path, typer.Option(help="Where measurements are kept.", metavar="DIR")]
-Out = Annotated[Path, typer.Option(help="Where figures are drawn.", metavar="DIR")]
+Out = Annotated[
+    Path | None, typer.Option(help="Where everything is drawn; default: figures/out and tables/out.", metavar="DIR")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 MODELS = Path("models")
 RUNS = Path("runs")
-OUT = Path("figures/out")

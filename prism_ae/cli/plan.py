@@ -8,7 +8,7 @@ from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
     from prism_ae.execution.devices import Slot
-    from prism_ae.plan import Plan
+    from prism_ae.plan import Estimate, Plan
 
 _SHOWN = 12
 """Assignments and reasons in the text; --json has all."""
@@ -24,8 +24,11 @@ def plan(
     temperatures: o.Temperatures = None,
     questions: o.Questions = None,
     tree: o.Trees = None,
+    batch_size: o.BatchSizes = None,
+    drafting: o.Drafting = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
+    paper_compat: o.PaperCompat = False,
     gpus: o.Gpus = None,
     workers: o.Workers = None,
     models_dir: o.ModelsDir = o.MODELS,
@@ -38,6 +41,7 @@ def plan(
     Examples:
       prism-ae plan figure4 --suite mini
       prism-ae plan figure1 figure10 --gpus 0,1
+      prism-ae plan figure7 --suite mini --batch-size 4 --drafting both
       prism-ae plan all --suite mini --json
     """
     from prism_ae.cli.lookup import LocalLookup
@@ -47,7 +51,20 @@ def plan(
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
-        experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
+        experiments,
+        suite,
+        benches,
+        scales,
+        targets,
+        drafters,
+        temperatures,
+        questions,
+        tree,
+        engine,
+        controls,
+        batch_size,
+        drafting,
+        paper_compat,
     )
     where = slots(gpus, workers)
     records = open_store(runs_dir, request.suite).records()
@@ -80,29 +97,36 @@ def summary(plan: Plan, slots: tuple[Slot, ...]) -> list[str]:
         f"  {number_of(len(plan.assignments), 'assignment')} for {number_of(used, 'worker')} "
         f"({', '.join(slot.label for slot in slots[:used])}: {slots[0].name})"
     )
+    timed, on_cpu = sum(assignment.timed for assignment in plan.assignments), slots[0].device == "cpu"
+    if timed and on_cpu:
+        lines.append(f"  of these {timed:,} measure time, one after the other, with nothing beside them")
     lines.append(f"  targets to load: {', '.join(plan.targets)}")
-    lines.append(f"  expected time: {expected_time(plan, used)}")
+    lines.append(f"  expected time: {expected_time(plan.estimate, used, on_cpu)}")
     rows = []
     for assignment in plan.assignments[:_SHOWN]:
         point = assignment.cells[0].point
         tree = f"tree {point.tree}" if point.tree else "no tree"
+        batch = "" if point.batch is None else f"batch {point.batch}"
+        how = point.engine if point.drafting == "exact" else f"{point.engine} ({point.drafting} drafting)"
         cells = number_of(len(assignment.cells), "cell")
-        rows.append((point.target, point.drafter, point.scale or "", tree, point.engine, point.dtype, cells))
+        rows.append((point.target, point.drafter, point.scale or "", tree, batch, how, point.dtype, cells))
     lines += ["  first assignments:", *table(rows, indent="    ")]
     if len(plan.assignments) > _SHOWN:
         lines.append(f"    … and {len(plan.assignments) - _SHOWN} more")
     return lines
 
 
-def expected_time(plan: Plan, workers: int) -> str:
-    """From finished cells of the same kind; said to be unknown where there are none."""
+def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:
+    """From finished cells of the same kind; said to be unknown where there are none. On a CPU only the cells whose time
+    is not measured are shared by the workers."""
     from prism_ae.cli.output import number_of
     from prism_ae.execution.progress import duration
 
-    estimate = plan.estimate
     if not estimate.known:
         return "unknown, no cell like these has been measured here yet"
-    text = f"about {duration(estimate.seconds / workers)} for {number_of(estimate.known, 'cell')}, from finished ones"
+    one_by_one = estimate.timed if on_cpu else 0.0
+    seconds = (estimate.seconds - one_by_one) / workers + one_by_one
+    text = f"about {duration(seconds)} for {number_of(estimate.known, 'cell')}, from finished ones"
     return f"{text}; unknown for the other {estimate.unknown:,}" if estimate.unknown else text
 
 

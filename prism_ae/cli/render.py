@@ -15,19 +15,23 @@ def render(
     temperatures: o.Temperatures = None,
     questions: o.Questions = None,
     tree: o.Trees = None,
+    batch_size: o.BatchSizes = None,
+    drafting: o.Drafting = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
+    paper_compat: o.PaperCompat = False,
     with_paper: o.WithPaper = False,
     models_dir: o.ModelsDir = o.MODELS,
     runs_dir: o.RunsDir = o.RUNS,
-    out: o.Out = o.OUT,
+    out: o.Out = None,
 ) -> None:
     """Draw experiments from what is measured; holes stay visible. Works without the models.
 
     \b
     Examples:
       prism-ae render all --suite mini
-      prism-ae render figure4 --suite mini --with-paper --out /tmp/figures
+      prism-ae render figure4 --suite mini --with-paper --out drawn
+      prism-ae render table4 --suite mini
     """
     from prism_ae.cli.draw import draw
     from prism_ae.cli.lookup import LocalLookup
@@ -36,7 +40,20 @@ def render(
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
-        experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
+        experiments,
+        suite,
+        benches,
+        scales,
+        targets,
+        drafters,
+        temperatures,
+        questions,
+        tree,
+        engine,
+        controls,
+        batch_size,
+        drafting,
+        paper_compat,
     )
     store = open_store(runs_dir, request.suite)
     plan = make_plan(resolve(request.all_points, LocalLookup(request.suite, models_dir)), store.records())

@@ -46,6 +46,9 @@ def make_request(
     trees: Iterable[str] | None = None,
     engine: str | None = None,
     controls: bool = False,
+    batch_sizes: Iterable[int] | None = None,
+    drafting: str | None = None,
+    paper_compat: bool = False,
 ) -> Request:
     """Check and expand; raises UsageError and ConfigError."""
     options = Options(
@@ -58,6 +61,9 @@ def make_request(
         trees=tuple(TreeShape.parse(text) for text in trees or ()),
         engine=engine,
         controls=controls,
+        batch_sizes=tuple(batch_sizes or ()),
+        drafting=drafting,
+        paper_compat=paper_compat,
     )
     loaded_suite = load_suite(suite)
     loaded = tuple(load_experiment(name) for name in _experiments(experiments))
@@ -88,6 +94,11 @@ def _number(option: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise UsageError(f"{option}: '{text}' is not a number", f"write numbers as in {option} 0,1") from None
+
+
+def drawn_in(out: Path | None, experiment: Experiment) -> Path:
+    """The folder for an experiment's files, to which the suite's name is added; ``out`` is what --out says."""
+    return out or Path("tables" if experiment.kind == "table" else "figures") / "out"
 
 
 def runs_folder(runs_dir: Path, suite: Suite) -> Path:

@@ -21,14 +21,17 @@ def run(
     temperatures: o.Temperatures = None,
     questions: o.Questions = None,
     tree: o.Trees = None,
+    batch_size: o.BatchSizes = None,
+    drafting: o.Drafting = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
+    paper_compat: o.PaperCompat = False,
     with_paper: o.WithPaper = False,
     gpus: o.Gpus = None,
     workers: o.Workers = None,
     models_dir: o.ModelsDir = o.MODELS,
     runs_dir: o.RunsDir = o.RUNS,
-    out: o.Out = o.OUT,
+    out: o.Out = None,
 ) -> None:
     """Measure what is not measured yet, then draw the experiments.
 
@@ -41,9 +44,13 @@ def run(
       prism-ae run figure4 --suite mini --benches humaneval,qa --scales 1x,8x
       prism-ae run figure1 --gpus 0,1 --questions 20
       prism-ae run figure10 --suite mini --tree 6,1,7 --out chain
+      prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
+      prism-ae run figure8 --suite mini --tree 3,2,6 --tree 5,8,32 --tree 8,10,64
+      prism-ae run table4 --gpus 0 --drafting both --paper-compat
 
-    A draft tree has d steps, w branches and v verified tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies
-    d + 1. Exit code 8: some cells that could have a result have none.
+    What is timed runs alone on a CPU; GPUs each time their own. A draft tree has d steps, w branches and v verified
+    tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies d + 1. Exit code 8: some cells that could have a
+    result have none.
     """
     from prism_ae.cli.draw import check_writable, draw
     from prism_ae.cli.lookup import LocalLookup
@@ -52,7 +59,20 @@ def run(
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
-        experiments, suite, benches, scales, targets, drafters, temperatures, questions, tree, engine, controls
+        experiments,
+        suite,
+        benches,
+        scales,
+        targets,
+        drafters,
+        temperatures,
+        questions,
+        tree,
+        engine,
+        controls,
+        batch_size,
+        drafting,
+        paper_compat,
     )
     where = slots(gpus, workers)
     check_writable(out, request)

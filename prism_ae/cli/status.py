@@ -15,8 +15,11 @@ def status(
     temperatures: o.Temperatures = None,
     questions: o.Questions = None,
     tree: o.Trees = None,
+    batch_size: o.BatchSizes = None,
+    drafting: o.Drafting = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
+    paper_compat: o.PaperCompat = False,
     models_dir: o.ModelsDir = o.MODELS,
     runs_dir: o.RunsDir = o.RUNS,
     json: o.Json = False,
@@ -46,6 +49,9 @@ def status(
         tree,
         engine,
         controls,
+        batch_size,
+        drafting,
+        paper_compat,
     )
     store = open_store(runs_dir, request.suite)
     records, damaged = store.records(), store.quarantined
@@ -83,7 +89,9 @@ def status(
     say([f"suite {request.suite.name} in {store.root}", *table(rows, indent="  ")])
     for cell_id, message in failures.items():
         point = records[cell_id].cell.point
-        what = " ".join(str(part) for part in (point.target, point.drafter, point.scale or "", point.benchmark))
+        parts = [point.target, point.drafter, point.scale or "", point.benchmark]
+        parts += [f"tree {point.tree}", f"batch {point.batch}"] if point.batch is not None else []
+        what = " ".join(parts)
         say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {one_line(message)}"])
     say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
     if damaged:

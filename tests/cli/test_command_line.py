@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweeps import Sweep
+from timed_experiments import write_experiment
 
 import prism_ae.errors
 from prism_ae import __main__ as entry
@@ -116,6 +118,11 @@ def path() -> dict[str, str]:
         (["plan", "figure4", "--gpus", "97"], 6, "there is no GPU 97"),
         (["run", "figure4", "--gpus", "0", "--workers", "2"], 2, "exclude each other"),
         (["run", "figure4", "--workers", "0"], 2, "--workers must be at least 1"),
+        (["plan", "figure4", "--batch-size", "4"], 2, "--batch-size: figure4 measures acceptance"),
+        (["plan", "figure4", "--paper-compat"], 2, "--paper-compat: figure4 measures acceptance"),
+        (["plan", "figure4", "--drafting", "stock"], 2, "--drafting: figure4 is measured with the engine torch"),
+        (["run", "figure4", "--tree", "3,2,6", "--tree", "4,4,16"], 2, "--tree: figure4 draws one tree, got 2"),
+        (["plan", "figure4", "--batch-size", "four"], 2, "--batch-size"),
         (["plan", "missing.toml"], 3, "missing.toml does not exist"),
         (["ls", "drafter"], 2, "did you mean 'drafters'"),
         (["plan", "figure4", "--gpu", "0"], 2, "--gpus"),
@@ -188,6 +195,121 @@ def test_plan_says_what_would_happen_and_changes_nothing(capsys: pytest.CaptureF
     assert "targets to load: mini-llama-2, mini-llama-3" in out
     assert "unknown, no cell like these has been measured here yet" in out
     assert not sweep.root.exists()
+
+
+@pytest.fixture
+def timed(sweep: Sweep) -> list[str]:
+    """The options of a batches experiment of one's own, over the tiny suite's first target."""
+    path = write_experiment(sweep.folder / "my-batches.toml", "batches", batches=[2, 3], benchmarks=["humaneval", "qa"])
+    places = ["--models-dir", str(sweep.models), "--runs-dir", str(sweep.folder / "runs")]
+    return [str(path), "--suite", str(sweep.suite_file), "--engine", "fake", "--questions", "3", *places]
+
+
+def test_what_is_timed_is_planned_one_after_the_other(
+    capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
+) -> None:
+    code, out, err = call(capsys, "plan", *timed, "--workers", "2")
+    assert (code, err) == (0, "")
+    assert "12 cells: 0 measured, 12 to measure" in out
+    assert "of these 6 measure time, one after the other, with nothing beside them" in out
+    assert "mini-llama-2  vanilla      no tree      batch 3  fake  float32  2 cells" in out
+    _, out, _ = call(capsys, "plan", *sweep.arguments("plan")[1:])
+    assert "measure time" not in out
+    listed = json.loads(call(capsys, "plan", *timed, "--batch-size", "1", "--batch-size", "3", "--json")[1])
+    batches = [cell["batch"] for one in listed["assignments"] for cell in one["cells"]]
+    assert batches == [3, 3, 1, 1] + [3] * 4 + [1] * 4
+    assert call(capsys, "plan", *timed, "--batch-size", "4")[0] == 2
+
+
+def test_the_authors_choices_are_other_cells(capsys: pytest.CaptureFixture[str], timed: list[str]) -> None:
+    ids = [
+        {
+            cell["id"]
+            for one in json.loads(call(capsys, "plan", *timed, *more, "--json")[1])["assignments"]
+            for cell in one["cells"]
+        }
+        for more in ([], ["--paper-compat"])
+    ]
+    assert len(ids[0]) == len(ids[1]) == 12
+    assert not ids[0] & ids[1]
+
+
+def test_what_is_timed_is_measured_by_two_workers(
+    capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
+) -> None:
+    from prism_ae.cli.lookup import LocalLookup
+    from prism_ae.cli.measure import measure, slots
+    from prism_ae.cli.request import make_request
+    from prism_ae.plan import resolve
+
+    request = make_request([timed[0]], str(sweep.suite_file), questions=3, engine="fake", batch_sizes=[2])
+    resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
+    _, outcome = measure(request, resolved, sweep.store(), sweep.models, slots(None, 2))
+    assert (outcome.measured, outcome.left) == (6, 0)
+    _, out, _ = call(capsys, "plan", *timed, "--workers", "2")
+    assert "12 cells: 6 measured, 6 to measure" in out
+
+
+def test_what_an_engine_cannot_measure_is_said(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    path = write_experiment(sweep.folder / "my-table.toml", "table")
+    places = ["--models-dir", str(sweep.models), "--runs-dir", str(sweep.folder / "runs")]
+    command = ["plan", str(path), "--suite", str(sweep.suite_file), "--engine", "torch", "--benches", "qa", *places]
+    code, out, _ = call(capsys, *command)
+    assert code == 0
+    assert "5 cells: 0 measured, 4 to measure, 1 that cannot be measured now" in out
+    assert "missing for 1 cell: the engine torch drafts with draft heads only" in out
+    assert "; choose another engine with --engine" in out
+    assert "5 that cannot be measured now" in call(capsys, *command, "--paper-compat")[1]
+
+
+def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
+    from prism_ae.cli.plan import expected_time
+    from prism_ae.plan import Estimate
+
+    estimate = Estimate(seconds=3 * 60.0 + 4 * 60.0, timed=3 * 60.0, known=5, unknown=0)
+    assert expected_time(estimate, 4, on_cpu=True).startswith("about 4:00 ")
+    assert expected_time(estimate, 7, on_cpu=False).startswith("about 1:00 ")
+
+
+def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prism_ae.cli.draw import check_writable, draw
+    from prism_ae.cli.request import Request, make_request
+    from prism_ae.drawing import render
+    from prism_ae.plan import Resolved, make_plan
+
+    monkeypatch.chdir(sweep.folder)
+    names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]
+    request = make_request(names, str(sweep.suite_file))
+    drawn: list[tuple[str, Path]] = []
+
+    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, *more: Any) -> list[Path]:
+        drawn.append((experiment.name, out_dir))
+        return []
+
+    monkeypatch.setattr(render, "render", note)
+
+    def places(out: Path | None, request: Request) -> list[tuple[str, Path]]:
+        drawn.clear()
+        check_writable(out, request)
+        draw(request, make_plan(Resolved({}, {}, ()), {}), sweep.store(), out, False)
+        return list(drawn)
+
+    assert places(None, request) == [("figure1", Path("figures/out")), ("my-table", Path("tables/out"))]
+    assert Path("tables/out/tiny").is_dir()
+    assert places(Path("mine"), request) == [("figure1", Path("mine")), ("my-table", Path("mine"))]
+
+
+def test_a_place_for_tables_that_cannot_be_written_is_refused(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prism_ae.cli.draw import check_writable
+    from prism_ae.cli.request import make_request
+    from prism_ae.errors import StoreError
+
+    monkeypatch.chdir(sweep.folder)
+    names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]
+    Path("tables").write_text("a file where the folder would be")
+    check_writable(None, make_request(names[:1], str(sweep.suite_file)))
+    with pytest.raises(StoreError, match="cannot write to tables/out/tiny"):
+        check_writable(None, make_request(names, str(sweep.suite_file)))
 
 
 def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:

@@ -3,6 +3,10 @@ from functools import partial
 
 from prism_ae.sglang_prism.stand_ins.absent import placeholder
 
+from . import functional, v2
+
+__all__ = ["InterpolationMode", "functional", "v2"]
+
 __getattr__ = partial(placeholder, __name__)
 
 

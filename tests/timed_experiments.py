@@ -34,7 +34,12 @@ def tables(kind: str = "batches", **cells: Any) -> dict[str, Any]:
             **own[kind],
             **cells,
         },
-        "look": {"panel": [7, 5], "panels": "target", "x_label": "Batch Size", "y_label": "Speed-up"},
+        "look": {"panel": [7, 5], "panels": "target", "x_label": "Batch Size", "y_label": "Speed-up"}
+        | {
+            "batches": {},
+            "trees": {"right_label": "TPS", "right_color": "#fa7f6f"},
+            "table": {"layout": "methods-on-rows"},
+        }[kind],
         "series": [
             {"drafter": drafter, "color": f"#00000{number}", "marker": "osDP*"[number]}
             for number, drafter in enumerate(DRAFTERS)

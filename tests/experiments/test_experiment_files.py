@@ -135,6 +135,9 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: 'hass' has no"),
         (_set("claims", 0, "order", value=["prism"]), "claims.0.order: names at least two"),
         (_set("claims", 0, "of", value="gain"), "claims.0.since: belongs to"),
+        (_set("claims", 0, "quantity", value="tps"), "claims.0.quantity: belongs to the kinds"),
+        (_set("paper", "values", 0, "quantity", value="tps"), "paper.values.0.quantity: belongs to the kinds"),
+        (_set("look", "positions", value=3), "look.positions: belongs to the kind positions"),
         (_set("series", 0, "color", value="blue"), "series.0.color: 'blue' is not of the form"),
         (_set("series", 0, "marker", value="round"), "series.0.marker: must be"),
         (_set("paper", "values", 0, "y", value=[1.0]), "paper.values.0: 1 values for 5 places"),
@@ -156,6 +159,17 @@ def test_a_claims_words_say_the_order_that_is_judged(name: str) -> None:
     for claim in load_experiment(name).claims:
         if len(claim.order) > 2:
             assert claim.text.count(" above ") == len(claim.order) - 1, claim.text
+
+
+CLAIM = {"text": "it is faster", "order": ["prism", "eagle2"]}
+
+
+def _tree_claim(*trees: str) -> list[dict[str, Any]]:
+    return [{"text": "larger is longer", "trees": list(trees)}]
+
+
+def _curve(**keys: Any) -> list[dict[str, Any]]:
+    return [{"role": "llama-2", "drafter": "prism", "temperature": 0, **keys}]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +194,43 @@ def test_a_claims_words_say_the_order_that_is_judged(name: str) -> None:
         ("batches", _set("cells", "drafting", value=["sloppy"]), "cells.drafting.0: must be 'exact' or 'stock'"),
         ("batches", _set("look", "panels", value="benchmark"), "look.panels: must be target for the kind batches"),
         ("batches", _set("drafters", value=["hass2"]), r"drafters: 'hass2' has no \[\[series\]\]"),
+        ("table", _set("look", "layout", value=""), "look.layout: belongs to the kind table, which needs it"),
+        ("trees", _set("look", "layout", value="drafting"), "look.layout: belongs to the kind table"),
+        ("trees", _set("look", "right_label", value=""), "look.right_label: belongs to the kind trees, which needs it"),
+        ("batches", _set("look", "right_color", value="#000000"), "look.right_color: belongs to the kind trees"),
+        ("trees", _set("look", "right_color", value="red"), "look.right_color: 'red' is not of the form"),
+        ("batches", _set("claims", value=[CLAIM | {"times": 0.0}]), "claims.0.times: must be greater than 0"),
+        ("table", _set("tree_claims", value=_tree_claim()), "tree_claims: belongs to the kind trees"),
+        (
+            "trees",
+            _set("tree_claims", value=_tree_claim("3,2,6")),
+            "tree_claims.0.trees: names at least",
+        ),
+        (
+            "trees",
+            _set("tree_claims", value=_tree_claim("3,2", "3,2,6")),
+            "tree_claims.0.trees.0: '3,2'",
+        ),
+        (
+            "trees",
+            _set("tree_claims", value=_tree_claim("4,2,6", "3,2,6")),
+            "'4,2,6' is not among cells",
+        ),
+        (
+            "table",
+            _set("paper", "values", value=_curve(x=[7], y=[1])),
+            "paper.values.0.x: counts from 1 to 6",
+        ),
+        (
+            "trees",
+            _set("paper", "values", value=_curve(x=[0], y=[1])),
+            "paper.values.0.x: counts from 1 to 3",
+        ),
+        (
+            "table",
+            _set("paper", "values", value=_curve(benchmark="qa", y=[])),
+            "paper.values.0.benchmark: must be empty",
+        ),
         ("batches", _set("suites", value={"mini": {"questions": 0}}), "suites.mini.questions: must be at least 1"),
     ],
 )

@@ -155,7 +155,7 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
 
 def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
     """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    from prism_ae.llama import LlamaConfig, join_fused, load_strictly, target_names
+    from prism_ae.llama import LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
 
     check_published(folder)
     file = folder / "config.json"
@@ -165,7 +165,8 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
         raise CheckpointError(f"{file}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{file}: {error}") from error
-    target = _unfilled(config, dtype)
+    target = _unfilled(config)
+    cast_parameters(target, dtype)
     weights = open_weights(folder)
     state, where = weights.read(), str(weights.source)
     require_floats(state, state, weights)
@@ -174,21 +175,20 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     return target.to(device).eval().requires_grad_(False)
 
 
-def _unfilled(config: LlamaConfig, dtype: torch.dtype) -> Llama:
-    """A target without values yet: random ones, in fp32 first, would cost minutes and twice the memory."""
-    import torch
+def _unfilled(config: LlamaConfig) -> Llama:
+    """A target without values yet: random ones take four seconds per billion parameters, and are overwritten."""
+    from torch.nn.init import kaiming_uniform_, normal_
+    from torch.overrides import TorchFunctionMode
 
-    from prism_ae.llama import Llama, Rotary, cast_parameters
+    from prism_ae.llama import Llama
 
-    with torch.device("meta"):
-        target = Llama(config)
-    cast_parameters(target, dtype)
-    target.to_empty(device="cpu")
-    if config.tie_word_embeddings:
-        target.head.weight = target.embedding.weight
-    target.rotary = Rotary(config.head_dim, config.rope_theta, config.max_position_embeddings)
-    target.rotary.dtype = dtype
-    return target
+    class WithoutValues(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            return kwargs["tensor"] if func in (normal_, kaiming_uniform_) else func(*args, **kwargs)
+
+    with WithoutValues():
+        return Llama(config)
 
 
 _ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"

@@ -157,6 +157,13 @@ def test_rotary_frequencies_in_a_file_are_compared_with_the_config(tmp_path: Pat
         load_target(tmp_path, torch.float32, CPU)
 
 
+def test_a_target_is_not_filled_with_random_values_first(tmp_path: Path, target: Llama) -> None:
+    save_target(tmp_path, target)
+    before = torch.get_rng_state()
+    load_target(tmp_path, torch.float32, CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_target_whose_head_is_its_embedding_is_read_so(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tied = Llama(dataclasses.replace(CONFIG, tie_word_embeddings=True))

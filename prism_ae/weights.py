@@ -78,11 +78,17 @@ def open_weights(folder: Path) -> Weights:
         source, index = folder / name, folder / f"{name}.index.json"
         if source.exists():
             return _opened(source, [source])
+        stem, _, suffix = name.rpartition(".")
+        shards = {path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}")}
         if index.exists():
-            listed = _listed(index, name)
+            listed = _listed(index, stem, suffix)
+            if stray := sorted(shards - set(listed.values())):
+                raise CheckpointError(f"{folder / stray[0]} is a shard that {index.name} does not list", AGAIN)
             weights = _opened(index, [folder / shard for shard in sorted(set(listed.values()))])
             _check_index(listed, weights)
             return weights
+        if shards:
+            raise MissingError(f"{index} does not exist", "it lists the shards beside it: fetch the model again")
     raise MissingError(
         f"{folder / WEIGHTS} does not exist",
         f"weights are read from {WEIGHTS} or {PICKLED}, or from the shards that <name>.index.json lists",
@@ -167,9 +173,8 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _listed(index: Path, name: str) -> dict[str, str]:
+def _listed(index: Path, stem: str, suffix: str) -> dict[str, str]:
     """Tensor name -> shard, as the index says; a shard is named by the pattern and so lies beside the index."""
-    stem, _, suffix = name.rpartition(".")
     pattern = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{suffix}")
     try:
         data: Any = json.loads(index.read_bytes())

@@ -222,6 +222,20 @@ def test_a_tensor_in_two_shards_and_a_missing_shard_are_refused(tmp_path: Path) 
         open_weights(tmp_path)
 
 
+def test_a_shard_that_no_index_lists_is_noticed(tmp_path: Path) -> None:
+    """What a folder is identified by are all its shards."""
+    torch.save({"pickled": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    shard = tmp_path / "model-00001-of-00001.safetensors"
+    save_file({"a": torch.zeros(1)}, shard)
+    with pytest.raises(MissingError, match=INDEX):
+        open_weights(tmp_path)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": shard.name}}))
+    open_weights(tmp_path)
+    save_file({"b": torch.zeros(1)}, tmp_path / "model-00001-of-00002.safetensors")
+    with pytest.raises(CheckpointError, match=r"00001-of-00002.safetensors is a shard that .* does not list"):
+        open_weights(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', "[" * 100_000])
 def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / INDEX).write_text(text)

@@ -67,10 +67,10 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
             raise CheckpointError(f"{given.where}: a drafter with '{extra}' is not supported")
     fields = data["eagle_config"]
     modules = _bounded(data["num_step_models"], given, "num_step_models")
-    steps = _bounded(data["num_steps"], given, "num_steps", most=1000)
-    if list(data["step_mapping"]) != [str(step) for step in range(steps)]:
-        raise CheckpointError(f"{given.where}: step_mapping does not name the steps 0 to {steps - 1}")
-    mapping = _shortest(tuple(data["step_mapping"].values()))
+    steps = data["step_mapping"]
+    if len(steps) != data["num_steps"] or list(steps) != [str(step) for step in range(len(steps))]:
+        raise CheckpointError(f"{given.where}: step_mapping does not name the {data['num_steps']} steps from 0 on")
+    mapping = _shortest(tuple(steps.values()))
     starred = any(name.startswith("fusion_layer.") for name in given.names)
     layer = _layer(fields, given, fields["num_hidden_layers"])
     return DrafterConfig("eagle", layer, modules, mapping, _capture(given) if starred else ())
@@ -156,9 +156,9 @@ def _capture(given: Given) -> tuple[int, ...]:
     return given.capture
 
 
-def _bounded(value: Any, given: Given, key: str, most: int | None = None) -> int:
+def _bounded(value: Any, given: Given, key: str) -> int:
     """A count, checked before anything is repeated that often: each counted thing has tensors."""
-    if type(value) is not int or not 0 < value <= (most or len(given.names)):
+    if type(value) is not int or not 0 < value <= len(given.names):
         raise CheckpointError(f"{given.where}: {key} is {value!r}, which the {len(given.names)} tensors do not fit")
     return value
 

@@ -58,7 +58,8 @@ class Outcome:
 class _Seat:
     """A slot and who works there.
 
-    ``ready``: it takes assignments; ``affinity``: of the last one; ``leave_by``: when a worker that leaves is killed.
+    ``ready``: it takes assignments; ``affinity``: of the last one; ``leave_by``: when a worker that said it would leave
+    is killed.
     """
 
     slot: Slot
@@ -202,6 +203,7 @@ class Run:
                 if seat.assignment is not None:
                     self._queue.put_back(seat.assignment)
                 seat.assignment, seat.ready = None, False
+                seat.leave_by = time.monotonic() + _PATIENCE
                 self._give_up_seat(seat, error)
             case Broken(error):
                 seat.assignment = None

@@ -293,7 +293,11 @@ def test_workers_that_wait_for_something_timed_are_told_to_stop(sweep: Sweep) ->
     assert progress.notes == ["stopping: writing what is measured; once more to stop at once"]
 
 
-def test_a_worker_that_should_leave_and_does_not_is_killed(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("last", [Over(leaving=True), Unusable(DeviceError("this device is broken"))])
+def test_a_worker_that_said_it_leaves_and_does_not_is_killed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, last: Over | Unusable
+) -> None:
+    """Otherwise what is timed would wait for it for ever."""
     from prism_ae.execution import run
 
     monkeypatch.setattr(run, "_PATIENCE", 0.2)
@@ -304,20 +308,21 @@ def test_a_worker_that_should_leave_and_does_not_is_killed(sweep: Sweep, monkeyp
             killed.set()
 
         def wait(self, seconds: float) -> str | None:
-            self._thread.join(5)
+            self._thread.join()
             return "signal SIGKILL"
 
     def stays(connection: Connection, setup: Setup) -> None:
         connection.send(Ready())
-        for cell in connection.recv().cells:
+        for cell in connection.recv().cells if isinstance(last, Over) else ():
             connection.send(Finished(cell.id, "failed", "a bug"))
-        connection.send(Over(leaving=True))
+        connection.send(last)
         killed.wait()
 
-    outcome, progress = go(sweep, lambda: Stubborn(stays), lambda: Scripted(honest))
+    outcome, progress = go(sweep, lambda: Stubborn(stays), lambda: Scripted(honest), slots=2, timed=True)
     assert killed.is_set()
-    assert (outcome.measured, len(outcome.failed)) == (4, 2)
-    assert not [note for note in progress.notes if "not used" in note]
+    failed = 2 if isinstance(last, Over) else 0
+    assert (outcome.measured, len(outcome.failed)) == (18 - failed, failed)
+    assert [note for note in progress.notes if "does not start" in note] == []
 
 
 class Talk:

@@ -7,7 +7,7 @@ claim holds, too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from prism_ae.cells import TreeShape
 from prism_ae.experiments.records import Experiment
@@ -40,10 +40,11 @@ class Reference:
     rerun: bool
 
 
-def references(experiment: Experiment, suite: Suite, entries: Sequence[Entry]) -> tuple[Reference, ...]:
-    """The paper's values at places of ``entries``, of the experiment's drafters that have an entry for any target."""
+def references(
+    experiment: Experiment, suite: Suite, entries: Sequence[Entry], drafters: Collection[str]
+) -> tuple[Reference, ...]:
+    """The paper's values at places of ``entries``, of the drafters that were asked for (with or without an entry)."""
     targets = {target.role: target.name for target in suite.targets.values()}
-    drafters = {entry.drafter for entry in entries}
     places = {(e.target, e.temperature, e.benchmark) for e in entries}
     trees, batches = {e.tree for e in entries}, {e.batch for e in entries}
     found = []

@@ -20,6 +20,9 @@ MINI = load_suite("mini")
 IDS = (tuple(f"q{number}" for number in range(20)),)
 
 
+SIX = ("vanilla", "standard", "eagle2", "hass", "prism", "prism_star")
+
+
 def estimate(value: float, noise: float = 0.01) -> Estimate:
     replicates = value + noise * np.linspace(-1, 1, 2000)
     return Estimate(value, (float(replicates[50]), float(replicates[-50])), replicates, IDS, None)
@@ -49,7 +52,7 @@ def verdict(name: str, claim: Claim | TreeClaim, *entries: Entry, micro: bool = 
     trees = (claim,) if isinstance(claim, TreeClaim) else ()
     orders = (claim,) if isinstance(claim, Claim) else ()
     experiment = dataclasses.replace(experiment, claims=orders, tree_claims=trees)
-    known = references(experiment, MINI, entries) if paper else ()
+    known = references(experiment, MINI, entries, SIX) if paper else ()
     (found,) = judge_times(experiment, entries, known, micro)
     return found
 
@@ -134,11 +137,10 @@ def whole(name: str, drafters: tuple[str, ...], micro: bool = False) -> dict[str
         for temperature in cells.temperatures
         for benchmark in ((*cells.benchmarks, "") if experiment.kind == "table" else ("",))
     ]
-    known = references(experiment, MINI, listed)
+    known = references(experiment, MINI, listed, drafters)
     return {verdict.text: verdict for verdict in judge_times(experiment, listed, known, micro)}
 
 
-SIX = ("vanilla", "standard", "eagle2", "hass", "prism", "prism_star")
 ORDER = "PRISM above HASS above EAGLE-2 above Standard in tokens per second"
 
 
@@ -215,7 +217,7 @@ def test_paper_values(name: str, place: tuple[object, ...], value: float, rerun:
         for t in (0, 1)
         for benchmark in (*experiment.cells.benchmarks, "")
     ]
-    found = [each for each in references(experiment, MINI, listed) if dataclasses.astuple(each)[:7] == place]
+    found = [each for each in references(experiment, MINI, listed, drafters) if dataclasses.astuple(each)[:7] == place]
     assert (value, rerun) in [(each.value, each.rerun) for each in found]
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.claims import NOT_SHOWN, Verdict
 from prism_ae.curves import Curve
-from prism_ae.drawing.page import Text
 from prism_ae.drawing.style import SeriesStyle
+from prism_ae.drawing.text import Text
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.lossless import Texts
@@ -58,8 +58,8 @@ def small_print(
         texts.append(Text(f"Asked differently from the paper's figure: {said}."))
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
-    texts += _lossless(written)
-    texts += _holes(suite, frame, styles)
+    texts += lossless(written, "drafters and scales")
+    texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
     if paper:
         note = f" {experiment.paper.note}" if experiment.paper.note else ""
@@ -72,13 +72,13 @@ def small_print(
     return tuple(texts)
 
 
-def _lossless(written: Texts) -> list[Text]:
-    """What the texts show, where any was written more than once."""
+def lossless(written: Texts, among: str) -> list[Text]:
+    """What the texts show, where any was written more than once; ``among`` is what may not change them."""
     if written.differing:
-        said = f"{written.differing} of {written.compared} texts are not the same under all of these drafters"
+        said = f"{written.differing} of {written.compared} texts are not the same under all of these {among}"
         return [Text(f"Lossless decoding is not seen: {said} (a tie within rounding, or a fault).", warning=True)]
     if written.compared:
-        return [Text(f"Lossless: each of {written.compared} texts is the same under all of these drafters and scales.")]
+        return [Text(f"Lossless: each of {written.compared} texts is the same under all of these {among}.")]
     return []
 
 
@@ -91,18 +91,18 @@ def missing(curves: Sequence[Curve]) -> frozenset[str]:
 
 def _measurement(frame: pd.DataFrame, suite: Suite) -> str:
     """Who measured what, with which engine, when."""
-    targets = _joined(suite.targets[name].label for name in frame["target"].unique())
-    trees = _joined(frame["tree"].unique())
+    targets = joined(suite.targets[name].label for name in frame["target"].unique())
+    trees = joined(frame["tree"].unique())
     said = (
         f"Target{'s' if frame['target'].nunique() > 1 else ''} {targets}; draft tree {trees} (steps, branch, verified)"
     )
-    said += f"; engine {_joined(frame['engine'].unique())}"
+    said += f"; engine {joined(frame['engine'].unique())}"
     done = frame[frame["measured"]]
     if done.empty:
         return f"{said}; nothing is measured yet."
-    versions = _joined(settings["torch"] for settings in done["settings"] if "torch" in settings)
+    versions = joined(settings["torch"] for settings in done["settings"] if "torch" in settings)
     said += f" (PyTorch {versions})" if versions else ""
-    said += f", {_joined(done['dtype'].unique())}, on {_joined(done['device'].unique())}"
+    said += f", {joined(done['dtype'].unique())}, on {joined(done['device'].unique())}"
     return f"{said}; newest measurement {max(done['finished'])[:10]}."
 
 
@@ -111,30 +111,33 @@ def _numbers(experiment: Experiment, suite: Suite, frame: pd.DataFrame) -> str:
     benchmarks = list(frame["benchmark"].unique())
     said = _VALUE[experiment.kind]
     if experiment.kind != "scaling-grid":
-        labels = _joined(suite.benchmarks[name].label for name in benchmarks)
+        labels = joined(suite.benchmarks[name].label for name in benchmarks)
         said += f"; mean over {len(benchmarks)} benchmarks ({labels})" if len(benchmarks) > 1 else f"; {labels} only"
     if experiment.kind == "positions":
-        said += f"; training scale {_joined(str(scale) for scale in frame['scale'].unique() if scale)}"
+        said += f"; training scale {joined(str(scale) for scale in frame['scale'].unique() if scale)}"
     asked = list(frame["questions"].unique())
-    said += f". {_joined(asked)} question{'' if asked == [1] else 's'} per benchmark"
+    said += f". {joined(asked)} question{'' if asked == [1] else 's'} per benchmark"
     done = frame[frame["measured"]]
     if without := int(sum(done["without_rounds"])):
         said += f" ({without} of {int(sum(done['questions']))} answers ended before a first round and are left out)"
     return f"{said}; bars: 95 % bootstrap over questions." if max(asked) > 1 else f"{said}, too few for error bars."
 
 
-def _holes(suite: Suite, frame: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> list[Text]:
+def holes(suite: Suite, frame: pd.DataFrame, styles: Mapping[str, SeriesStyle]) -> list[Text]:
     """Why drafters are missing, where the suite knows."""
-    holes = frame[~frame["measured"]]
+    missing = frame[~frame["measured"]]
     texts = []
-    for name in holes["drafter"].unique():
-        drafter = suite.drafters[name]
-        count = int((holes["drafter"] == name).sum())
-        why = f": {drafter.absent}" if drafter.absent else ""
-        cells = "1 cell is" if count == 1 else f"{count} cells are"
-        texts.append(Text(f"{styles[name].label}: {cells} not measured{why}.", warning=True))
+    for name, mine in missing.groupby("drafter", sort=False):
+        drafter = suite.drafters[str(name)]
+        served = {(each.role, each.scale) for each in drafter.served}
+        wanted = {
+            (suite.targets[target].role, scale) for target, scale in zip(mine["target"], mine["scale"], strict=True)
+        }
+        why = f": {drafter.absent}" if drafter.absent and wanted - served else ""
+        cells = "1 cell is" if len(mine) == 1 else f"{len(mine)} cells are"
+        texts.append(Text(f"{styles[str(name)].label}: {cells} not measured{why}.", warning=True))
     return texts
 
 
-def _joined(values: Any) -> str:
+def joined(values: Any) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))

@@ -6,32 +6,18 @@ Nothing is left to an automatic layout: that would be slow, and would move when 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.drawing.legend import ROW, Entry, draw_legend, in_rows
 from prism_ae.drawing.lines import draw_panel, one_x, y_range
 from prism_ae.drawing.panels import Grid, Panel
-from prism_ae.drawing.style import FAINT, FAMILY, INK, WARNING, SeriesStyle, line_style
+from prism_ae.drawing.style import FAINT, INK, WARNING, SeriesStyle, line_style
+from prism_ae.drawing.text import EDGE, NARROWEST, Text, width_of, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
-EDGE = 0.15
-"""Inches of white around the page."""
-NARROWEST = 6.2
-"""Inches: a page is never narrower, so that caption and legend have room."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A paragraph of the small print; a warning is drawn in red."""
-
-    text: str
-    warning: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +56,11 @@ def draw(page: Page) -> Figure:
     width = max(left + block + right, NARROWEST)
     left += (width - left - block - right) / 2
 
-    legend = _rows(_drafter_entries(page), _other_entries(page), width - 2 * EDGE, grid.font)
-    title = _wrap(page.title.text, width - 2 * EDGE, large, "bold")
-    printed = [(line, text.warning) for text in page.small_print for line in _wrap(text.text, width - 2 * EDGE, small)]
+    legend = in_rows(_drafter_entries(page), _other_entries(page), width - 2 * EDGE, grid.font)
+    title = wrap(page.title.text, width - 2 * EDGE, large, "bold")
+    printed = [(line, text.warning) for text in page.small_print for line in wrap(text.text, width - 2 * EDGE, small)]
     line_height = 1.45 * small / 72
-    legend_height = 1.75 * em * len(legend) + 0.3 * em
+    legend_height = ROW * em * len(legend) + 0.3 * em
     top = EDGE + 1.5 * em * len(title) + 0.3 * em
     panels_top = top + (0 if grid.legend_below else legend_height) + (1.7 * em if grid.headings else 0)
     panels_top += 1.5 * em if any(panel.title and panel.row == 0 for panel in grid.panels) else 0.4 * em
@@ -94,7 +80,7 @@ def draw(page: Page) -> Figure:
     for number, line in enumerate(title):
         color = WARNING if page.title.warning else INK
         put(EDGE, EDGE + 1.5 * em * number, line, fontsize=large, va="top", weight="bold", color=color)
-    _draw_legend(figure, legend, grid, labels_bottom if grid.legend_below else top, em)
+    draw_legend(figure, legend, grid.font, labels_bottom if grid.legend_below else top)
     shared = y_range(grid.panels) if grid.share_y else None
     for panel in grid.panels:
         x, y = column_left(panel.column), panels_top + panel.row * (panel_height + gap_y)
@@ -141,10 +127,7 @@ def _dress(
 
 def _tick_width(grid: Grid, tick: float) -> float:
     """Inches that y tick labels take: four digits and a point at most, as acceptance lengths and rates have."""
-    return _width("0.000", tick) + 0.5 * grid.font / 72
-
-
-Entry = tuple[str, "Line2D"]
+    return width_of("0.000", tick) + 0.5 * grid.font / 72
 
 
 def _drafter_entries(page: Page) -> list[Entry]:
@@ -191,63 +174,3 @@ def _other_entries(page: Page) -> list[Entry]:
         }
         entries.append(("pale: the paper's values", Line2D([], [], linewidth=1.0, **pale)))
     return entries
-
-
-def _rows(drafters: list[Entry], others: list[Entry], width: float, font: float) -> list[list[Entry]]:
-    """The legend in rows that fit the width; the two kinds of entries share a row only if all fit on one."""
-    together = _flow([*drafters, *others], width, font)
-    return together if len(together) == 1 else _flow(drafters, width, font) + _flow(others, width, font)
-
-
-def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entry]]:
-    """Entries, in order, in as few rows as fit the width."""
-    rows: list[list[Entry]] = []
-    used = math.inf
-    for label, line in entries:
-        need = _width(label, font) + 4.3 * font / 72
-        if used + need > width:
-            rows.append([])
-            used = 0.0
-        rows[-1].append((label, line))
-        used += need
-    return rows
-
-
-def _draw_legend(figure: Figure, rows: Sequence[Sequence[Entry]], grid: Grid, top: float, em: float) -> None:
-    height = figure.get_figheight()
-    for number, row in enumerate(rows):
-        figure.legend(
-            [line for _, line in row],
-            [label for label, _ in row],
-            loc="upper center",
-            bbox_to_anchor=(0.5, 1 - (top + 1.75 * em * number) / height),
-            ncols=len(row),
-            frameon=False,
-            fontsize=grid.font,
-            handlelength=2.2,
-            handletextpad=0.5,
-            columnspacing=1.5,
-            borderpad=0.2,
-            borderaxespad=0.0,
-        )
-
-
-@functools.lru_cache(maxsize=4096)
-def _width(text: str, size: float, weight: str = "normal") -> float:
-    """Inches that a text takes at a font size in points."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(family=list(FAMILY), size=size, weight=weight)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]) / 72
-
-
-def _wrap(text: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    """Lines of whole words that fit the width."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and _width(f"{lines[-1]} {word}", size, weight) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

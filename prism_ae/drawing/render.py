@@ -1,4 +1,5 @@
-"""A figure's three files: the .pdf, the .csv of what was drawn, and the .json with caption, counts and verdicts.
+"""A figure's three files: the .pdf, the .csv of what was drawn, and the .json with caption, counts and verdicts. A
+table has a .tex beside them.
 
 The same data give the same bytes: no dates, no random names, fonts that come with matplotlib. Files are written
 beside their place and renamed, so a reader never sees half of one.
@@ -18,9 +19,13 @@ from typing import TYPE_CHECKING, Any, cast
 from prism_ae.cells import Point
 from prism_ae.claims import Verdict, judge
 from prism_ae.curves import Curve, fold
-from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, table
+from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, sheet, table
+from prism_ae.drawing.latex import as_latex
 from prism_ae.drawing.panels import Grid, PaperLine, paper_lines
 from prism_ae.drawing.style import RC, series_style
+from prism_ae.drawing.tabular import Table
+from prism_ae.drawing.timed import compose_timed
+from prism_ae.drawing.timed_rows import COLUMNS as TIMED_COLUMNS
 from prism_ae.errors import StoreError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.options import Options
@@ -28,10 +33,13 @@ from prism_ae.experiments.records import Experiment
 from prism_ae.fingerprint import digest
 from prism_ae.frame import Measured, build_frame
 from prism_ae.lossless import Texts, compare
+from prism_ae.references import Reference
+from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 MOST_IDS = 1000
 """More cell ids than this do not go into a PDF's metadata; their digest does."""
@@ -41,15 +49,23 @@ QUANTITY = {"positions": "conditional acceptance rate", "scaling-grid": "AL macr
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Drawing:
-    """A figure before it is written: pure values, and what tests look at."""
+    """A figure or table before it is written: pure values, and what tests look at.
+
+    Attributes:
+        curves, paper: of a figure of acceptance; entries, known: of an experiment that measures time.
+        columns: of the rows.
+    """
 
     frame: pd.DataFrame
     curves: tuple[Curve, ...]
     paper: tuple[PaperLine, ...]
     verdicts: tuple[Verdict, ...]
     texts: Texts
-    page: page.Page
+    page: page.Page | sheet.Sheet
     rows: list[dict[str, Any]]
+    columns: tuple[str, ...] = table.COLUMNS
+    entries: tuple[Entry, ...] = ()
+    known: tuple[Reference, ...] = ()
 
 
 def compose(
@@ -60,10 +76,24 @@ def compose(
     with_paper: bool = False,
     notes: Sequence[str] = (),
 ) -> Drawing:
-    """Everything that a figure shows. Raises as `expand` and `build_frame`."""
+    """Everything that a figure or table shows. Raises as `expand`, `build_frame` and `compose_timed`."""
     points = expand(experiment, suite, options)
     frame = build_frame(points, measured)
     texts = compare({point: measured[point] for point in points if point in measured})
+    if experiment.timed:
+        timed = compose_timed(experiment, suite, options, frame, texts, with_paper, notes)
+        return Drawing(
+            frame=timed.frame,
+            curves=(),
+            paper=(),
+            verdicts=timed.verdicts,
+            texts=texts,
+            page=timed.sheet,
+            rows=timed.rows,
+            columns=TIMED_COLUMNS,
+            entries=timed.entries,
+            known=timed.known,
+        )
     curves = fold(frame, experiment, suite)
     comparable = _as_in_the_paper(experiment, suite, options, frame)
     verdicts = judge(experiment, suite, curves, comparable)
@@ -103,7 +133,7 @@ def render(
     with_paper: bool = False,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Write ``<out_dir>/<suite>/<experiment>.pdf``, ``.csv`` and ``.json``; returns their paths.
+    """Write ``<out_dir>/<suite>/<experiment>`` as .pdf, .csv, .json and, if it is a table, .tex; returns the paths.
 
     Args:
         measured: results by point; points of other experiments are ignored, missing ones are holes.
@@ -117,10 +147,14 @@ def render(
     drawing = compose(experiment, suite, options, measured, with_paper, notes)
     folder = out_dir / suite.name
     files = {
-        folder / f"{experiment.name}.csv": table.as_csv(drawing.rows).encode(),
+        folder / f"{experiment.name}.csv": table.as_csv(drawing.rows, drawing.columns).encode(),
         folder / f"{experiment.name}.json": _json(experiment, suite, options, drawing).encode(),
         folder / f"{experiment.name}.pdf": _pdf(experiment, drawing),
     }
+    if isinstance(drawing.page, sheet.Sheet) and isinstance(drawing.page.content, Table):
+        said = [text.text for text in drawing.page.small_print]
+        latex = as_latex(drawing.page.content, drawing.page.title.text, said)
+        files[folder / f"{experiment.name}.tex"] = latex.encode()
     _write(files)
     return sorted(files, key=lambda path: (path.suffix != ".pdf", path.name))
 
@@ -131,6 +165,11 @@ def _arrange(experiment: Experiment, suite: Suite, curves: tuple[Curve, ...], pa
     if experiment.kind == "scaling-grid":
         return scaling_grid.arrange(curves, paper, suite)
     return scaling_mean.arrange(experiment, curves, paper, suite)
+
+
+def draw(drawn: page.Page | sheet.Sheet) -> Figure:
+    """The page as a matplotlib figure, under the caller's rcParams."""
+    return sheet.draw(drawn) if isinstance(drawn, sheet.Sheet) else page.draw(drawn)
 
 
 def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
@@ -148,7 +187,7 @@ def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(cast(Any, RC))
-        figure = page.draw(drawing.page)
+        figure = draw(drawing.page)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="pdf", metadata=metadata)
     return buffer.getvalue()
@@ -158,7 +197,8 @@ def _json(experiment: Experiment, suite: Suite, options: Options, drawing: Drawi
     frame = drawing.frame
     holes = frame[~frame["measured"]]
     keys = ["target", "drafter", "scale", "benchmark", "temperature"]
-    data = {
+    keys += ["tree", "batch", "drafting"] if experiment.timed else []
+    data: dict[str, Any] = {
         "experiment": experiment.name,
         "suite": suite.name,
         "options": options.described(),
@@ -173,6 +213,8 @@ def _json(experiment: Experiment, suite: Suite, options: Options, drawing: Drawi
         "caption": [text.text for text in drawing.page.small_print],
         "values": f"{experiment.name}.csv",
     }
+    if experiment.timed:
+        data["rows"] = drawing.rows
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -40,7 +40,18 @@ RC: dict[str, Any] = {
 SOLID, DASHED, DOTTED, DASH_DOTTED = "-", (0, (4, 2)), (0, (1.2, 1.6)), (0, (4, 1.5, 1.2, 1.5))
 
 # For a drafter that the user adds to a figure (--drafters) and the experiment says nothing about.
-_SPARE = (("#17becf", "X"), ("#bcbd22", "*"), ("#9467bd", "d"), ("#393b79", ">"), ("#637939", "<"))
+_SPARE = (
+    ("#17becf", "X"),
+    ("#bcbd22", "*"),
+    ("#9467bd", "d"),
+    ("#393b79", ">"),
+    ("#637939", "<"),
+    ("#8c564b", "p"),
+    ("#b5651d", "v"),
+    ("#7f7f7f", "+"),
+    ("#c49c94", "P"),
+    ("#000000", "x"),
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -84,10 +84,10 @@ def rows(
     return table
 
 
-def as_csv(table: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(table: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
     """The rows as text; numbers with all their digits, None as an empty field."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()

@@ -91,7 +91,7 @@ def _result(point: Point, suite: Suite) -> Measured:
     assert point.tree is not None
     first, decay = STRENGTH[point.drafter]
     decay += 0.004 if point.drafting == "stock" else 0.0
-    gain = 0.05 * np.log2(values[point.scale or "8x"])
+    gain = 0.05 * np.log2(values[point.scale] if point.scale else 8)
     easier = 0.03 * (list(suite.benchmarks).index(point.benchmark) % 3)
     samples = []
     for number, ease in enumerate(questions.normal(0, 0.06, point.questions)):

@@ -35,6 +35,7 @@ from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
 FEW = Options(questions=3)
+NAMES = [name for name in experiment_names() if not load_experiment(name).timed]
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +257,7 @@ def test_a_drafter_that_the_figure_does_not_know_is_drawn_in_a_style_of_its_own(
 
 def _pages(suite: Suite) -> Iterator[tuple[str, Drawing]]:
     long = ("A long note. " * 40,)
-    for name in experiment_names():
+    for name in NAMES:
         options = Options(questions=3, controls=True)
         results = measured(name, suite, options)
         yield f"{name} full", compose(load_experiment(name), suite, options, results, with_paper=True, notes=long)

@@ -3,6 +3,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 GPUS ?=
+# GPU=1 sets up for GPUs: the whole SGLang, with the torch it is built for.
+GPU ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -18,20 +20,27 @@ help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  \1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
 		printf '%-15s %s\n' "$$name" "$$text"; done
 
-setup: $(INSTALLED) ## make .venv and install into it what requirements.lock pins (nothing to do when up to date)
+setup: $(INSTALLED) ## make .venv and install into it what the lock files pin, or with GPU=1 what GPUs need (once)
 
 # Versions are pinned, where they come from is your pip's configuration. On Linux the usual source of torch is a build
 # with CUDA, several GB; a CPU machine can do without: point pip at torch's CPU builds in pip's own configuration
 # (`pip config set global.extra-index-url ...`) before the first `make setup`.
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock requirements-sglang-cpu.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; install Python 3.11 or newer, or say make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || { \
 		echo "$(PYTHON) cannot make virtual environments; install its venv package (Debian, Ubuntu: python3-venv)" >&2; exit 1; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || { set -x; $(PYTHON) -m venv --clear $(VENV); }
+ifeq ($(GPU),)
 	$(RUN) -m pip install --disable-pip-version-check --requirement requirements.lock
+ifeq ($(shell uname -s),Linux)
+	$(RUN) -m pip install --disable-pip-version-check --no-deps --requirement requirements-sglang-cpu.lock
+endif
 	$(RUN) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+else
+	$(RUN) -m pip install --disable-pip-version-check --editable '.[gpu,test]'
+endif
 	@touch $@
 
 mini: setup ## train the mini suite, measure it on this machine, draw all its figures and tables

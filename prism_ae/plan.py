@@ -140,6 +140,9 @@ def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
 def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
     if point.tree is not None and (problem := point.tree.problem()):
         return Hole(point, f"draft tree {point.tree}: {problem}", "choose another with --tree")
+    if point.batch is not None and point.batch > point.questions:
+        what = f"batch {point.batch} never fills with {point.questions} questions"
+        return Hole(point, what, f"ask for more with --questions {point.batch}")
     if problem := lookup.engine_problem(point):
         return Hole(point, problem, "choose another engine with --engine")
     target = lookup.target(point.target)

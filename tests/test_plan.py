@@ -166,6 +166,13 @@ def test_a_tree_that_no_engine_can_build_is_a_hole() -> None:
     assert not plan.assignments
 
 
+def test_a_batch_that_never_fills_is_a_hole() -> None:
+    small, full = (dataclasses.replace(points()[0], engine="sglang", batch=32, questions=count) for count in (31, 32))
+    plan = planned(resolved=resolve([small, full], Here()))
+    assert plan.missing() == (("batch 32 never fills with 31 questions", "ask for more with --questions 32", 1),)
+    assert plan.to_measure == 1
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -30,8 +30,7 @@ class LocalLookup:
         return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
 
     def engine(self, engine: str) -> tuple[str, str]:
-        record = registry.find(engine)
-        return record.version, record.verifier
+        return registry.identify(engine)
 
     def engine_problem(self, point: Point) -> str:
         return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.errors import UsageError
+from prism_ae.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from prism_ae.cells import Point
@@ -84,6 +85,32 @@ def find(name: str) -> Record:
     if name not in ENGINES:
         raise UsageError(f"there is no engine '{name}'", f"engines: {', '.join(engine_names())}")
     return ENGINES[name]
+
+
+def identify(name: str) -> tuple[str, str]:
+    """Version and verifier of an engine that can be started here.
+
+    Raises:
+        UsageError: unknown name.
+        MissingError: what it needs is not installed.
+    """
+    record = find(name)
+    if name == "sglang":
+        _require_sglang()
+    return record.version, record.verifier
+
+
+def _require_sglang() -> None:
+    """SGLang, in the version that the plugin is made for, and this package where SGLang finds its plugins."""
+    hint = "run 'make setup' (CPU), or install prism-ae[gpu] (GPU)"
+    try:
+        found = metadata.version("sglang")
+    except metadata.PackageNotFoundError:
+        raise MissingError(f"SGLang {SGLANG_VERSION} is not installed", hint) from None
+    if found != SGLANG_VERSION:
+        raise MissingError(f"SGLang {found} is installed, and the plugin is made for {SGLANG_VERSION}", hint)
+    if not metadata.entry_points(group="sglang.srt.plugins", name="prism-ae"):
+        raise MissingError("prism-ae runs without being installed, so SGLang cannot find its plugin", hint)
 
 
 def problem(engine: str, point: Point, drafter_kind: str) -> str:

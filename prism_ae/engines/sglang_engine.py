@@ -1,8 +1,9 @@
 """The sglang engine: speed and acceptance measured by an embedded SGLang with PRISM as a plugin.
 
-One engine is started per target and drafter architecture, for the largest batch and tree that the plan asks of it; drafters
-of one architecture, batches and, on a CPU, trees are changed while it runs. Before a cell is measured, the engine proved
-that it is the one that was started, said what is in effect, answered a warm-up, and emptied its prefix cache.
+One engine is started per target and drafter architecture, for the largest batch and tree that the plan asks of it;
+drafters of one architecture, batches and, on a CPU, trees are changed while it runs. Before a cell is measured, the
+engine proved that it is the one that was started, said what is in effect, answered a warm-up, and emptied its
+prefix cache.
 """
 
 from __future__ import annotations

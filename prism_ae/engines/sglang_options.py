@@ -1,7 +1,8 @@
-"""How an SGLang engine is started: from what is asked to the options and the environment of ``sglang.Engine``. Pure.
+"""How an SGLang engine is started: from what is asked to the options and the environment of ``sglang.Engine``.
+Pure.
 
-Every option is written down here, none is left to what another version takes for granted where it would change a number.
-A test compares the names with those that the pinned version knows.
+Every option is written down here, none is left to what another version takes for granted where it would change a
+number. A test compares the names with those that the pinned version knows.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -27,14 +27,11 @@ from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Assignment, Result
 from prism_ae.engines.registry import VERIFIER
-from prism_ae.errors import CheckpointError, DeviceError, MissingError, UsageError
+from prism_ae.errors import DeviceError, UsageError
 from prism_ae.llama import Llama
+from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.prompts.templates import render_turn, stop_ids
 from prism_ae.suites.records import Suite, Template
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,13 +50,16 @@ BEYOND = 6
 
 @dataclasses.dataclass(frozen=True)
 class _Loaded:
-    """A target in memory, with what belongs to its folder. ``end_ids`` end an answer: the template's, and its own."""
+    """A target in memory, and how it is talked to."""
 
     path: Path
     dtype: torch.dtype
     model: Llama
-    tokenizer: Tokenizer
-    end_ids: frozenset[int]
+    conversation: Conversation
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        return self.conversation.end_ids
 
 
 class TorchEngine:
@@ -190,19 +190,9 @@ class TorchEngine:
 
     def _job(self, cell: Cell, question: Question, target: _Loaded, longest: int) -> Job:
         point = cell.point
-        template = self.suite.templates[self.suite.targets[point.target].template]
-        tokenizer, end_ids = target.tokenizer, target.end_ids
 
         def prompt(answers: Sequence[Sequence[int]]) -> Sequence[int]:
-            texts = [tokenizer.decode([token for token in answer if token not in end_ids]) for answer in answers]
-            text = render_turn(template, self.suite.system_prompt, question.turns[: len(answers) + 1], texts)
-            ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-            if max(ids) >= target.model.config.vocab_size:
-                raise CheckpointError(
-                    f"{target.path / 'tokenizer.json'} has token ids beyond the target's vocabulary",
-                    "use the tokenizer that belongs to the target",
-                )
-            return ids
+            return target.conversation.prompt(question.turns, answers)
 
         job = Job(
             # Files number their questions from 0 each: with the benchmark's name no two share their random numbers.
@@ -226,18 +216,9 @@ class TorchEngine:
         return self._target
 
     def _read_target(self, path: Path, dtype: torch.dtype, template: Template) -> _Loaded:
-        from tokenizers import Tokenizer
-
         model = load_target(path, dtype, self.device)
-        file = path / "tokenizer.json"
-        if not file.exists():
-            raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
-        try:
-            tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception for a damaged file
-            raise CheckpointError(f"{file} cannot be read: {error}", "fetch or make it again") from error
-        end_ids = {*stop_ids(template, tokenizer), *_end_of_sequence(read_json(path / "config.json"))}
-        return _Loaded(path, dtype, model, tokenizer, frozenset(end_ids))
+        config = read_json(path / "config.json")
+        return _Loaded(path, dtype, model, open_conversation(path, config, template, self.suite.system_prompt))
 
     def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
         if assignment.drafter_path is None:
@@ -283,9 +264,3 @@ class TorchEngine:
 def _key(cell: Cell, job: Job) -> tuple[Hashable, ...]:
     """What a target's text depends on, besides the target."""
     return job.question_id, job.temperature, job.seed, job.max_new_tokens, cell.point.max_length
-
-
-def _end_of_sequence(config: dict[str, Any]) -> tuple[int, ...]:
-    """The end tokens that a target's own config names: none, one or several."""
-    ids = config.get("eos_token_id")
-    return () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)

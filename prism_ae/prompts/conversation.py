@@ -1,4 +1,5 @@
-"""A target's side of a conversation: from questions and earlier answers to the token ids it reads, and where it ends."""
+"""A target's side of a conversation: from questions and earlier answers to the token ids it reads, and where it
+ends."""
 
 from __future__ import annotations
 

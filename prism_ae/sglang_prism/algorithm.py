@@ -1,7 +1,7 @@
 """The speculative algorithms that the plugin adds to SGLang.
 
-A user asks for PRISM; which of the two registered algorithms runs follows from the checkpoint (`registration`). Both draft,
-verify and extend as SGLang's EAGLE does, with PRISM's draft model: a drafter of one module is EAGLE-2.
+A user asks for PRISM; which of the two registered algorithms runs follows from the checkpoint (`registration`).
+Both draft, verify and extend as SGLang's EAGLE does, with PRISM's draft model: a drafter of one module is EAGLE-2.
 """
 
 from __future__ import annotations

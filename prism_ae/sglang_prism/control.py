@@ -1,8 +1,10 @@
-"""What a sweep asks of a running engine: prove who you are, say how you really run, change drafter, tree or drafting.
+"""What a sweep asks of a running engine: prove who you are, say how you really run, change drafter, tree or
+drafting.
 
-Active only in engines that this project starts: they have a nonce in their environment. A user's own server gets none of it.
-The commands are methods added to SGLang's scheduler, called by its own remote calls; what is in effect is read from the
-objects that use it, not from what was asked for, and added to SGLang's answer about its internal state.
+Active only in engines that this project starts: they have a nonce in their environment. A user's own server gets
+none of it. The commands are methods added to SGLang's scheduler, called by its own remote calls; what is in effect
+is read from the objects that use it, not from what was asked for, and added to SGLang's answer about its internal
+state.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""What SGLang needs on a CPU without AMX, besides the kernels' stand-ins: active only where it is told to use the CPU.
+"""What SGLang needs on a CPU without AMX, besides the kernels' stand-ins: active only where it is told to use the
+CPU.
 
-Its one attention backend for CPUs with a tree mask and several draft steps is called ``intel_amx`` and asks for AMX; with
-the stand-ins it needs none. In 0.5.17 its two forward functions work out the right lengths and then use the batch's instead.
+Its one attention backend for CPUs with a tree mask and several draft steps is called ``intel_amx`` and asks for
+AMX; with the stand-ins it needs none. In 0.5.17 its two forward functions work out the right lengths and then use
+the batch's instead.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A drafter's folder, described to SGLang as a Hugging Face folder of its own.
 
-The description is a temporary folder: a ``config.json`` that SGLang's own config reading understands, with what the draft
-model needs to know under ``prism_ae``, and links to the weight files, which SGLang looks for but never reads: the model
-reads them itself, strictly.
+The description is a temporary folder: a ``config.json`` that SGLang's own config reading understands, with what the
+draft model needs to know under ``prism_ae``, and links to the weight files, which SGLang looks for but never reads:
+the model reads them itself, strictly.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Exact drafting: every branch of the draft tree attends to its own ancestors' keys and values.
 
-SGLang's draft loop reorders tokens and hidden states after each step, but not the key-value slots: branch j of the beam keeps
-the slots of whoever was branch j before, so a draft attends to a stranger's earlier draft (upstream issue 7523). The
-target's verification is not affected, the acceptance length is. The repair: when step i chose which branches live on, the i
-slots of each chosen parent are copied into the slots of the branch that continues it.
+SGLang's draft loop reorders tokens and hidden states after each step, but not the key-value slots: branch j of the
+beam keeps the slots of whoever was branch j before, so a draft attends to a stranger's earlier draft (upstream
+issue 7523). The target's verification is not affected, the acceptance length is. The repair: when step i chose
+which branches live on, the i slots of each chosen parent are copied into the slots of the branch that continues it.
 
-Shapes depend on batch, branches and step alone and nothing waits for the device, so the repair is captured into a CUDA
-graph with the loop it belongs to.
+Shapes depend on batch, branches and step alone and nothing waits for the device, so the repair is captured into a
+CUDA graph with the loop it belongs to.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXACT, STOCK = "exact", "stock"
 VARIABLE = "PRISM_AE_DRAFTING"
-"""Environment variable: "exact" or "stock" for every algorithm; where it is unset, exact for PRISM and stock for others."""
+"""Environment variable: "exact" or "stock" for every algorithm; unset, PRISM drafts exactly and others as they do."""
 
 BUFFERS = ("k_buffer", "v_buffer")
 

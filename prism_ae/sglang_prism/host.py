@@ -1,7 +1,7 @@
 """The process that hosts an SGLang engine for the sglang engine of this project.
 
-Started as ``python -m prism_ae.sglang_prism.host <parent> <connection>``. SGLang ends the process it lives in when one of its
-own processes fails; so it lives here, and a worker outlives it. It never outlives the worker.
+Started as ``python -m prism_ae.sglang_prism.host <parent> <connection>``. SGLang ends the process it lives in when
+one of its own processes fails; so it lives here, and a worker outlives it. It never outlives the worker.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Hooks that let SGLang find the drafter's checkpoint and its model class.
 
-SGLang reads a draft folder's ``config.json`` as a Hugging Face config before any algorithm is asked. So, as the first thing,
-the folder that the user named is checked against the target and described to SGLang by a folder of our own: a Hugging Face
-config, and links to the weights. The user's folder is never written to.
+SGLang reads a draft folder's ``config.json`` as a Hugging Face config before any algorithm is asked. So, as the
+first thing, the folder that the user named is checked against the target and described to SGLang by a folder of our
+own: a Hugging Face config, and links to the weights. The user's folder is never written to.
 """
 
 from __future__ import annotations

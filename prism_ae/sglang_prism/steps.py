@@ -1,9 +1,9 @@
 """The draft step that is running: the index a step-mapped drafter chooses its module by.
 
-Step 0 is the draft extend, which reads the target's hidden states. SGLang runs draft forward i (from 1) with the i-th of
-its multi-step attention backends in the forward context, both eagerly and while a CUDA graph of the draft loop is captured.
-So each backend is given its step when it is made, and the model reads it from the context: under capture the choice is
-made once per step, and replay repeats it.
+Step 0 is the draft extend, which reads the target's hidden states. SGLang runs draft forward i (from 1) with the
+i-th of its multi-step attention backends in the forward context, both eagerly and while a CUDA graph of the draft
+loop is captured. So each backend is given its step when it is made, and the model reads it from the context: under
+capture the choice is made once per step, and replay repeats it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def draft_step(forward_batch: ForwardBatch) -> int:
     """The draft step of the forward pass under way, from 0.
 
     Raises:
-        AttributeError: a draft decode outside of the draft loop: SGLang changed, and guessing would choose a wrong module.
+        AttributeError: a draft decode outside of the draft loop: SGLang has changed.
     """
     if not forward_batch.forward_mode.is_decode():
         return 0

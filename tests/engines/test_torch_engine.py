@@ -21,6 +21,7 @@ from prism_ae.engines.protocol import Assignment, Result, Sample
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
 from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.prompts import conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
@@ -106,7 +107,7 @@ def test_the_registry_names_and_makes_it(place: Place) -> None:
     engine = registry.make("torch", place.suite, place.folder, "cpu", 1)
     assert isinstance(engine, TorchEngine)
     engine.close()
-    assert registry.engine_names() == ("torch",)
+    assert registry.engine_names() == ("torch", "sglang")
     with pytest.raises(UsageError, match="'nothing'"):
         registry.make("nothing", place.suite, place.folder, "cpu", 1)
 
@@ -168,7 +169,7 @@ def test_the_second_turn_is_asked_with_the_stripped_first_answer(place: Place, m
         asked.append((list(users), list(answers), text))
         return text
 
-    monkeypatch.setattr(torch_engine, "render_turn", spy)
+    monkeypatch.setattr(conversation, "render_turn", spy)
     (result,) = place.measure(place.cell("talk", 0.0)).values()
     tokenizer = Tokenizer.from_file(str(place.folder / "target" / "tokenizer.json"))
     for sample, turns in zip(result.samples, QUESTIONS["talk"], strict=True):
@@ -236,7 +237,7 @@ def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dt
         question = QUESTIONS["one"][int(str(key[0]).removeprefix("one/"))]
         template = place.suite.templates["llama-2-chat"]
         text = render_turn(template, place.suite.system_prompt, question, [])
-        prompt = engine._target.tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]
+        prompt = engine._target.conversation.tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]
         ids = torch.tensor([[*prompt, *written]])
         hidden, _ = exact(ids, torch.arange(ids.shape[1])[None])
         logits = exact.head(hidden)[0, len(prompt) - 1 : -1]

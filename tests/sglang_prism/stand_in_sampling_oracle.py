@@ -17,6 +17,7 @@ from sglang.srt.speculative import eagle_utils
 from torch import Tensor
 
 from prism_ae.sglang_prism.sampling import HOOKS, around_sample, verification_probs
+from prism_ae.sglang_prism.stand_ins.cache import page_size
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stand_in_trees import links
@@ -154,6 +155,8 @@ def main() -> None:
         spec.speculative_use_rejection_sampling = False
         exec_.kernel.sampling_backend = "ascend"
         found["backend"] = refuses(both)
+        with mock.patch.object(runtime_context, "get_server_args", return_value=SimpleNamespace(page_size=16)):
+            found["page size"] = page_size()
         found["restored"] = eagle_utils._is_cpu and sgl_kernel.tree_speculative_sampling_target_only is walk
         eagle_utils._is_cpu = False  # as on a GPU: what stock SGLang samples
         found["stock"] = [p_value(verify(info, hooked=False), info) for info in (plain, both, least)]

@@ -140,4 +140,5 @@ def test_inside_sglang() -> None:
     assert "speculative_use_rejection_sampling" in found["rejection sampling"]
     assert "ascend" in found["backend"]
     assert found["restored"]
+    assert found["page size"] == 16
     assert found["target"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import pytest
 import torch
@@ -117,7 +118,15 @@ def test_decode_of_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("lengths", "counts"),
-    [([5], [5]), ([9], [3]), ([6, 11], [4, 4]), ([6, 11, 3], [6, 2, 1]), ([20, 4, 9], [1, 4, 0]), ([3, 3], [3, 3])],
+    [
+        ([5], [5]),
+        ([9], [3]),
+        ([6, 11], [4, 4]),
+        ([6, 11, 3], [6, 2, 1]),
+        ([9, 20, 4], [0, 1, 4]),
+        ([3, 2], [0, 0]),
+        ([3, 3], [3, 3]),
+    ],
 )
 @pytest.mark.parametrize("cells", [attention.CELLS, 1])
 def test_extend_sees_the_text_before(
@@ -190,8 +199,11 @@ def test_memory() -> None:
     assert [memory.get((one, None), torch.float32, make) for _ in range(2)] == [1, 1]
     assert memory.get((one, other), torch.float32, make) == 2
     assert memory.get((one, other), torch.float16, make) == 3
+    watched = weakref.ref(one)
     one[:1].add_(1)
     assert memory.get((one, other), torch.float16, make) == 4
+    del one
+    assert watched() is not None  # held, or another tensor could get its id
     with torch.inference_mode():
         unversioned = torch.zeros(2)
         assert [memory.get((unversioned,), torch.float32, make) for _ in range(2)] == [5, 6]

@@ -59,8 +59,17 @@ def test_slots_behind_the_text() -> None:
     assert out.view(3, 12).tolist() == expected
 
 
+def test_branches_on_pages_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "page_size", lambda: 16)
+    row = torch.tensor([0])
+    with pytest.raises(NotImplementedError, match="page_size=16"):
+        cache.build_draft_decode_metadata_cpu(_table(), row, row, 2, 3, POOL)
+    assert cache.build_draft_decode_metadata_cpu(_table(), row, row, 1, 3, POOL).shape == (1, 3)
+
+
 @pytest.mark.parametrize("topk", [1, 4])
-def test_branches_see_the_text_and_their_own_slots(topk: int) -> None:
+def test_branches_see_the_text_and_their_own_slots(topk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "page_size", lambda: 1)
     table, requests, lengths, steps = _table(), [4, 0, 6], [1, 9, POOL - 3 * topk], 3
     rows = cache.build_draft_decode_metadata_cpu(
         table, torch.tensor(requests), torch.tensor(lengths), topk, steps, POOL
@@ -72,14 +81,15 @@ def test_branches_see_the_text_and_their_own_slots(topk: int) -> None:
             assert rows[place * topk + branch, : length + steps].tolist() == expected
 
 
+@pytest.mark.parametrize("places", [[3, 11, 4, 19], [3, 19, 4, 11]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
-def test_copy_reads_all_before_it_writes(dtype: torch.dtype) -> None:
+def test_copy_reads_all_before_it_writes(dtype: torch.dtype, places: list[int]) -> None:
     """Slots that are target and source at once, and one copy (slot 0 to itself) several times, as SGLang pads."""
     torch.manual_seed(1)
     shapes = [(20, 2, 4), (20, 3, 5), (20, 1, 7)]
     buffers = [torch.randint(0, 200, shape).to(dtype) for shape in shapes]
     expected = [buffer.clone() for buffer in buffers]
-    target, source = [5, 6, 7, 9, 0, 0], [6, 7, 9, 5, 0, 0]
+    target, source = [5, 6, 7, 9, 0, 0, *places[:2]], [6, 7, 9, 5, 0, 0, *places[2:]]
     for buffer in expected:
         read = [buffer[slot].clone() for slot in source]
         for slot, value in zip(target, read, strict=True):

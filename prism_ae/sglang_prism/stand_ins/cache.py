@@ -78,12 +78,17 @@ def build_draft_decode_metadata_cpu(
         [B * topk, max(seq_lens) + num_steps] in ``req_to_token``'s type. Row b * topk + j begins with the slots of the
         text of request b, followed by the ``num_steps`` slots of branch j; what comes after is undefined. (The compiled
         kernel returns ``pool_len`` columns. The attention reads no further than a row's length.)
+
+    Raises:
+        NotImplementedError: branches on pages of more than one token, whose slots lie otherwise.
     """
+    if topk > 1 and (size := page_size()) > 1:
+        raise NotImplementedError(f"page_size={size} with several branches on the CPU without sgl_kernel")
     lengths = seq_lens.long().view(-1, 1, 1)
     width = (int(lengths.max()) if lengths.numel() else 0) + num_steps
     positions = torch.arange(width)
     shift = torch.arange(topk).view(1, -1, 1) * num_steps
-    positions = torch.where(positions < lengths, positions, positions + shift).clamp_(max=pool_len - 1)
+    positions = torch.where(positions < lengths, positions, positions + shift)
     return req_to_token[req_pool_indices.long().view(-1, 1, 1), positions].flatten(0, 1)
 
 
@@ -103,6 +108,13 @@ def copy_all_layer_kv_cache_cpu(data_ptrs: Tensor, strides: Tensor, tgt_loc: Ten
         memory = (ctypes.c_uint8 * (slots * stride)).from_address(address)
         buffer = torch.frombuffer(memory, dtype=word).view(slots, -1)
         buffer.index_copy_(0, target, buffer.index_select(0, source))
+
+
+def page_size() -> int:
+    """Of the server in this process."""
+    from sglang.srt.runtime_context import get_server_args
+
+    return get_server_args().page_size
 
 
 def fill_bonus_tokens_cpu(accept_tokens: Tensor, accept_lens: Tensor, bonus_tokens: Tensor, stride: int) -> None:

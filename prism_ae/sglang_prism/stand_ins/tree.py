@@ -162,12 +162,11 @@ def verify_tree_greedy_cpu(
     parents = parents_of_links(retrive_next_token, retrive_next_sibling)
     target = target_predict.view_as(candidates)
     node = torch.zeros_like(retrive_index[:, 0])
-    going = torch.ones_like(node, dtype=torch.bool)
     accepted = torch.zeros_like(node)
     nodes, tokens = [node], [target[:, 0]]
     for _ in range(1, accept_index.shape[1]):
         child = (parents == node.unsqueeze(1)) & (candidates == tokens[-1].unsqueeze(1))
-        going = going & child.any(dim=1)
+        going = child.any(dim=1)  # a walk that has ended finds nothing at its last node again
         if not bool(going.any()):
             break
         node = torch.where(going, child.int().argmax(dim=1), node)

@@ -50,7 +50,7 @@ def hooks() -> list[Hook]:
 
 
 def _for_prism(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """The hook around a function of (verify_input, batch, ...), where the batch is drafted by PRISM; else the function."""
+    """The hook around a function of (verify_input, batch, …) where PRISM drafts the batch, elsewhere the function."""
 
     def wrapped(original: Callable[..., Any], verify_input: Any, batch: Any, *args: Any, **options: Any) -> Any:
         if batch.spec_algorithm.name in (PRISM, PRISM_CAPTURED):

@@ -10,6 +10,7 @@ from prism_ae.cells import Point
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import number_of, say
 from prism_ae.cli.request import Request, drawn_in
+from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
 from prism_ae.plan import Plan
 from prism_ae.store import Store
@@ -17,7 +18,9 @@ from prism_ae.suites.records import Suite
 
 
 def check_writable(out: Path | None, request: Request) -> None:
-    """A place for the drawings that cannot be written is refused before hours of measuring; raises StoreError."""
+    """What cannot be drawn or written is refused before hours of measuring; raises UsageError and StoreError."""
+    for experiment, points in zip(request.experiments, request.points, strict=True):
+        check_drawable(experiment, points)
     for place in dict.fromkeys(drawn_in(out, experiment) for experiment in request.experiments):
         folder = place / request.suite.name
         try:

@@ -20,6 +20,7 @@ from prism_ae.cells import Point
 from prism_ae.claims import Verdict, judge
 from prism_ae.curves import Curve, fold
 from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, sheet, table
+from prism_ae.drawing.drawable import check_drawable
 from prism_ae.drawing.latex import as_latex
 from prism_ae.drawing.panels import Grid, PaperLine, paper_lines
 from prism_ae.drawing.style import RC, series_style
@@ -76,8 +77,9 @@ def compose(
     with_paper: bool = False,
     notes: Sequence[str] = (),
 ) -> Drawing:
-    """Everything that a figure or table shows. Raises as `expand`, `build_frame` and `compose_timed`."""
+    """Everything that a figure or table shows. Raises as `expand`, `check_drawable` and `build_frame`."""
     points = expand(experiment, suite, options)
+    check_drawable(experiment, points)
     frame = build_frame(points, measured)
     texts = compare({point: measured[point] for point in points if point in measured})
     if experiment.timed:
@@ -141,7 +143,7 @@ def render(
         notes: further paragraphs for the caption.
 
     Raises:
-        UsageError, ConfigError: as `expand`.
+        UsageError, ConfigError: as `expand` and `check_drawable`.
         StoreError: contradictory samples, or a folder that cannot be written.
     """
     drawing = compose(experiment, suite, options, measured, with_paper, notes)

@@ -15,7 +15,6 @@ from prism_ae.drawing.style import SeriesStyle, series_style
 from prism_ae.drawing.tables import Source, methods_on_columns, methods_on_rows
 from prism_ae.drawing.timed_rows import timed_rows
 from prism_ae.drawing.tree_bars import TreeBars
-from prism_ae.errors import UsageError
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.lossless import Texts
@@ -57,11 +56,7 @@ def compose_timed(
     Args:
         frame: `build_frame` of the experiment's points.
         written: whether the drafters wrote the same texts.
-
-    Raises:
-        UsageError: two ways of drafting where only one can be drawn.
     """
-    _drawable(experiment, frame)
     asked = tuple(dict.fromkeys(frame["drafter"]))
     frame, without = _with_a_place(suite, frame)
     entries = fold_times(frame, benchmarks=experiment.kind == "table")
@@ -110,23 +105,6 @@ def _content(
         return drafting_table(entries, al, styles, suite, look.panel)
     source = Source(entries, known, al, styles, suite, look.panel)
     return methods_on_columns(source) if look.layout == "methods-on-columns" else methods_on_rows(source)
-
-
-def _drawable(experiment: Experiment, frame: pd.DataFrame) -> None:
-    """Refuse what this drawing cannot show.
-
-    Numbers of two draft loops beside each other, unmarked, would mislead; only one layout marks them.
-    """
-    ways, layout = set(frame[frame["tree"].notna()]["drafting"]), experiment.look.layout
-    if len(ways) > 1 and layout != "drafting":
-        raise UsageError(
-            f"--drafting both: {experiment.name} draws one way of drafting",
-            "draw it once with --drafting exact and once with --drafting stock, or draw the table 'drafting'",
-        )
-    if not ways and (experiment.kind != "table" or layout == "drafting"):
-        raise UsageError(
-            f"--drafters: {experiment.name} has nothing to draw of vanilla decoding alone", "add a drafter"
-        )
 
 
 def _with_a_place(suite: Suite, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

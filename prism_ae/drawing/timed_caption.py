@@ -69,9 +69,12 @@ def small_print(
     texts += [Text(f"{DRAFTING[way]}.") for way in _drafting(frame)]
     if said := options.described():
         texts.append(Text(f"Asked differently from the experiment's file: {said}."))
+    if options.controls and not experiment.controls_for(suite.name):
+        texts.append(Text("There is no equal-budget control here."))
     texts += _compat(frame, options.paper_compat)
     texts += _devices(frame)
-    texts += lossless(written, "drafters, draft trees and batch sizes")
+    half = set(frame["dtype"]) != {"float32"}
+    texts += lossless(written, "drafters, draft trees and batch sizes", half)
     texts += [Text(line) for line in without]
     texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
@@ -113,6 +116,7 @@ def _measurement(frame: pd.DataFrame, suite: Suite) -> str:
 
 _VERSIONS = (("sglang", "SGLang"), ("torch", "PyTorch"))
 _SERVED = (
+    ("attention", "attention by"),
     ("cuda_graphs", "CUDA graphs"),
     ("radix_cache", "prefix cache"),
     ("overlap", "overlapped scheduling"),

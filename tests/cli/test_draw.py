@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
-from prism_ae.cli.draw import _recipes
+import pytest
+
+from prism_ae.cli.draw import _recipes, check_writable
+from prism_ae.cli.request import make_request
+from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
@@ -26,3 +31,12 @@ def test_a_caption_names_the_recipe_of_every_drafter_once() -> None:
 def test_what_was_not_trained_here_has_no_recipe_to_name() -> None:
     points = expand(load_experiment("figure5"), PAPER, Options())
     assert _recipes(PAPER, points) == ()
+
+
+def test_what_cannot_be_drawn_is_refused_before_it_is_measured(tmp_path: Path) -> None:
+    for names in (["figure8"], ["drafting", "table6"]):
+        request = make_request(names, "mini", drafting="both")
+        with pytest.raises(UsageError, match=f"{names[-1]} draws one way of drafting"):
+            check_writable(tmp_path, request)
+    assert not list(tmp_path.iterdir())
+    check_writable(tmp_path, make_request(["figure4", "drafting"], "mini"))

@@ -375,6 +375,17 @@ def test_the_caption_says_how_it_was_served() -> None:
     assert "CUDA graphs for batches 1 2 4" in caption(compose(load_experiment("figure8"), MINI, FEW, graphs))
 
 
+def test_differing_greedy_texts_are_a_warning_in_float32_alone() -> None:
+    for suite, warned in ((MINI, True), (PAPER, False)):
+        results = measured("figure8", FEW, suite=suite)
+        point, result = next(iter(results.items()))
+        other = dataclasses.replace(result.samples[0], output_sha256="1" * 64)
+        results[point] = dataclasses.replace(result, samples=(other, *result.samples[1:]))
+        drawing = compose(load_experiment("figure8"), suite, FEW, results)
+        (said,) = (text for text in drawing.page.small_print if "1 of 3 texts are not the same" in text.text)
+        assert said.warning == warned
+
+
 def test_a_table_is_four_files_and_a_figure_three(tmp_path: Path) -> None:
     for name, kinds in (("table6", ("csv", "json", "pdf", "tex")), ("figure8", ("csv", "json", "pdf"))):
         paths = render(load_experiment(name), MINI, FEW, measured(name, FEW), tmp_path / name)

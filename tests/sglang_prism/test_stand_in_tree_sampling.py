@@ -170,6 +170,7 @@ def test_a_child_above_the_single_threshold_is_accepted_at_once() -> None:
     coins, last = torch.full((1, 3), 0.99), torch.zeros(1)
     assert _sample([-1, 0, 0], [0, 0, 1], 1, P, coins, last, threshold_single=0.3) == [(0, 0)]
     assert _sample([-1, 0, 0], [0, 0, 1], 1, P, coins, last, threshold_single=0.31) == [(2,)]
+    assert _sample([-1, 0, 0], [0, 0, 1], 1, P, coins, last, threshold_single=0.0) == [(0, 0)]
 
 
 WEIGHTS = st.lists(st.integers(0, 4), min_size=1, max_size=7).filter(lambda weights: sum(weights) > 0)

@@ -47,7 +47,6 @@ def tree_speculative_sampling_target_only(
     parents = parents_of_links(retrive_next_token, retrive_next_sibling)
     rows = torch.arange(candidates.shape[0])
     node = torch.zeros_like(candidates[:, 0], dtype=torch.long)
-    going = torch.ones_like(node, dtype=torch.bool)
     accepted = torch.zeros_like(node)
     depth = accept_index.shape[1] - 1
     refused = torch.zeros_like(candidates, dtype=torch.bool)  # children of each row's last node
@@ -57,12 +56,11 @@ def tree_speculative_sampling_target_only(
         chance = target_probs[rows, node].gather(1, candidates.long()).where(children, 0)
         reached = chance.cumsum(dim=1) / max(threshold_acc, 1e-9) > uniform_samples[rows, node].unsqueeze(1)
         accept = children & (reached | (chance >= threshold_single))
-        refused = torch.where(going.unsqueeze(1), children, refused)
-        going = going & accept.any(dim=1)
-        node = torch.where(going, accept.int().argmax(dim=1), node)
+        going = accept.any(dim=1)  # a walk that has ended is refused at its last node again, by the same number
+        refused = children & ~going.unsqueeze(1)
         if not bool(going.any()):
             break
-        refused &= ~going.unsqueeze(1)
+        node = torch.where(going, accept.int().argmax(dim=1), node)
         accepted = accepted + going
         nodes.append(node)
         tokens.append(candidates[rows, node])

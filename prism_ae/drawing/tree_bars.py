@@ -143,7 +143,9 @@ class TreeBars:
                 axes.bar(x, length.value, 0.74, color=color, alpha=ALPHA, zorder=2, gid="measured")
                 text = f"{length.value:.2f}"
                 low = 0.02 * axes.get_ylim()[1]
-                axes.text(x, low, text, ha="center", fontsize=fitting(text, 0.7 * FONT, room), zorder=5)
+                pale = {"facecolor": "white", "alpha": 0.6, "edgecolor": "none", "pad": 0.8}  # on any colour
+                size = fitting(text, 0.7 * FONT, room)
+                axes.text(x, low, text, ha="center", fontsize=size, zorder=5, bbox=pale)
                 if length.bounds:
                     axes.vlines(x, *length.bounds, color=INK, linewidth=1.0, zorder=3)
             if speed is not None:

@@ -79,6 +79,7 @@ def engine_options(setup: Setup) -> dict[str, Any]:
         "max_running_requests": setup.batch,
         "random_seed": setup.seed,
         "disable_radix_cache": False,
+        "page_size": 1,  # as exact drafting needs it, and so for every drafter
         "log_level": "info",
         "decode_log_interval": 1_000_000,
         "device": "cpu" if on_cpu else "cuda",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ _TICK = 0.2
 _LAST_WORDS = 8000
 
 
-class HostDied(Exception):
+class HostDied(Exception):  # noqa: N818 - an event
     """The engine's process ended or hung. ``how`` in words; ``words`` is the end of what it printed."""
 
     def __init__(self, how: str, words: str) -> None:
@@ -56,6 +57,8 @@ class Host:
         self._should_stop = should_stop
         self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - lives as long as the process
         self._said = 0
+        # The engine's processes are ended by force: what they leave behind lies in a folder that goes with them.
+        self._folder = tempfile.mkdtemp(prefix="prism-ae-engine-")
         ours, theirs = socket.socketpair()
         package = str(Path(prism_ae.__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package, os.environ.get("PYTHONPATH")]))
@@ -65,12 +68,13 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                env={**os.environ, **environment, "PYTHONPATH": path},
+                env={**os.environ, **environment, "PYTHONPATH": path, "TMPDIR": self._folder},
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
             )
         except OSError as error:
             ours.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
             raise DeviceError(f"cannot start a process for SGLang: {error.strerror}") from error
         finally:
             theirs.close()
@@ -122,6 +126,7 @@ class Host:
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
         self._connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _settings(self, message: Start | Configure, patience: float) -> Mapping[str, Any]:
         self._send(message)
@@ -179,5 +184,5 @@ class Host:
         return os.pread(self._output.fileno(), size - start, start).decode(errors="replace")
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - an event
     """The worker was told to stop while the engine was busy."""

@@ -10,6 +10,8 @@ state.
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,4 +135,16 @@ def captured_batches(scheduler: Any) -> list[int]:
     return [int(size) for size in getattr(graphs, "capture_bs", ())]
 
 
-HOOKS: list[Hook] = [("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after")]
+def meet_in_a_file(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Around the set-up of torch's process group, which would listen on every interface for processes that never come:
+    an engine of one process meets itself in a file."""
+    if os.environ.get(NONCE) and options.get("world_size") == 1:
+        folder = tempfile.mkdtemp(prefix="rendezvous-")  # below the engine's own temporary folder
+        options["distributed_init_method"] = f"file://{folder}/store"
+    return original(*args, **options)
+
+
+HOOKS: list[Hook] = [
+    ("sglang.srt.distributed.parallel_state.init_distributed_environment", meet_in_a_file, "around"),
+    ("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after"),
+]

@@ -122,7 +122,14 @@ def draft_buffers(draft_runner: Any) -> list[Tensor]:
     return found
 
 
+def check_pool(result: Any, draft_worker: Any, *args: Any, **options: Any) -> None:
+    """After the draft worker was set up: refuse a pool that exact drafting does not know, before any request comes."""
+    if draft_worker.topk > 1 and is_exact(draft_worker.speculative_algorithm):
+        draft_buffers(draft_worker.draft_runner)
+
+
 HOOKS: list[Hook] = [
+    ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.init_attention_backend", check_pool, "after"),
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.draft_forward", around_draft_forward, "around"),
     ("sglang.srt.speculative.spec_utils.select_top_k_tokens", around_select, "around"),
 ]

@@ -22,7 +22,7 @@ from prism_ae.sglang_prism.stand_ins.cache import page_size
 sys.path.insert(0, str(Path(__file__).parent))
 from stand_in_trees import links
 
-BATCH, NODES, SIZE = 40_000, 3, 8
+BATCH, NODES, SIZE = 20_000, 3, 8
 LOGITS = torch.tensor([1.8, 2.0, 1.5, 1.2, 1.0, 0.6, 0.2, -0.5])
 TOKENS = [0, 1, 4]  # the root's, and two drafted as its children
 

@@ -122,7 +122,7 @@ def test_numbers_just_below_one() -> None:
 
 
 P = torch.tensor([[0.3, 0.2, 0.05, 0.1, 0.15, 0.2], [0.1, 0.4, 0.2, 0.1, 0.1, 0.1], [0.5, 0.1, 0.1, 0.1, 0.1, 0.1]])
-WALKS = 200_000
+WALKS = 100_000
 
 
 def _chi_square(sample: Callable[[Tensor, Tensor], list[tuple[int, ...]]]) -> float:

@@ -168,7 +168,7 @@ def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[
         raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")
     if experiment.kind != "batches" and len(sizes) > 1:
         raise UsageError(f"--batch-size: {experiment.name} draws one batch size, got {len(sizes)}", "run once per size")
-    # The experiment's own sizes are not the user's words: what is too large for the questions becomes a hole of the plan.
+    # The experiment's own sizes are not the user's words: what is too large for the questions is a hole of the plan.
     if options.batch_sizes and sizes[-1] > questions:
         raise UsageError(
             f"{experiment.name}: batch {sizes[-1]} never fills with {questions} questions",

@@ -8,6 +8,7 @@ prefix cache.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -67,16 +68,19 @@ class SGLangEngine:
             except Interrupted:
                 return
             except HostDied as died:
+                if self._host is None:  # it died while it started
+                    print(died.words, end="")
                 self._relay()
                 self.close()
                 deaths += 1
                 print(f"the engine's process died ({died.how})")
                 if deaths >= DEATHS:
-                    raise _explained(died) from None
+                    error = _explained(died)
+                    raise error from error.__cause__
 
     def close(self) -> None:
         if self._host is not None:
-            self._host.close()
+            self._host.discard()
         self._host = self._setup = None
 
     def _wanted(self, assignment: Assignment) -> Setup:
@@ -140,7 +144,7 @@ class SGLangEngine:
         if WARM_CACHE in point.compat and point.temperature > 0:
             # The prompts' prefixes are in the cache from T = 0, which the authors measure first on the same server.
             list(self._host.serve(_warm_up(serve, all_questions=True)))
-            serve = _replace(serve, flush=False)
+            serve = dataclasses.replace(serve, flush=False)
         answered: dict[int, Answered] = {}
         wall = 0.0
         for message in self._host.serve(serve):
@@ -171,13 +175,7 @@ def _warm_up(serve: Serve, all_questions: bool = False) -> Serve:
     """A short run of the same kind: as many questions as run together, few tokens."""
     count = len(serve.questions) if all_questions else serve.concurrency
     tokens = 1 if all_questions else min(WARM_UP_TOKENS, serve.max_new_tokens)
-    return _replace(serve, questions=serve.questions[:count], max_new_tokens=tokens, flush=True)
-
-
-def _replace(serve: Serve, **changes: Any) -> Serve:
-    import dataclasses
-
-    return dataclasses.replace(serve, **changes)
+    return dataclasses.replace(serve, questions=serve.questions[:count], max_new_tokens=tokens, flush=True)
 
 
 def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sample:

@@ -82,7 +82,7 @@ class Host:
         try:
             self.state: Mapping[str, Any] = self._settings(Start(options, self.nonce), START_PATIENCE)
         except BaseException:
-            self.close()
+            self.discard()
             raise
 
     @property
@@ -121,12 +121,17 @@ class Host:
         return text.decode(errors="replace")
 
     def close(self) -> None:
-        """End the process and everything that it started."""
+        """End the process and everything that it started; what it printed can still be read."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
         self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def discard(self) -> None:
+        """`close`, and forget what it printed."""
+        self.close()
+        self._output.close()
 
     def _settings(self, message: Start | Configure, patience: float) -> Mapping[str, Any]:
         self._send(message)

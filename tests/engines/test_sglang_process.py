@@ -1,0 +1,323 @@
+"""The host's process and the engine around it, with an SGLang that answers at once, dies, hangs and lies to order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sglang_prism.sglang_models import Place, make_place
+
+from prism_ae.cells import Cell, TreeShape
+from prism_ae.engines import sglang_engine, sglang_process
+from prism_ae.engines.protocol import Result
+from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.errors import DeviceError
+from prism_ae.experiments.compat import GREEDY_SECOND_TEMPERATURE, WARM_CACHE
+
+FAKE = Path(__file__).parents[1] / "sglang_prism" / "fake_sglang"
+TREE = "3,3,8"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return make_place(tmp_path_factory.mktemp("models"), fit=0)
+
+
+@dataclasses.dataclass
+class Fake:
+    """The engine, and the folder where its SGLang takes orders and records events."""
+
+    engine: SGLangEngine
+    place: Place
+    folder: Path
+
+    def order(self, *orders: str) -> None:
+        (self.folder / "orders").write_text("\n".join(orders))
+
+    def events(self) -> list[str]:
+        """What happened since the last call."""
+        file = self.folder / "events"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.write_text("")
+        return lines
+
+    def starts(self) -> int:
+        return self.events().count("start")
+
+    def measure(self, *cells: Cell) -> Iterator[tuple[Cell, Result]]:
+        return self.engine.measure(self.place.assignment(cells), lambda: False)
+
+    def works(self) -> None:
+        """An assignment is measured whole."""
+        cell = self.place.cell("prism", TREE)
+        assert [done for done, _ in self.measure(cell)] == [cell]
+
+    @property
+    def pid(self) -> int:
+        assert self.engine._host
+        return self.engine._host.pid
+
+
+@pytest.fixture
+def fake(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
+    monkeypatch.setenv("FAKE_SGLANG", str(tmp_path))
+    monkeypatch.setattr(sglang_engine, "stand_in_paths", lambda: [FAKE])
+    monkeypatch.setattr(sglang_process, "_TICK", 0.02)
+    engine = SGLangEngine(place.suite, place.folder, "cpu", 1)
+    yield Fake(engine, place, tmp_path)
+    engine.close()
+    assert not psutil.Process().children(recursive=True)
+
+
+def test_it_starts_once_and_serves(fake: Fake) -> None:
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("talk", "one")]
+    results = dict(fake.measure(*cells))
+    assert list(results) == [cells[1], cells[0]]  # by the benchmarks' names
+    talk, one = results[cells[0]], results[cells[1]]
+    assert [sample.question_id for sample in one.samples] == [f"one/{n}" for n in range(8)]
+    assert {(sample.turns, sample.generated_tokens, sample.histogram) for sample in talk.samples} == {
+        (2, 64, (2, 2, 0, 0))
+    }
+    assert {(sample.turns, sample.generated_tokens, sample.histogram) for sample in one.samples} == {
+        (1, 32, (1, 1, 0, 0))
+    }
+    assert one.settings["sglang"] == "0.5.17"
+    assert one.settings["tree"] == [3, 3, 8]
+    assert one.settings["concurrency"] == 8
+    assert not {"nonce", "pid", "drafter"} & set(one.settings)
+    assert one.wall_seconds >= 0.02
+    events = fake.events()
+    assert events.count("start") == 1
+    assert max(int(event.split()[1]) for event in events if event.startswith("running")) == 8
+
+
+def test_a_running_engine_is_changed_not_started_again(fake: Fake) -> None:
+    fake.works()
+    assert fake.events()[:2] == ["start", "configure tree"]
+    pid = fake.pid
+    fake.works()
+    assert [event for event in fake.events() if event.startswith(("start", "configure"))] == []
+    list(fake.measure(fake.place.cell("prism", "6,5,24", drafting="stock")))
+    assert fake.events()[0] == "configure drafting tree"
+    assert fake.pid == pid
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    assert fake.starts() == 1
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_timed_cell_is_warmed_up_and_starts_with_an_empty_cache(fake: Fake) -> None:
+    list(fake.measure(fake.place.cell("prism", TREE, batch=2, max_new_tokens=20)))
+    events = [event for event in fake.events() if event.startswith(("flush", "answer"))]
+    assert events == ["flush", *["answer 16 0.0"] * 2, "flush", *["answer 20 0.0"] * 8]
+
+
+def test_the_authors_choices_are_imitated(fake: Fake) -> None:
+    compat = (WARM_CACHE,)
+    cell = fake.place.cell("prism", TREE, batch=2, temperature=1.0, max_new_tokens=20, compat=compat)
+    list(fake.measure(cell))
+    events = [event for event in fake.events() if event.startswith(("flush", "answer"))]
+    # All prompts pass once, and the cache keeps them.
+    warm = ["flush", *["answer 16 1.0"] * 2, "flush", *["answer 1 1.0"] * 8]
+    assert events == [*warm, *["answer 20 1.0"] * 8]
+    greedy = dataclasses.replace(cell.point, compat=(GREEDY_SECOND_TEMPERATURE,), batch=None)
+    list(fake.measure(dataclasses.replace(cell, point=greedy)))
+    assert set(fake.events()) >= {"answer 20 0.0"}
+
+
+def test_an_interrupt_ends_a_run_and_leaves_the_engine_ready(fake: Fake) -> None:
+    fake.works()
+    pid = fake.pid
+    fake.order("answer:hang")
+    began = time.monotonic()
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("one", "talk")]
+    assignment = fake.place.assignment(cells)
+    assert list(fake.engine.measure(assignment, lambda: time.monotonic() > began + 0.3)) == []
+    assert "abort" in fake.events()
+    fake.works()
+    assert fake.pid == pid
+    assert fake.starts() == 0
+
+
+def test_an_interrupt_between_cells_keeps_what_was_measured(fake: Fake) -> None:
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("one", "talk")]
+    measured: list[Cell] = []
+    for cell, _ in fake.engine.measure(fake.place.assignment(cells), lambda: bool(measured)):
+        measured.append(cell)
+    assert measured == cells[:1]
+
+
+def test_an_interrupt_while_it_starts(fake: Fake) -> None:
+    cell = fake.place.cell("prism", TREE)
+    assert list(fake.engine.measure(fake.place.assignment([cell]), lambda: True)) == []
+    fake.works()
+
+
+def test_a_death_between_cells_is_survived(fake: Fake) -> None:
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("one", "talk")]
+    run = fake.measure(*cells)
+    assert next(run)[0] == cells[0]
+    pid = fake.pid
+    os.kill(pid, signal.SIGKILL)
+    assert [cell for cell, _ in run] == cells[1:]
+    assert fake.pid != pid
+    assert fake.starts() == 2
+
+
+def test_a_death_within_a_cell_is_survived(fake: Fake) -> None:
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("one", "talk")]
+    alone = {cell: [sample.output_sha256 for sample in result.samples] for cell, result in fake.measure(*cells)}
+    fake.order("answer:kill")
+    results = dict(fake.measure(*cells))
+    assert {cell: [sample.output_sha256 for sample in result.samples] for cell, result in results.items()} == alone
+    assert fake.starts() == 2
+
+
+def test_each_cell_may_cost_one_engine(fake: Fake) -> None:
+    """A death that the next start survives does not count against the cells after it."""
+    cells = [fake.place.cell("prism", TREE, benchmark=name) for name in ("one", "talk")]
+    measured = []
+    fake.order("answer:kill")
+    for cell, _ in fake.measure(*cells):
+        measured.append(cell)
+        fake.order("answer:kill")
+    assert measured == cells
+    assert fake.starts() == 3
+
+
+def test_two_deaths_over_one_cell_are_an_error(fake: Fake) -> None:
+    fake.order("answer:kill", "answer:kill")
+    with pytest.raises(DeviceError, match=r"ended 2 times \(signal SIGKILL\)"):
+        list(fake.measure(fake.place.cell("prism", TREE)))
+    assert fake.starts() == 2
+    fake.works()
+
+
+def test_memory_that_ran_out_is_said(fake: Fake) -> None:
+    fake.order("answer:memory", "answer:memory")
+    with pytest.raises(DeviceError, match="out of memory") as caught:
+        list(fake.measure(fake.place.cell("prism", TREE)))
+    assert isinstance(caught.value.__cause__, MemoryError)
+
+
+def test_a_hung_engine_is_replaced(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.works()
+    monkeypatch.setattr(sglang_process, "PATIENCE", 0.5)
+    pid = fake.pid
+    fake.order("answer:hang")
+    fake.works()
+    assert not psutil.pid_exists(pid)
+    fake.order("answer:hang", "start:", "answer:hang")
+    with pytest.raises(DeviceError, match=r"\(no word for 0 s\)"):
+        fake.works()
+
+
+def test_a_host_that_dies_at_start(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.order("start:die")
+    fake.works()
+    assert fake.starts() == 2
+    fake.engine.close()
+    fake.order("start:die", "start:die")
+    with pytest.raises(DeviceError, match=r"\(exit code 3\): ValueError: cannot be started"):
+        fake.works()
+    assert "the engine's process died (exit code 3)" in capsys.readouterr().out
+    fake.works()
+
+
+def test_what_sglang_printed_is_relayed(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.order("answer:memory")
+    fake.works()
+    assert capsys.readouterr().out.count("torch.OutOfMemoryError: CUDA out of memory") == 1
+
+
+def test_another_engine_than_the_one_started_is_refused(fake: Fake) -> None:
+    fake.order("start:nonce")
+    with pytest.raises(DeviceError, match="not the one that was started"):
+        fake.works()
+    fake.works()
+
+
+def test_an_engine_that_runs_with_another_tree_is_refused(fake: Fake) -> None:
+    fake.order("start:", "configure:ignore")
+    with pytest.raises(DeviceError, match="tree 6,5,24 instead of 3,3,8"):
+        fake.works()
+    fake.works()
+
+
+def test_what_cannot_be_configured_is_said(fake: Fake) -> None:
+    fake.order("start:", "configure:refuse")
+    with pytest.raises(DeviceError, match="SGLang refused: the engine is busy"):
+        fake.works()
+    fake.works()
+    assert fake.starts() == 1
+
+
+@pytest.mark.parametrize(("deed", "says"), [("refuse", "The input is too long"), ("abort", "it was too much")])
+def test_a_request_that_is_refused(deed: str, says: str, fake: Fake) -> None:
+    fake.works()
+    fake.order(f"answer:{deed}")
+    with pytest.raises(DeviceError, match=f"SGLang could not answer: .*{says}"):
+        fake.works()
+    fake.works()
+    assert fake.starts() == 1
+
+
+def test_a_host_ends_with_its_worker(place: Place, tmp_path: Path) -> None:
+    code = """
+import sys, time
+from prism_ae.engines.sglang_process import Host
+options = {"dtype": "float32", "max_running_requests": 1}
+host = Host(options, {"PYTHONPATH": sys.argv[1], "PRISM_AE_DRAFTING": "exact"}, lambda: False)
+print(host.pid, flush=True)
+time.sleep(3600)
+"""
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code, str(FAKE)],
+        env={**os.environ, "FAKE_SGLANG": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout
+    with worker.stdout:
+        host = psutil.Process(int(worker.stdout.readline()))
+        assert host.is_running()
+        worker.kill()
+        worker.wait()
+        host.wait(60)  # raises TimeoutExpired
+
+
+def test_nothing_is_left_behind(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(sglang_process.tempfile, "tempdir", str(folder))
+    fake.works()
+    assert list(folder.iterdir())
+    fake.engine.close()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_tree_larger_than_the_room_still_fits_the_assignment(fake: Fake) -> None:
+    """What an engine is started for is the room's; the fake one, unlike SGLang, would draft any tree."""
+    assignment = fake.place.assignment([fake.place.cell("prism", TREE)])
+    list(fake.engine.measure(assignment, lambda: False))
+    assert fake.engine._setup
+    assert fake.engine._setup.tree == assignment.room.tree == TreeShape(6, 5, 24)
+    assert (fake.engine._setup.batch, fake.engine._setup.length) == (64, 200)
+
+
+def test_it_keeps_the_largest_batch_that_is_asked_for(fake: Fake) -> None:
+    cells: Any = [fake.place.cell("prism", TREE)]
+    small = fake.place.assignment(cells, room=dataclasses.replace(fake.place.assignment(cells).room, batch=1))
+    list(fake.engine.measure(small, lambda: False))
+    assert fake.engine._setup
+    assert fake.engine._setup.batch == 8  # questions whose time is not measured are asked eight at a time
+    fake.works()
+    assert fake.engine._setup.batch == 64

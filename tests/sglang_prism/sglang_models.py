@@ -1,0 +1,203 @@
+"""A folder of tiny random models that accept each other's drafts by chance, and cells to measure them with.
+
+The target's hidden state is mostly its last token's embedding, and the drafters' fusion layers pass that embedding on:
+so drafts are often, but not always, right, without training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models
+from torch import Tensor
+
+from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.checkpoints import save_target
+from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.engines.protocol import Assignment, Engine, Result, Room
+from prism_ae.llama import Llama, LlamaConfig, causal
+from prism_ae.suites.load import load_suite
+from prism_ae.suites.records import Benchmark, Suite
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz "
+TARGET = LlamaConfig(len(LETTERS) + 3, 32, 48, 4, 4, 2, 1e-5, 10000.0, 256)
+LAYER = dataclasses.replace(TARGET, num_hidden_layers=1)
+DRAFTERS = {
+    "eagle2": DrafterConfig("eagle", LAYER),
+    "prism": DrafterConfig("eagle", LAYER, 2, (0, 1)),
+    "prism_star": DrafterConfig("eagle", LAYER, 2, (0, 1), (1, 2, 3)),
+    "eagle3": DrafterConfig("eagle3", LAYER, 1, (0,), (1, 2, 3), 24),
+    "hass2": DrafterConfig("eagle", dataclasses.replace(TARGET, num_hidden_layers=2)),
+}
+"""The suite's names of drafters -> what they are here."""
+
+QUESTIONS = {
+    "talk": [["ab", "cd"], ["e f", "g"], ["h", "ij k"], ["lmn", "o"]],
+    "one": [["lm"], ["n"], ["o p q"], ["r"], ["stuv w"], ["xyz"], ["a quick fox"], ["jumps"]],
+}
+ROOM = Room(64, TreeShape(6, 5, 24), 200)
+"""One start of an engine serves every test."""
+
+FIT = 40
+"""Steps of optimisation that a drafter gets."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A folder with a suite of random models: ``target``, and a folder per drafter."""
+
+    suite: Suite
+    folder: Path
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "target"
+
+    def cell(self, drafter: str, tree: str | None, **changes: Any) -> Cell:
+        """A cell; ``changes`` are fields of `Point`."""
+        point = Point(
+            suite="mini",
+            target="mini-llama-2",
+            drafter=drafter,
+            scale=None,
+            benchmark="one",
+            temperature=0.0,
+            tree=TreeShape.parse(tree) if tree else None,
+            engine="sglang",
+            batch=None,
+            questions=8,
+            max_new_tokens=32,
+            max_length=200,
+            seed=1,
+            dtype="float32",
+        )
+        point = dataclasses.replace(point, **changes)
+        count = min(point.questions, len(QUESTIONS[point.benchmark]))
+        return Cell(dataclasses.replace(point, questions=count), Fingerprints("t", "d", "p", "e", "v"))
+
+    def assignment(self, cells: Sequence[Cell], folder: str | None = None, room: Room = ROOM) -> Assignment:
+        """For cells of one drafter and tree; ``folder`` is the drafter's, if it is not named like it."""
+        point = cells[0].point
+        drafter = None if point.drafter == "vanilla" else self.folder / (folder or point.drafter)
+        if point.drafter == "vanilla":
+            room = dataclasses.replace(room, tree=None)
+        return Assignment(tuple(cells), self.target, drafter, point.tree, (), room)
+
+    def measure(self, engine: Engine, cells: Sequence[Cell], folder: str | None = None) -> list[Result]:
+        """The results in the order of the cells."""
+        found = dict(engine.measure(self.assignment(cells, folder), lambda: False))
+        return [found[cell] for cell in cells]
+
+
+def make_place(folder: Path, fit: int = FIT) -> Place:
+    """Write the models and questions into ``folder``; drafters are fitted in ``fit`` steps."""
+    benchmarks = {name: Benchmark(name, name, len(asked[0]), f"{name}.jsonl") for name, asked in QUESTIONS.items()}
+    (folder / "benchmarks").mkdir()
+    for name, asked in QUESTIONS.items():
+        lines = [json.dumps({"question_id": n, "turns": turns}) for n, turns in enumerate(asked)]
+        (folder / "benchmarks" / f"{name}.jsonl").write_text("\n".join(lines))
+    torch.manual_seed(0)
+    target = Llama(TARGET)
+    scale_layers(target, 2.2)
+    order = torch.randperm(TARGET.vocab_size - 1) + 1
+    with torch.no_grad():
+        target.embedding.weight.normal_()
+        target.head.weight.normal_()
+        # A letter's likeliest successor is the next in a random order: no letter repeats itself.
+        target.head.weight[order.roll(-1)] += target.embedding.weight[order]
+        target.head.weight[2] *= 0.8  # answers should end, but not soon
+    save_model(folder / "target", target)
+    texts = written(target, 24, 32)
+    for name, config in DRAFTERS.items():
+        save(folder / name, make_drafter(config, target, texts, fit))
+    small = Llama(dataclasses.replace(TARGET, num_hidden_layers=2))
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            value = target.get_parameter(name)
+            parameter.copy_(value + 0.1 * value.std() * torch.randn_like(value) if value.dim() > 1 else value)
+    save_model(folder / "standard", small)
+    return Place(dataclasses.replace(load_suite("mini"), benchmarks=benchmarks), folder)
+
+
+def save_model(folder: Path, model: Llama) -> None:
+    """A target, or a small model, with a tokenizer of letters; what is no letter is one unknown token."""
+    vocabulary = {letter: number for number, letter in enumerate(["<unk>", "<s>", "</s>", *LETTERS])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+    folder.mkdir()
+    save_target(folder, model, {"bos_token_id": 1, "eos_token_id": 2})
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def scale_layers(model: torch.nn.Module, factor: float) -> None:
+    """Random layers of greater influence: the text then depends on what came before, and varies."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() > 1 and ("layers" in name or "modules_" in name):
+                parameter *= factor
+
+
+def make_drafter(config: DrafterConfig, target: Llama, texts: Tensor, fit: int = FIT) -> Drafter:
+    """Fitted for a second, so that some of its drafts are right at every depth."""
+    drafter = Drafter(config, target)
+    if drafter.own_head is not None:
+        ids = torch.randperm(TARGET.vocab_size)[: config.draft_vocab_size].sort().values
+        drafter.draft_ids.copy_(ids)
+        with torch.no_grad():
+            drafter.own_head.weight.copy_(target.head.weight[ids])
+    positions = torch.arange(texts.shape[1] - 1)[None]
+    rotation = drafter.rotary(positions)
+    with torch.no_grad():
+        hidden, captured = target(texts[:, :-1], positions, capture=config.capture)
+        wanted = target.head(hidden[:, 1:])[..., drafter.token_ids(torch.arange(config.draft_vocab_size or 30))]
+    optimiser = torch.optim.Adam(drafter.parameters(), 3e-3)
+    for _ in range(fit):
+        guess = drafter.enter(captured if captured is not None else hidden)
+        loss = torch.zeros(())
+        for step in range(3):
+            embedding = drafter.embed(texts[:, 1:])
+            guess = drafter.step(step, embedding, guess, rotation, causal)
+            # The guess at t is of hidden t + 1; the next step reads it there.
+            loss = loss + torch.nn.functional.cross_entropy(
+                drafter.logits(guess[:, :-1]).flatten(0, 1), wanted.softmax(-1).flatten(0, 1)
+            )
+            guess = guess.roll(1, dims=1)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return drafter
+
+
+def written(target: Llama, rows: int, length: int) -> Tensor:
+    """What the target writes after a random token [rows, length]."""
+    ids = torch.randint(3, TARGET.vocab_size, (rows, 1))
+    with torch.no_grad():
+        while ids.shape[1] < length:
+            hidden, _ = target(ids, torch.arange(ids.shape[1])[None])
+            ids = torch.cat([ids, target.head(hidden[:, -1]).softmax(-1).multinomial(1)], dim=1)
+    return ids
+
+
+def save(folder: Path, drafter: Drafter) -> Path:
+    folder.mkdir()
+    save_drafter(folder, drafter)
+    return folder
+
+
+def altered(source: Path, folder: Path, change: Callable[[dict[str, Tensor]], None]) -> Path:
+    """A copy of a drafter's folder whose tensors were changed."""
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir()
+    (folder / "config.json").write_bytes((source / "config.json").read_bytes())
+    state = load_file(source / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors")
+    return folder

@@ -1,0 +1,103 @@
+"""Run in a process of its own, without a nonce: what SGLang knows of what this project uses, and what its plugins do.
+
+Prints JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import pkgutil
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.models.registry import ModelRegistry
+from sglang.srt.plugins import load_plugins
+from sglang.srt.plugins.hook_registry import HookRegistry
+from sglang.srt.sampling.sampling_params import SamplingParams
+from sglang.srt.server_args import ServerArgs
+from sglang.srt.speculative import spec_utils
+from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
+
+from prism_ae.sglang_prism import control, drafting, plugin, registration
+from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+
+
+def signature(target: str) -> list[str]:
+    """Names of a function's parameters, the original's where it is wrapped already."""
+    return list(inspect.signature(pkgutil.resolve_name(target)).parameters)
+
+
+def questions_of(algorithm: Any) -> dict[str, Any]:
+    """What SGLang asks an algorithm; a method that takes nothing, by its answer."""
+    answers = {}
+    for name in dir(SpeculativeAlgorithm.EAGLE):
+        function = getattr(SpeculativeAlgorithm, name, None)
+        if not name.startswith("_") and inspect.isfunction(function):
+            assert callable(getattr(algorithm, name)), name
+            if list(inspect.signature(function).parameters) == ["self"] and name != "create_future_map":
+                answers[name] = getattr(algorithm, name)()
+    return answers
+
+
+def selection() -> list[list[int]]:
+    """The branches that SGLang's own selection continues, and those that a loop's buffers were copied from."""
+    torch.manual_seed(0)
+    found = []
+    for branch, steps in ((2, 4), (4, 6), (5, 3)):
+        rows = 3
+        slots = torch.arange(rows * branch * steps).view(rows, branch, steps)
+        loop = drafting._Loop(slots, [])
+        copied: list[torch.Tensor] = []
+        with (
+            mock.patch.object(drafting, "_running", loop),
+            mock.patch.object(drafting, "inherit", lambda slots, parents, *_: copied.append(parents)),  # noqa: B023
+        ):
+            scores = None
+            hidden = torch.zeros(rows, 1)
+            for i in range(steps):
+                width = 1 if i == 0 else branch
+                probs = torch.rand(rows * width, branch)
+                tokens = torch.randint(0, 9, (rows * width, branch))
+                _, hidden, scores, _ = drafting.around_select(
+                    spec_utils.select_top_k_tokens, i, probs, tokens, hidden, scores, branch
+                )
+                if 1 <= i < steps - 1:
+                    # Each hidden state names the branch that it came from.
+                    own = hidden.view(rows, branch) - torch.arange(rows)[:, None] * branch
+                    found += [own.long().flatten().tolist(), copied[-1].flatten().tolist()]
+                hidden = torch.arange(rows * branch, dtype=torch.float).view(-1, 1)
+        assert len(copied) == steps - 2
+    return found
+
+
+def main() -> None:
+    fields = {field.name for field in dataclasses.fields(ServerArgs)}
+    found: dict[str, Any] = {
+        "options": sorted(fields),
+        "sampling": list(SamplingParams.__struct_fields__),
+        "signatures": {target: signature(target) for target, _, _ in plugin.hooks()},
+        "selection": selection(),
+    }
+    load_plugins()
+    found["patched"] = sorted(HookRegistry._patched)
+    algorithms = {name: SpeculativeAlgorithm.from_string(name) for name in (PRISM, PRISM_CAPTURED)}
+    found["algorithms"] = {name: questions_of(algorithm) for name, algorithm in algorithms.items()}
+    found["eagle"] = {name: questions_of(SpeculativeAlgorithm[name]) for name in ("EAGLE", "EAGLE3")}
+    worker_args = SimpleNamespace(disable_overlap_schedule=True)
+    found["worker"] = [algorithm.create_worker(worker_args).__name__ for algorithm in algorithms.values()]
+    before = set(ModelRegistry.models)
+    with contextlib.suppress(Exception):  # the hook comes before; the wrapped function gets nothing to work with
+        pkgutil.resolve_name(registration.HOOKS[1][0])(SimpleNamespace())
+    found["models"] = sorted(set(ModelRegistry.models) - before)
+    found["command"] = hasattr(Scheduler, control.CONFIGURE)
+    print(json.dumps(found, default=str))
+
+
+if __name__ == "__main__":
+    main()

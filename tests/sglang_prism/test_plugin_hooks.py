@@ -1,0 +1,242 @@
+"""What the plugin needs of the pinned SGLang is there: options, parameters, wrapped functions, algorithms, models."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+from collections.abc import AsyncIterator, Collection, Mapping
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from stand_in_process import needs_sglang, run
+
+from prism_ae.cells import TreeShape
+from prism_ae.engines.sglang_options import Setup, engine_options
+from prism_ae.experiments.compat import GRAPHS_BATCH_1
+from prism_ae.sglang_prism import control, plugin, registration
+from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+from prism_ae.sglang_prism.host import Host
+from prism_ae.sglang_prism.messages import Serve
+
+_AMX = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
+_ATTENTION = ["self", "q", "k", "v", "layer", "forward_batch", "save_kv_cache", "sinks"]
+_WORKER = "sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker"
+SIGNATURES = {
+    "sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding": ["server_args"],
+    "sglang.srt.distributed.parallel_state.init_distributed_environment": [
+        "world_size",
+        "rank",
+        "distributed_init_method",
+        "local_rank",
+        "backend",
+        "timeout",
+        "moe_a2a_backend",
+        "recovered_rank",
+        "max_world_size",
+    ],
+    "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
+    "sglang.srt.model_loader.utils.get_model_architecture": ["model_config"],
+    "sglang.srt.speculative.eagle_utils.eagle_sample": ["verify_input", "batch", "logits_output", "grammar_mask"],
+    "sglang.srt.speculative.spec_utils.select_top_k_tokens": [
+        "i",
+        "topk_p",
+        "topk_index",
+        "hidden_states",
+        "scores",
+        "topk",
+    ],
+    f"{_WORKER}.draft_forward": ["self", "forward_batch"],
+    f"{_WORKER}.init_attention_backend": ["self"],
+    f"{_AMX}.forward_decode": _ATTENTION,
+    f"{_AMX}.forward_extend": _ATTENTION,
+}
+"""Parameters of the functions that are wrapped, in the version that the hooks were written for."""
+
+
+def differences(recorded: Mapping[str, Collection[str]], found: Mapping[str, Collection[str]]) -> list[str]:
+    """Functions whose parameters are not those that were recorded."""
+    return sorted(name for name in {*recorded, *found} if recorded.get(name) != found.get(name))
+
+
+def unknown(names: Collection[str], known: Collection[str]) -> list[str]:
+    return sorted(set(names) - set(known))
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    return json.loads(run("sglang_plugin_oracle.py").splitlines()[-1])
+
+
+def options() -> set[str]:
+    """Every option that an engine can be started with."""
+    setup = Setup(
+        target=Path("target"),
+        drafter=Path("drafter"),
+        architecture="{}",
+        tree=TreeShape(6, 10, 60),
+        batch=8,
+        length=512,
+        dtype="float32",
+        seed=1,
+        drafting="exact",
+        device="cpu",
+        server_flags=(),
+    )
+    setups = [
+        dataclasses.replace(setup, device=device, tree=tree, server_flags=flags)
+        for device in ("cpu", "cuda:0")
+        for tree in (setup.tree, None)
+        for flags in ((), (GRAPHS_BATCH_1,))
+    ]
+    return {name for each in setups for name in engine_options(each)}
+
+
+def sampling_parameters() -> dict[str, Any]:
+    """What the host asks SGLang for, with a request that an engine of one answer gets."""
+    sent: list[dict[str, Any]] = []
+
+    async def generate(input_ids: list[int], sampling_params: dict[str, Any], stream: bool) -> Any:
+        sent.append(sampling_params)
+
+        async def chunks() -> AsyncIterator[dict[str, Any]]:
+            yield {"output_ids": [7], "meta_info": {"finish_reason": {"type": "length"}}}
+
+        return chunks()
+
+    host = Host.__new__(Host)
+    host._engine = SimpleNamespace(async_generate=generate)
+    conversation: Any = SimpleNamespace(prompt=lambda users, answers: [1, 2], end_ids=frozenset({9, 3}))
+    asked = Serve(Path("target"), SimpleNamespace(), "", (("a",),), 0.5, 16, 12, 1, True)  # type: ignore[arg-type]
+    asyncio.run(host._answer(0, ("a",), conversation, asked))
+    return sent[0]
+
+
+@needs_sglang
+def test_options_and_sampling_parameters_are_known(found: dict[str, Any]) -> None:
+    names = options()
+    assert {"model_path", "cuda_graph_max_bs_decode", "speculative_num_steps"} <= names
+    assert unknown(names, found["options"]) == []
+    assert unknown({*names, "cuda_graph_max_bs"}, found["options"]) == ["cuda_graph_max_bs"]
+    parameters = sampling_parameters()
+    assert parameters["max_new_tokens"] == 10  # the room, which is less than the limit
+    assert parameters["stop_token_ids"] == [3, 9]
+    assert unknown(parameters, found["sampling"]) == []
+    assert unknown([*parameters, "stop_ids"], found["sampling"]) == ["stop_ids"]
+
+
+@needs_sglang
+def test_wrapped_functions_are_those_that_were_recorded(found: dict[str, Any]) -> None:
+    assert differences(SIGNATURES, found["signatures"]) == []
+    one = f"{_WORKER}.draft_forward"
+    assert differences(SIGNATURES, found["signatures"] | {one: ["self", "batch"]}) == [one]
+    assert differences(SIGNATURES, {name: found["signatures"][name] for name in SIGNATURES if name != one}) == [one]
+    assert differences(SIGNATURES, found["signatures"] | {"sglang.other": []}) == ["sglang.other"]
+
+
+def test_every_hook_takes_what_the_wrapped_function_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called as SGLang's registry does, with as many arguments as were recorded."""
+    import inspect
+
+    monkeypatch.setenv(plugin.CPU_VARIABLE, "0")
+    first = {"before": 0, "after": 1, "around": 1}  # the result, or the function
+    for target, hook, kind in plugin.hooks():
+        inspect.signature(hook).bind(*[None] * (first[kind] + len(SIGNATURES[target])))
+
+
+@needs_sglang
+def test_loading_the_plugins_applies_every_hook(found: dict[str, Any]) -> None:
+    assert found["patched"] == sorted(SIGNATURES)
+
+
+@needs_sglang
+def test_the_algorithms_answer_as_eagle_does(found: dict[str, Any]) -> None:
+    assert found["algorithms"][PRISM] == found["eagle"]["EAGLE"]
+    assert found["algorithms"][PRISM_CAPTURED] == found["eagle"]["EAGLE3"]
+    assert found["algorithms"][PRISM]["is_eagle"]
+    assert not found["algorithms"][PRISM]["is_eagle3"]
+    assert found["worker"] == ["EAGLEWorkerV2"] * 2
+
+
+@needs_sglang
+def test_the_models_are_registered_when_sglang_looks_one_up(found: dict[str, Any]) -> None:
+    assert found["models"] == ["PrismDraftModel", "PrismEagle3DraftModel"]
+
+
+@needs_sglang
+def test_parents_are_those_of_sglangs_own_selection(found: dict[str, Any]) -> None:
+    pairs = list(zip(found["selection"][::2], found["selection"][1::2], strict=True))
+    assert len(pairs) == 2 + 4 + 1
+    assert all(theirs == ours for theirs, ours in pairs)
+    assert any(theirs != sorted(theirs) for theirs, _ in pairs)
+
+
+@needs_sglang
+def test_a_users_own_server_has_no_command(found: dict[str, Any]) -> None:
+    assert not found["command"]
+
+
+def test_an_engine_with_a_nonce_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("sglang.srt.managers.scheduler")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for nonce in (None, "", "f00"):
+        module.Scheduler = type("Scheduler", (), {})
+        monkeypatch.delenv(control.NONCE, raising=False)
+        if nonce is not None:
+            monkeypatch.setenv(control.NONCE, nonce)
+        control.install()
+        assert hasattr(module.Scheduler, control.CONFIGURE) == bool(nonce)
+
+
+def test_only_an_engine_with_a_nonce_describes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "state", lambda scheduler: {"tree": scheduler})
+    result = SimpleNamespace(internal_state={})
+    monkeypatch.delenv(control.NONCE, raising=False)
+    control.add_state(result, "scheduler")
+    assert result.internal_state == {}
+    monkeypatch.setenv(control.NONCE, "f00")
+    control.add_state(result, "scheduler")
+    assert result.internal_state == {control.KEY: {"tree": "scheduler"}}
+
+
+def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin.importlib.metadata, "version", lambda name: "0.5.23")
+    with pytest.raises(RuntimeError, match=r"made for SGLang 0\.5\.17, this is 0\.5\.23"):
+        plugin.register()
+
+
+def test_only_prism_is_sampled_by_us_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(plugin.CPU_VARIABLE, raising=False)
+    monkeypatch.setattr("prism_ae.sglang_prism.sampling.HOOKS", [("x.eagle_sample", lambda *_: "ours", "around")])
+    (hook,) = [hook for target, hook, _ in plugin.hooks() if target.endswith("eagle_sample")]
+    for algorithm, sampled in (
+        (PRISM, "ours"),
+        (PRISM_CAPTURED, "ours"),
+        ("EAGLE", "theirs"),
+        ("STANDALONE", "theirs"),
+    ):
+        batch = SimpleNamespace(spec_algorithm=SimpleNamespace(name=algorithm))
+        assert hook(lambda *_: "theirs", None, batch, None) == sampled
+
+
+def test_a_server_without_prism_is_left_alone() -> None:
+    arguments = SimpleNamespace(speculative_algorithm="EAGLE", speculative_draft_model_path="d", model_path="m")
+    before = vars(arguments).copy()
+    registration.describe_drafter(arguments)  # type: ignore[arg-type]
+    arguments.speculative_algorithm = before["speculative_algorithm"] = None
+    registration.describe_drafter(arguments)  # type: ignore[arg-type]
+    assert vars(arguments) == before
+
+
+def test_prism_needs_a_drafter() -> None:
+    arguments: Any = SimpleNamespace(
+        speculative_algorithm="prism", speculative_draft_model_path=None, model_path="target"
+    )
+    with pytest.raises(ValueError, match="--speculative-draft-model-path"):
+        registration.describe_drafter(arguments)
+    arguments.speculative_draft_model_path = "nothing/here"
+    with pytest.raises(ValueError, match="does not exist"):
+        registration.describe_drafter(arguments)

@@ -70,12 +70,14 @@ def _within(small: Setup, large: Setup) -> bool:
 def engine_options(setup: Setup) -> dict[str, Any]:
     """Keyword arguments of ``sglang.Engine``."""
     on_cpu = setup.device == "cpu"
+    # SGLang counts a round's drafts as part of a request's text when it checks whether the request fits.
+    context = setup.length + SLACK + _reserved(setup.tree)
     options: dict[str, Any] = {
         "model_path": str(setup.target),
         "skip_tokenizer_init": True,  # token ids go in and come out: prompts are made by this project
         "trust_remote_code": False,
         "dtype": setup.dtype,
-        "context_length": setup.length + SLACK,
+        "context_length": context,
         "max_running_requests": setup.batch,
         "random_seed": setup.seed,
         "disable_radix_cache": False,
@@ -91,7 +93,7 @@ def engine_options(setup: Setup) -> dict[str, Any]:
             "disable_cuda_graph": True,
             "disable_overlap_schedule": True,  # SGLang has none for drafting on a CPU; so vanilla has none either
             "mem_fraction_static": 0.2,
-            "max_total_tokens": setup.batch * (setup.length + SLACK + 2 * _reserved(setup.tree)) + 4096,
+            "max_total_tokens": setup.batch * (context + 2 * _reserved(setup.tree)) + 4096,
         }
     else:
         options["cuda_graph_max_bs_decode"] = 1 if GRAPHS_BATCH_1 in setup.server_flags else setup.batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from prism_ae.cli import ls, plan, render, run, status, train
+from prism_ae.cli import download, import_, ls, plan, render, run, status, train
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
 
@@ -16,6 +16,7 @@ Examples:
   prism-ae train mini                           train the mini suite's models
   prism-ae plan figure4 --suite mini            what would be measured
   prism-ae run all --suite mini                 measure and draw every figure and table
+  prism-ae download --only figure1              fetch what the paper's figure 1 needs
   prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
   prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
   prism-ae status --suite mini                  how far everything is
@@ -46,13 +47,15 @@ app = typer.Typer(
 
 for verb, short in (
     (ls.ls, "What there is: experiments, targets, drafters, …"),
+    (download.download, "Fetch the paper suite's models and questions."),
     (train.train, "Train the mini suite's models, or one drafter."),
     (plan.plan, "What would be measured, and what is missing."),
     (run.run, "Measure what is missing, then draw."),
     (status.status, "How far everything is, what failed and why."),
     (render.render, "Draw from what is measured."),
+    (import_.import_, "Take over results of the original artifact."),
 ):
-    app.command(short_help=short)(verb)
+    app.command(name=verb.__name__.rstrip("_"), short_help=short)(verb)
 
 
 def _version(asked: bool) -> None:

@@ -35,7 +35,7 @@ class Record:
         verifier: name of its verification rule.
         same_texts: whether a question's text is the same for every drafter at every temperature, because its randomness
             belongs to the question.
-        hidden: for tests only, not offered to users.
+        hidden: not offered for measuring: for tests only, or of results that are imported.
         load: imports the engine and returns its constructor ``(suite, models_dir, device, threads)``.
     """
 
@@ -59,6 +59,10 @@ def _sglang() -> Callable[[Suite, Path, str, int], Engine]:
     return SGLangEngine
 
 
+def _artifact() -> Callable[[Suite, Path, str, int], Engine]:
+    raise UsageError("the engine artifact measures nothing", "its results come from 'prism-ae import'")
+
+
 def _fake() -> Callable[[Suite, Path, str, int], Engine]:
     from prism_ae.engines.fake import FakeEngine
 
@@ -70,6 +74,7 @@ ENGINES = {
     for record in (
         Record("torch", "torch-1", VERIFIER, True, False, _torch),
         Record("sglang", f"sglang-1/{SGLANG_VERSION}", "sglang-tree-1", False, False, _sglang),
+        Record("artifact", "artifact-1", "eagle-2", False, True, _artifact),
         Record("fake", "fake-1", "none", False, True, _fake),
     )
 }
@@ -119,6 +124,8 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
     Args:
         drafter_kind: `suites.records.Drafter.kind` of the point's drafter.
     """
+    if engine == "artifact":
+        return "results of the engine artifact are imported, not measured, and this one was not ('prism-ae import')"
     if engine != "torch":
         return ""
     if drafter_kind == "model":

@@ -1,0 +1,113 @@
+"""``prism-ae import``: results of the original artifact, into the store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prism_ae.cli import options as o
+
+if TYPE_CHECKING:
+    from prism_ae.artifact.find import Found, Run
+    from prism_ae.store import Store
+    from prism_ae.suites.records import Suite
+
+Folder = Annotated[Path, typer.Argument(help="The original artifact's folder, or its outputs/.", metavar="DIR")]
+
+
+def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = o.RUNS) -> None:
+    """Take over what the original artifact measured, and check it.
+
+    Answer files become cells of the engine 'artifact'; logs and CSV files are checked and listed. What holds a question
+    twice, mixes runs, broke off or may be a drawing script's stored number is refused, with its file and line.
+
+    \b
+    Examples:
+      prism-ae import prism-mlsys-ae/evaluation/prep_figure1456/outputs --runs-dir imported
+      prism-ae render figure4 --engine artifact --runs-dir imported
+    """
+    from prism_ae.artifact.fallbacks import fallbacks_of
+    from prism_ae.artifact.find import find
+    from prism_ae.cli.measure import open_store
+    from prism_ae.cli.output import number_of, say
+    from prism_ae.errors import IncompleteError, UsageError
+    from prism_ae.experiments.load import load_experiment
+    from prism_ae.suites.load import load_suite
+
+    loaded = load_suite(suite)
+    found = find(folder, loaded, fallbacks_of(load_experiment("figure4"), loaded))
+    if not (found.runs or found.lengths or found.rows or found.refused):
+        raise UsageError(f"{folder} holds no results of the original artifact", "name its outputs/ folder")
+    refused = [str(one) for one in found.refused]
+    store = open_store(runs_dir, loaded)
+    if found.runs:
+        refused += _store(found.runs, loaded, store)
+    say(_report(found))
+    if refused:
+        what = f"{number_of(len(refused), 'thing')} in {folder} refused; what is not named here was taken"
+        raise IncompleteError(what, "\n  ".join(refused))
+
+
+def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
+    """Write what is not there yet. Returns, as text, the runs of whose cell another run is there. Raises StoreError."""
+    from prism_ae.artifact.cells import cell_of, origin_of, result_of
+    from prism_ae.store.lock import run_lock
+    from prism_ae.store.provenance import provenance
+    from prism_ae.store.records import OK
+
+    store.prepare()
+    refused = []
+    with run_lock(store.root):
+        general = provenance(sys.argv, Path(__file__).parents[1])
+        there = {record.cell.point: record.cell for record in store.records().values() if record.ok}
+        for run in runs:
+            cell = cell_of(run, suite)
+            if there.get(cell.point, cell) != cell:
+                refused.append(f"{run.file}: {store.root} holds another run of this cell; choose another --runs-dir")
+            elif cell.point not in there:
+                result = result_of(run)
+                [attempt] = store.begin([cell], general | {"artifact": origin_of(run)})
+                log = b"" if run.log is None else f"imported, with {run.log.file}\n".encode()
+                store.commit(attempt, OK, "", result, result.wall_seconds, "a device that was not recorded", log)
+    return refused
+
+
+def _report(found: Found) -> list[str]:
+    from prism_ae.artifact.cells import ENGINE
+    from prism_ae.cli.output import number_of, table
+    from prism_ae.metrics import al_macro, al_micro, counts_of
+
+    lines = []
+    if found.runs:
+        head = ("target", "drafter", "scale", "benchmark", "T", "tree", "questions", "AL macro", "AL micro", "log")
+        rows: list[Iterable[str]] = [head]
+        for run in found.runs:
+            job, counts = run.job, counts_of(run.answers.samples)
+            agrees = "none" if run.log is None or run.log.length is None else "agrees"
+            lengths = f"{al_macro(counts):.5f}", f"{al_micro(counts):.5f}"
+            asked = job.target, job.drafter, job.scale, job.benchmark, f"{job.temperature:g}", str(run.tree)
+            rows.append((*asked, str(len(counts.question_ids)), *lengths, agrees))
+        lines += [f"{number_of(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
+    if found.lengths:
+        logs = [(str(job), log.length.text, log.file) for job, log in found.lengths if log.length]
+        lines += ["Acceptance lengths without raw data, which become no cells:", *table(logs, "  ")]
+    if found.rows:
+        rows = [("file", "line", "what", "where", "TPS", "AL micro")]
+        rows += [
+            (row.file, str(row.line), " ".join(row.what), _where(row.where, row.datasets), f"{row.tps:g}", _al(row.al))
+            for row in found.rows
+        ]
+        lines += ["Serving runs, without raw data (MT-bench at T = 1 was decoded greedily there):", *table(rows, "  ")]
+    return lines
+
+
+def _where(where: tuple[str, ...], datasets: int) -> str:
+    return " T=".join(where) or f"mean of {datasets}"
+
+
+def _al(al: float | None) -> str:
+    return "-" if al is None else f"{al:g}"

@@ -1,0 +1,177 @@
+"""The image files, read as a builder reads them: pinned, unprivileged, and made by the Makefile that is tested here."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+FILES = {"docker/Dockerfile": "make setup GPU=1", "docker/cpu.Dockerfile": "make setup"}
+Instructions = list[tuple[str, str]]
+
+
+def instructions(text: str) -> Instructions:
+    """Instruction and arguments, continued lines joined, comments left out."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [(word, rest) for word, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def problems(text: str, setup: str) -> list[str]:
+    """What is wrong with a Dockerfile."""
+    found = []
+    steps = instructions(text)
+    for image in (rest for word, rest in steps if word == "FROM"):
+        if not re.fullmatch(r"[a-z0-9/.-]+:\d+\.\d+\.\d+-[a-z0-9.-]+", image):
+            found.append(f"{image} is not pinned to a version")
+    users = [rest for word, rest in steps if word == "USER"]
+    if not users or not re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1]):
+        found.append("it runs as root, or as a user whose number is not known")
+    if [rest for word, rest in steps if word == "ENTRYPOINT"] != ['["prism-ae"]']:
+        found.append("prism-ae is not the entry point")
+    runs = [re.sub(r"--mount=\S+ ", "", rest) for word, rest in steps if word == "RUN"]
+    if runs.count(setup) != 1 or any(re.search(r"\bpip\b|curl|wget|git clone", run) for run in runs):
+        found.append("it installs otherwise than the Makefile")
+    kept = " ".join(rest for word, rest in steps if word in ("ENV", "ARG", "LABEL"))
+    if re.search(r"token|secret|passw|key|://", kept, re.IGNORECASE):
+        found.append("a layer would keep a secret or an address")
+    volumes = [folder for word, rest in steps if word == "VOLUME" for folder in json.loads(rest)]
+    if "/prism-ae/models" not in volumes:
+        found.append("models would be part of the container")
+    return found
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_images_are_pinned_unprivileged_and_made_by_the_makefile(name: str) -> None:
+    assert problems((REPOSITORY / name).read_text(), FILES[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("-devel-ubuntu24.04", ""),
+        ("nvidia/cuda:13.0.1-devel-ubuntu24.04", "nvidia/cuda:latest"),
+        ("nvidia/cuda:13.0.1-devel-ubuntu24.04", "nvidia/cuda"),
+        ("USER 10001:10001", "USER 0:0"),
+        ("USER 10001:10001", ""),
+        ('ENTRYPOINT ["prism-ae"]', ""),
+        ("make setup GPU=1", "make setup"),
+        ("make setup GPU=1", "make setup GPU=1 && pip install more"),
+        ("HOME=/tmp", "HF_TOKEN=x HOME=/tmp"),
+        ("VOLUME", "LABEL"),
+    ],
+)
+def test_each_check_can_fail(old: str, new: str) -> None:
+    text = (REPOSITORY / "docker/Dockerfile").read_text()
+    assert old in text
+    assert len(problems(text.replace(old, new), FILES["docker/Dockerfile"])) >= 1
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_user_is_left_before_anything_is_copied_or_installed(name: str) -> None:
+    words = [word for word, _ in instructions((REPOSITORY / name).read_text())]
+    assert words.index("USER") < words.index("COPY")
+    assert words.count("USER") == 1
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_makefile_installs_what_the_images_are_for() -> None:
+    """What the image's step would do, as make itself says it."""
+    for step, installs in (("make setup", "requirements.lock"), ("make setup GPU=1", "'.[gpu,test]'")):
+        command = [*step.split(), "--dry-run", "--always-make"]
+        said = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+        assert installs in said
+
+
+def let_in(path: str, rules: str) -> bool:
+    """Whether a file is sent to the builder: of the rules that match it or a folder of it, the last one decides."""
+    decided = True
+    for rule in rules.splitlines():
+        if not rule or rule.startswith("#"):
+            continue
+        pattern = re.escape(rule.removeprefix("!")).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+        if re.fullmatch(f"{pattern}(?:/.*)?", path):
+            decided = rule.startswith("!")
+    return decided
+
+
+def test_the_context_holds_no_models_history_environment_or_secret() -> None:
+    rules = (REPOSITORY / ".dockerignore").read_text()
+    for path in (
+        "models/Llama-2-7b-chat-hf/model.safetensors",
+        "runs/paper/log.jsonl",
+        ".git/config",
+        ".venv/bin/python",
+        ".env",
+        "pip.conf",
+        "figures/out/mini/figure4.pdf",
+        "tables/out/mini/table4.pdf",
+        "prism_ae/__pycache__/cells.cpython-311.pyc",
+        "prism_ae/.env",
+        "tests/conftest.py",
+    ):
+        assert not let_in(path, rules), path
+
+
+def test_the_context_holds_the_program() -> None:
+    rules = (REPOSITORY / ".dockerignore").read_text()
+    needed = [path for path in (REPOSITORY / "prism_ae").rglob("*") if path.suffix in (".py", ".toml", ".txt", ".json")]
+    needed += [*(REPOSITORY / "figures").glob("*.toml"), *(REPOSITORY / "tables").glob("*.toml")]
+    assert len(needed) > 100
+    for path in needed:
+        assert let_in(path.relative_to(REPOSITORY).as_posix(), rules), path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_copied_exists_and_is_let_in(name: str) -> None:
+    rules = (REPOSITORY / ".dockerignore").read_text()
+    copied = [rest.split()[1:-1] for word, rest in instructions((REPOSITORY / name).read_text()) if word == "COPY"]
+    assert copied[-1] == ["."]
+    for source in (source for sources in copied[:-1] for source in sources):
+        assert (REPOSITORY / source).is_file(), source
+        assert let_in(source, rules), source
+
+
+def test_an_editable_install_finds_all_that_it_reads() -> None:
+    """Before the code is copied, pip already builds the package: its metadata needs these files."""
+    import tomllib
+
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    reads = {
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        project["tool"]["hatch"]["version"]["path"],
+    }
+    for name in FILES:
+        steps = instructions((REPOSITORY / name).read_text())
+        before = steps[: next(number for number, (_, rest) in enumerate(steps) if "make setup" in rest)]
+        assert reads <= {source for word, rest in before if word == "COPY" for source in rest.split()}
+
+
+def test_the_python_of_the_cpu_image_is_one_that_the_project_takes() -> None:
+    text = (REPOSITORY / "docker/cpu.Dockerfile").read_text()
+    match = re.search(r"^FROM python:(\d+)\.(\d+)\.", text, re.MULTILINE)
+    assert match
+    assert (int(match[1]), int(match[2])) >= (3, 11)
+
+
+def test_compose_builds_the_same_files_and_opens_nothing() -> None:
+    services: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"]
+    assert {service["build"]["dockerfile"] for service in services.values()} == set(FILES)
+    for name, service in services.items():
+        assert service["image"] == f"prism-ae:{name}"
+        assert service["user"] == "${PRISM_AE_USER:-10001:10001}"
+        assert not {"ports", "privileged", "network_mode", "environment", "cap_add"} & service.keys()
+        mounts = dict(volume.split(":") for volume in service["volumes"])
+        assert mounts["./models"] == "/prism-ae/models"
+        assert {Path(place).relative_to("/prism-ae").as_posix() for place in mounts.values()} == {
+            place.removeprefix("./") for place in mounts
+        }
+    assert services["gpu"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]

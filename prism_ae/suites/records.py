@@ -128,6 +128,24 @@ class Limits:
 
 
 @record
+class Hub:
+    """Where a suite's models and questions are published.
+
+    Attributes:
+        modelscope, huggingface: the repository that holds every folder of the suite, on either hub.
+        official: folder -> the Hugging Face repository of those who published that model first.
+        questions: address of a benchmark's question file, with {file} for its ``Benchmark.file``.
+        question_sums: benchmark -> sha256 (hex) of its question file.
+    """
+
+    modelscope: str
+    huggingface: str
+    official: dict[str, str]
+    questions: str
+    question_sums: dict[str, str]
+
+
+@record
 class Suite:
     """Everything an experiment can refer to. Mappings keep the file's order.
 
@@ -136,6 +154,7 @@ class Suite:
         models_hint: how to get the models, shown where one is missing.
         trees: named draft trees: figures ask for "main" or "small", tables for "sglang".
         limits: of experiments that measure acceptance; serving: of those that measure time.
+        hub: where ``prism-ae download`` finds it all; None for a suite that is not downloaded.
     """
 
     name: str
@@ -152,6 +171,7 @@ class Suite:
     trees: dict[str, TreeShape]
     limits: Limits
     serving: Limits
+    hub: Hub | None = None
 
     def target_of(self, role: str) -> Target:
         """The suite's target for a role; raises KeyError."""

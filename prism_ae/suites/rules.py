@@ -7,13 +7,15 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from prism_ae.suites.records import Drafter, Suite, Target, Template
+from prism_ae.suites.records import Drafter, Hub, Suite, Target, Template
 from prism_ae.toml import closest
 
 T = TypeVar("T", bound=Hashable)
 
 TREES = ("main", "small", "sglang")
 """Trees that the figures and tables ask for."""
+
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
 def problems(suite: Suite) -> list[str]:
@@ -42,6 +44,8 @@ def problems(suite: Suite) -> list[str]:
             found.append(f"benchmarks.{benchmark.name}.turns: must be at least 1, got {benchmark.turns}")
         if problem := _outside(benchmark.file):
             found.append(f"benchmarks.{benchmark.name}.file: {problem}")
+    if suite.hub is not None:
+        found += [f"hub.{problem}" for problem in _hub(suite.hub, suite)]
     return found
 
 
@@ -126,6 +130,26 @@ def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[s
                 yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
         if drafter.kind != "vanilla" and target.folder and not (drafter.folder or drafter.absent):
             yield f"folder: is empty, but target '{target.name}' is not trained here; name a folder, or say 'absent'"
+
+
+def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
+    for key in ("modelscope", "huggingface"):
+        if not _REPOSITORY.fullmatch(getattr(hub, key)):
+            yield f"{key}: '{getattr(hub, key)}' is no repository, write owner/name"
+    folders = {folder for target in suite.targets.values() for folder in (target.folder, target.small_folder)}
+    for folder, repository in hub.official.items():
+        if folder not in folders:
+            yield f"official: '{folder}' is the folder of no target and no small LM{closest(folder, folders)}"
+        if not _REPOSITORY.fullmatch(repository):
+            yield f"official.{folder}: '{repository}' is no repository, write owner/name"
+    if hub.questions.count("{file}") != 1:
+        yield "questions: must contain {file} once"
+    files = {name for name, benchmark in suite.benchmarks.items() if benchmark.file}
+    for name in sorted(files ^ set(hub.question_sums)):
+        yield f"question_sums.{name}: {'is missing' if name in files else 'no benchmark of that name has a file'}"
+    for name, total in hub.question_sums.items():
+        if not re.fullmatch(r"[0-9a-f]{64}", total):
+            yield f"question_sums.{name}: '{total}' is no sha256, 64 digits 0-9 and a-f"
 
 
 def _served(drafter: Drafter, suite: Suite) -> Iterator[str]:

@@ -1,0 +1,130 @@
+"""Threads that fetch files at the same time, each file into the place where its folder is gathered."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from prism_ae.errors import PrismError, StoreError
+from prism_ae.hub.local import Lack
+from prism_ae.hub.publish import STAGING, ready_folder
+from prism_ae.hub.transfer import fetch
+from prism_ae.hub.verify import File
+
+WORKERS = 4
+
+
+class Crew:
+    """Use as a context: ``ask`` for files of folders, ``wait`` for folders.
+
+    An exception that leaves the context is not held up by files under way: what they have is kept, the threads end with
+    the process, and the next download resumes.
+    """
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._todo: queue.SimpleQueue[tuple[Lack, File] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[str, BaseException | None]] = queue.SimpleQueue()
+        self._open: Counter[str] = Counter()
+        self._errors: dict[str, PrismError] = {}
+        self._stop = threading.Event()
+        self._used: set[Path] = set()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
+
+    def __enter__(self) -> Crew:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        for _ in self._threads:
+            self._todo.put(None)
+        if kind is None:
+            for thread in self._threads:
+                thread.join()
+
+    def ask(self, lack: Lack, names: Iterable[str]) -> None:
+        """Have these files of a folder fetched, by their names in it."""
+        self._errors.pop(lack.wanted.folder, None)
+        self._used.add(self._staging(lack))
+        for name in names:
+            self._open[lack.wanted.folder] += 1
+            self._todo.put((lack, next(file for file in lack.missing if file.base == name)))
+
+    def wait(self, seconds: float) -> tuple[str, PrismError | None] | None:
+        """The next folder whose files are all fetched, or the error that kept one of them; None after ``seconds``."""
+        try:
+            folder, error = self._done.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if isinstance(error, PrismError):
+            self._errors.setdefault(folder, error)
+        elif error is not None:
+            raise error
+        self._open[folder] -= 1
+        return None if self._open[folder] else (folder, self._errors.get(folder))
+
+    def discard(self, lack: Lack, names: Iterable[str]) -> None:
+        """Forget fetched files that are not what they should be."""
+        for name in names:
+            (ready_folder(self._models_dir, lack.wanted.folder) / name).unlink(missing_ok=True)
+
+    @property
+    def staged(self) -> int:
+        """Bytes that are fetched and not in their place yet, those of files under way included."""
+        return folder_size(self._models_dir / STAGING)
+
+    def clean(self) -> None:
+        """Remove what the client libraries noted beside the files, where nothing waits to be resumed."""
+        for folder in self._used:
+            if not any(folder.rglob("*.incomplete")):
+                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self._models_dir / STAGING / "sums.json").unlink(missing_ok=True)
+            for path, _, _ in os.walk(self._models_dir / STAGING, topdown=False):
+                os.rmdir(path)
+
+    def _staging(self, lack: Lack) -> Path:
+        name = f"{lack.listing.hub}--{lack.listing.repository.replace('/', '--')}"
+        return self._models_dir / STAGING / name
+
+    def _work(self) -> None:
+        while (job := self._todo.get()) is not None and not self._stop.is_set():
+            lack, file = job
+            folder = lack.wanted.folder
+            try:
+                if folder not in self._errors:
+                    self._fetch(lack, file)
+                self._done.put((folder, None))
+            except BaseException as error:
+                self._done.put((folder, error))
+
+    def _fetch(self, lack: Lack, file: File) -> None:
+        ready = ready_folder(self._models_dir, lack.wanted.folder) / file.base
+        if ready.is_file() and ready.stat().st_size == file.size:
+            return  # by a download that was interrupted; its sum is looked at with the others'
+        staging = self._staging(lack)
+        try:
+            ready.parent.mkdir(parents=True, exist_ok=True)
+            staging.mkdir(parents=True, exist_ok=True)
+            os.replace(fetch(lack.listing, file, staging), ready)
+        except OSError as error:
+            raise StoreError(f"cannot write {ready}: {error.strerror}", "correct that, then run again") from error
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder; one that vanishes meanwhile counts nothing."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(path, name)).st_size
+    return total

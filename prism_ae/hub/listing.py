@@ -1,0 +1,80 @@
+"""What a repository holds: name, size and published sums of every file, from either hub's own client library."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from prism_ae.errors import CheckpointError
+from prism_ae.hub.clients import hub_errors, quiet
+from prism_ae.hub.verify import File, name_problem
+from prism_ae.hub.wanted import HubName
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """A repository at one revision; ``files`` by their path in it."""
+
+    hub: HubName
+    repository: str
+    revision: str
+    files: dict[str, File]
+
+
+def list_repository(hub: HubName, repository: str) -> Listing:
+    """The files of a repository's main branch.
+
+    Raises:
+        MissingError: it cannot be reached, does not exist, or is not open to this user.
+        CheckpointError: a file's name leads out of a folder, its size is not said, or this is no list of files at all.
+    """
+    try:
+        with hub_errors(hub, repository):
+            revision, files = _huggingface(repository) if hub == "huggingface" else _modelscope(repository)
+        return Listing(hub, repository, revision, checked(files, repository))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"what is answered for repository {repository} is no list of files: {error}",
+            "something on the way may answer in the hub's place (a portal, a proxy); or take the other hub (--from)",
+        ) from error
+
+
+def checked(files: Iterable[File], repository: str) -> dict[str, File]:
+    """The files by name; raises CheckpointError for what no honest repository holds."""
+    found: dict[str, File] = {}
+    for file in files:
+        problem = name_problem(file.name) or ("is listed twice" if file.name in found else "")
+        problem = problem or ("has no size" if file.size < 0 else "")
+        if problem:
+            raise CheckpointError(
+                f"repository {repository}: file {file.name!r} {problem}",
+                "nothing was fetched from it; tell its owners, and take the other hub (--from)",
+            )
+        found[file.name] = file
+    return found
+
+
+def _huggingface(repository: str) -> tuple[str, list[File]]:
+    quiet()
+    from huggingface_hub import HfApi
+
+    info = HfApi().model_info(repository, files_metadata=True)
+    files = []
+    for entry in info.siblings or []:
+        size = -1 if entry.size is None else entry.size
+        if entry.lfs is not None:
+            files.append(File(entry.rfilename, entry.lfs.size, sha256=entry.lfs.sha256.lower()))
+        else:
+            files.append(File(entry.rfilename, size, blob=(entry.blob_id or "").lower()))
+    return info.sha or "main", files
+
+
+def _modelscope(repository: str) -> tuple[str, list[File]]:
+    quiet()
+    from modelscope_hub import HubApi
+
+    # Its revisions are names of branches; that nothing changed in between is what the published sums say.
+    entries = HubApi().list_repo_files(repository, "model", revision="master")
+    return "master", [
+        File(entry.path, entry.size, sha256=(entry.sha256 or "").lower()) for entry in entries if entry.type == "blob"
+    ]

@@ -1,0 +1,97 @@
+"""What of the wanted folders is here, and what has to be fetched. Reads the disk and the listings, writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from prism_ae.errors import CheckpointError, MissingError
+from prism_ae.hub.listing import Listing
+from prism_ae.hub.manifest import Entry, changes
+from prism_ae.hub.verify import File, leads_out, mismatch
+from prism_ae.hub.wanted import Wanted, needed
+from prism_ae.suites.sums import cached_sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Lack:
+    """A folder that is not complete.
+
+    Attributes:
+        files: all it should have, by their path in the repository.
+        missing: those of them to fetch.
+        sums: file name in the folder -> sha256 of those that are here.
+    """
+
+    wanted: Wanted
+    listing: Listing
+    files: tuple[File, ...]
+    missing: tuple[File, ...]
+    sums: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes to fetch."""
+        return sum(file.size for file in self.missing)
+
+
+def memory(models_dir: Path, folder: str) -> Path:
+    """Where the sums of a folder's files are remembered, the place that `suites.models` reads."""
+    return models_dir / ".sums" / f"{folder}.json"
+
+
+def good_sums(models_dir: Path, folder: str, files: Iterable[File]) -> dict[str, str]:
+    """File name -> sha256 of those files of a folder that are here and as published; raises CheckpointError."""
+    place = models_dir / folder
+    here = {file.base: file for file in files if _has_size(place / file.base, file.size)}
+    if not here:
+        return {}
+    sums = cached_sums(place, sorted(here), memory(models_dir, folder))
+    return {name: total for name, total in sums.items() if not mismatch(place / name, here[name], total)}
+
+
+def is_complete(models_dir: Path, folder: str, entry: Entry) -> bool:
+    """Whether a folder is as it was first verified."""
+    return len(good_sums(models_dir, folder, entry.files.values())) == len(entry.files)
+
+
+def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None) -> Lack:
+    """What a folder lacks of what its repository holds.
+
+    Args:
+        entry: what was verified first, None where there is nothing to agree with.
+
+    Raises:
+        MissingError: the repository has no checkpoint there.
+        CheckpointError: it holds other files than those verified first, or ones here cannot be replaced.
+    """
+    files = [listing.files[name] for name in needed(listing.files, wanted.within)]
+    where = f"{wanted.within or 'the top'} of {wanted.repository}"
+    if {"config.json"} - {file.base for file in files} or not any(_is_weight(file) for file in files):
+        raise MissingError(f"{where} holds no checkpoint (config.json and weights)", "take the other hub with --from")
+    if entry is not None:
+        named = [dataclasses.replace(file, name=file.base) for file in files]
+        if changed := changes(entry, named):
+            raise CheckpointError(
+                f"{where} is not what was downloaded first (from {entry.repository}): {'; '.join(changed)}",
+                f"put the old files back in {models_dir / wanted.folder}, or take the new ones with --renew",
+            )
+        files = [dataclasses.replace(file, sha256=entry.files[file.base].sha256) for file in files]
+    sums = good_sums(models_dir, wanted.folder, files)
+    missing = tuple(file for file in files if file.base not in sums)
+    place = models_dir / wanted.folder
+    if missing and leads_out(place, models_dir):
+        raise CheckpointError(
+            f"{place} is a link that leads out of {models_dir}, and {missing[0].base} there is missing or damaged",
+            "downloads never write through links: remove the link, or repair what it leads to",
+        )
+    return Lack(wanted, listing, tuple(files), missing, sums)
+
+
+def _is_weight(file: File) -> bool:
+    return file.base.endswith((".safetensors", ".bin"))
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size

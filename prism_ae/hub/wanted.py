@@ -1,0 +1,108 @@
+"""Which folders of a suite are asked for, and which of a folder's files. Pure: names in, names out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from prism_ae.cells import Point
+from prism_ae.errors import UsageError
+from prism_ae.suites.records import Hub, Suite
+from prism_ae.toml import meant
+
+HubName = Literal["modelscope", "huggingface"]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Wanted:
+    """A checkpoint folder to have: its place below the models folder, and where it is published.
+
+    ``within`` is its folder in the repository, "" where the repository is this one checkpoint.
+    """
+
+    folder: str
+    hub: HubName
+    repository: str
+    within: str
+
+
+def folders_of_points(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
+    """The folders that measuring these points reads, each once; names are below the models folder."""
+    asked = dict.fromkeys((point.target, point.drafter, point.scale, point.engine) for point in points)
+    found: list[str] = []
+    for target, drafter, scale, engine in asked:
+        found += [suite.targets[target].folder, drafter_folder(suite, target, drafter, scale, engine)]
+    return tuple(filter(None, dict.fromkeys(found)))
+
+
+def folders_of_target(suite: Suite, target: str) -> tuple[str, ...]:
+    """A target's own folder and those of all its drafters."""
+    found = [suite.targets[target].folder]
+    for drafter in suite.drafters.values():
+        for scale in [scale.name for scale in suite.scales] if drafter.scaled else [None]:
+            found += [drafter_folder(suite, target, drafter.name, scale, engine) for engine in ("torch", "sglang")]
+    return tuple(filter(None, dict.fromkeys(found)))
+
+
+def drafter_folder(suite: Suite, target: str, drafter: str, scale: str | None, engine: str) -> str:
+    """Where `suites.models.locate_drafter` looks, "" where nothing is published."""
+    record, of = suite.drafters[drafter], suite.targets[target]
+    served = {(entry.role, entry.scale): entry.folder for entry in record.served}.get((of.role, scale or ""), "")
+    if served and (engine == "sglang" or record.absent):
+        return served
+    if record.absent or of.role not in record.roles:
+        return ""
+    return record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
+
+
+def target_called(suite: Suite, word: str) -> str | None:
+    """The target of that name, role or label, small and capital letters alike; None where there is none."""
+    for target in suite.targets.values():
+        if word.casefold() in (name.casefold() for name in (target.name, target.role, target.label)):
+            return target.name
+    return None
+
+
+def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
+    """The error for a word of ``--only`` that names nothing."""
+    known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, target.role))]
+    return UsageError(f"--only: there is no experiment or target '{word}'{meant(word, known)}", ", ".join(known))
+
+
+def published(hub: Hub, folders: Iterable[str], name: HubName, official: bool) -> tuple[Wanted, ...]:
+    """Where each folder comes from; ``official`` prefers the repository of those who published a model first."""
+
+    def places() -> Iterator[Wanted]:
+        for folder in folders:
+            if official and folder in hub.official:
+                yield Wanted(folder, "huggingface", hub.official[folder], "")
+            else:
+                yield Wanted(folder, name, getattr(hub, name), folder)
+
+    return tuple(places())
+
+
+_TEXTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+)
+_SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
+_PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
+
+
+def needed(names: Iterable[str], within: str) -> tuple[str, ...]:
+    """Of a repository's files those that an engine reads from the folder ``within``, as paths in the repository.
+
+    Weights in one format, safetensors before pickled ones. Never code.
+    """
+    prefix = f"{within}/" if within else ""
+    direct = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+    weights = [name for name in direct if _SAFETENSORS.fullmatch(name)]
+    weights = weights or [name for name in direct if _PICKLED.fullmatch(name)]
+    return tuple(prefix + name for name in sorted([*weights, *(name for name in _TEXTS if name in direct)]))

@@ -1,7 +1,7 @@
 # The mini suite on any CPU: one environment, the one that `make setup` makes.
 #
 #   docker build -f docker/cpu.Dockerfile -t prism-ae:cpu .
-#   docker run --rm --entrypoint make prism-ae:cpu mini
+#   docker compose run --rm --entrypoint make cpu mini     (compose.yaml keeps models, runs and drawings)
 #
 # A pip.conf of yours goes in as a secret, which no layer keeps: --secret id=pip,src=pip.conf. With one that names
 # torch's CPU builds the image is several GB smaller.

@@ -57,8 +57,11 @@ def find(folder: Path, suite: Suite, fallbacks: Fallbacks) -> Found:
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder", "name the artifact's folder, or its outputs/")
-    found = _Reader(folder, suite, fallbacks)
-    for path in _files(folder):
+    # Resolved, because the names of the folders say what was measured; `latest` given by name is its tag.
+    root = folder.resolve()
+    paths = tuple(_files(root))
+    found = _Reader(root, paths, suite, fallbacks)
+    for path in paths:
         found.take(path)
     return found.result()
 
@@ -73,8 +76,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 class _Reader:
-    def __init__(self, folder: Path, suite: Suite, fallbacks: Fallbacks) -> None:
+    def __init__(self, folder: Path, paths: Iterable[Path], suite: Suite, fallbacks: Fallbacks) -> None:
         self._folder = folder
+        logs = (path for path in paths if path.parent.name == "logs" and LOG_NAME.fullmatch(path.name))
+        self._log_paths = dict.fromkeys(logs)
         self._suite = suite
         self._fallbacks = fallbacks
         self._runs: dict[Job, list[Run]] = defaultdict(list)
@@ -88,7 +93,7 @@ class _Reader:
         try:
             if match := ANSWERS_NAME.fullmatch(path.name):
                 self._take_answers(path, match["name"], match["temperature"])
-            elif path.parent.name == "logs" and LOG_NAME.fullmatch(path.name):
+            elif path in self._log_paths:
                 job, log = self._read_log(path)
                 self._logs[job].append(log)
             elif path.suffix in (".log", ".txt") and (drawn := drawn_with_fallbacks(_text(path))):
@@ -121,7 +126,8 @@ class _Reader:
         file, tag, benchmark = self._shown(path), path.parent.parent, path.parent.name
         job = self._job(path, tag, name, benchmark, temperature)
         self._answered.add(job)
-        logs = sorted((tag / "logs").glob(f"{name}__{benchmark}__temp-{temperature}__gpu-*.log"))
+        beginning = f"{name}__{benchmark}__temp-{temperature}__gpu-"
+        logs = [log for log in self._log_paths if log.parent.parent == tag and log.name.startswith(beginning)]
         if len(logs) > 1:
             names = " and ".join(log.name for log in logs)
             raise RefusedError(file, None, f"two runs wrote this file, by their logs {names}: which answers are whose?")
@@ -150,7 +156,7 @@ class _Reader:
 
     def _job(self, path: Path, tag: Path, name: str, benchmark: str, temperature: str) -> Job:
         """The evaluation that a file of a tag's folder belongs to."""
-        model = tag.absolute().parent
+        model = tag.parent
         try:
             return job_of(self._suite, model.parent.name, model.name, name, benchmark, temperature)
         except ValueError as error:

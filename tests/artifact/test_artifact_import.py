@@ -93,9 +93,9 @@ def test_raw_counts_arrive_as_they_are(artifact: Artifact, runs: Path, capsys: p
 def test_a_second_import_changes_nothing(artifact: Artifact, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(artifact, PRISM, "qa", "0.0", 4.71661)
     assert call(capsys, "import", artifact.root, "--runs-dir", runs)[0] == 0
-    before = (runs / "paper/log.jsonl").read_bytes()
+    before = {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()}
     assert call(capsys, "import", artifact.root, "--runs-dir", runs)[0] == 0
-    assert (runs / "paper/log.jsonl").read_bytes() == before
+    assert {path: path.read_bytes() for path in runs.rglob("*") if path.is_file()} == before
 
 
 def test_another_run_is_not_added_to_a_store(
@@ -118,6 +118,27 @@ def test_links_and_copies_are_one_run(artifact: Artifact, runs: Path, capsys: py
     code, out, _ = call(capsys, "import", artifact.root.parent, "--runs-dir", runs)
     assert code == 0
     assert "1 cell " in out
+
+
+def test_nothing_outside_the_folder_is_read(artifact: Artifact, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = artifact.write_answers(LLAMA3, PRISM, "qa", "0.0", [one(321)])
+    outside = shutil.move(path, artifact.root.parent / "elsewhere.jsonl")
+    path.symlink_to(outside)
+    assert call(capsys, "import", artifact.root, "--runs-dir", runs)[0] == 2
+
+
+def test_any_part_of_the_folder_can_be_imported(
+    artifact: Artifact, runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(artifact, PRISM, "qa", "0.0", 4.71661)
+    tag = artifact.tag(LLAMA3, "PRISM")
+    (tag.parent / "latest").symlink_to(tag)
+    monkeypatch.chdir(tag)
+    for number, part in enumerate((".", "qa", tag.parent / "latest", "../../..")):
+        code, out, _ = call(capsys, "import", part, "--runs-dir", runs / str(number))
+        assert code == 0
+        assert "1 cell " in out
+        assert ("agrees" in out) == (part != "qa")
 
 
 def test_a_file_that_cannot_be_read_is_an_error(

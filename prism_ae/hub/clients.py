@@ -25,10 +25,12 @@ class UnreachableError(MissingError):
     """The hub or the way to it failed: trying again may help."""
 
 
-def quiet() -> None:
+def quiet(hub: HubName) -> None:
     """No bars and no lines about retries on standard error: how far a download is, is said in one place."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if hub == "modelscope":
+        import modelscope_hub.utils.logger  # noqa: F401  it sets its level and handler when it is imported
     for package in ("huggingface_hub", "modelscope_hub", "httpx"):
         logging.getLogger(package).setLevel(logging.ERROR)
 
@@ -85,4 +87,4 @@ def _status(error: Exception) -> int:
 
 def _line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return lines[0].partition(" (Caused by")[0][:200] if lines else type(error).__name__

@@ -55,7 +55,7 @@ def checked(files: Iterable[File], repository: str) -> dict[str, File]:
 
 
 def _huggingface(repository: str) -> tuple[str, list[File]]:
-    quiet()
+    quiet("huggingface")
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(repository, files_metadata=True)
@@ -70,7 +70,7 @@ def _huggingface(repository: str) -> tuple[str, list[File]]:
 
 
 def _modelscope(repository: str) -> tuple[str, list[File]]:
-    quiet()
+    quiet("modelscope")
     from modelscope_hub import HubApi
 
     # Its revisions are names of branches; that nothing changed in between is what the published sums say.

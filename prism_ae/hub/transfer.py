@@ -37,14 +37,14 @@ def fetch(listing: Listing, file: File, staging: Path) -> Path:
 
 
 def _huggingface(listing: Listing, file: File, staging: Path) -> Path:
-    quiet()
+    quiet("huggingface")
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(listing.repository, file.name, revision=listing.revision, local_dir=staging))
 
 
 def _modelscope(listing: Listing, file: File, staging: Path) -> Path:
-    quiet()
+    quiet("modelscope")
     from modelscope_hub import HubApi
 
     return HubApi().download_file(

@@ -211,12 +211,15 @@ def test_official_repositories_need_a_token(world: World, monkeypatch: pytest.Mo
     assert world.here() == world.expected(EAGLE, TARGET)  # safetensors only, though it has both
 
 
-def test_offline_says_what_is_missing_and_what_is_here_still_counts(world: World) -> None:
+def test_offline_says_what_is_missing_and_what_is_here_still_counts(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
     world.get([EAGLE])
     world.hubs.down = True
     world.get([EAGLE])
     with pytest.raises(MissingError, match=r"(?s)Akem.*cannot be fetched.*needed for: Llama-2-7B-drafter/HASS-1-100k"):
         world.get([EAGLE, HASS])
+    assert "WARNING" not in capfd.readouterr().err  # the clients' own lines would stand beside the one message
 
 
 def test_a_repository_that_lacks_a_folder_gives_the_others(world: World) -> None:

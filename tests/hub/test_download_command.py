@@ -126,5 +126,7 @@ def test_two_at_once_do_not_get_in_each_others_way(
     hubs.slow.set()
     _, said = process.communicate()
     assert process.returncode == 0, said
+    assert "%|" not in said  # the clients' own bars
+    assert "of 20 folders" in said
     assert entry.run(arguments(suite, tmp_path / "models")) == 0
     assert "20 folders verified here" in capsys.readouterr().out

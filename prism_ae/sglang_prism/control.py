@@ -144,7 +144,22 @@ def meet_in_a_file(original: Callable[..., Any], *args: Any, **options: Any) -> 
     return original(*args, **options)
 
 
+def key_by_pairs(cache: Any, params: Any) -> None:
+    """Before the prefix cache is made: where a separate model drafts, key it by pairs of tokens, as SGLang does for
+    EAGLE.
+
+    SGLang's draft worker reads token t + 1 at position t, whatever the drafter is: what it writes at the last position
+    of a shared prefix depends on the token behind it. With a key of single tokens a conversation is given the one that
+    was written for another, and its acceptance depends on what was served before.
+    """
+    from sglang.srt.runtime_context import get_server_args
+
+    if os.environ.get(NONCE) and get_server_args().speculative_algorithm == "STANDALONE":
+        params.is_eagle = True
+
+
 HOOKS: list[Hook] = [
     ("sglang.srt.distributed.parallel_state.init_distributed_environment", meet_in_a_file, "around"),
     ("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after"),
+    ("sglang.srt.mem_cache.radix_cache.RadixCache.__init__", key_by_pairs, "before"),
 ]

@@ -26,6 +26,7 @@ FIRST_TOKEN_ONLY = 1 << 20
 """Stream interval: SGLang reports a request's first token at once, and then nothing until its end."""
 
 _FLUSH_PATIENCE = 30.0
+_NOT_FLUSHED = f"the prefix cache could not be emptied within {_FLUSH_PATIENCE:.0f} s"
 _TICK = 0.2
 """Seconds between looks for an interrupt."""
 
@@ -67,6 +68,9 @@ class Host:
             if value is not None
         }
         if changes:
+            # Nothing of what another drafter wrote is kept; and only an idle engine can be flushed, or changed.
+            if not self._flushed():
+                return Refused(_NOT_FLUSHED)
             try:
                 self._engine.collective_rpc(control.CONFIGURE, **changes)
             except AssertionError as error:  # how SGLang hands on what its scheduler raised
@@ -75,7 +79,7 @@ class Host:
 
     def _serve(self, asked: Serve) -> Served | Refused:
         if asked.flush and not self._flushed():
-            return Refused(f"the prefix cache could not be emptied within {_FLUSH_PATIENCE:.0f} s")
+            return Refused(_NOT_FLUSHED)
         try:
             return self._engine.loop.run_until_complete(self._answer_all(asked))
         except (PrismError, RuntimeError, ValueError) as error:  # ValueError: how SGLang refuses a request

@@ -39,6 +39,7 @@ SIGNATURES = {
         "max_world_size",
     ],
     "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
+    "sglang.srt.mem_cache.radix_cache.RadixCache.__init__": ["self", "params"],
     "sglang.srt.model_loader.utils.get_model_architecture": ["model_config"],
     "sglang.srt.speculative.eagle_utils.eagle_sample": ["verify_input", "batch", "logits_output", "grammar_mask"],
     "sglang.srt.speculative.spec_utils.select_top_k_tokens": [

@@ -283,6 +283,26 @@ def test_a_disk_that_fills_up_is_said_and_can_be_continued(world: World) -> None
     assert world.here() == world.expected(EAGLE)
 
 
+def test_a_full_disk_is_what_is_said_whatever_else_failed(world: World) -> None:
+    del world.repository[WEIGHTS]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(StoreError, match="cannot be written"):
+            world.get([EAGLE, HASS])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_somebody_else_left_in_the_staging_folder_is_not_published(world: World) -> None:
+    ready = world.models / ".staging/ready" / EAGLE
+    ready.mkdir(parents=True)
+    (ready / "extra.py").write_text("1 / 0")
+    (ready / "config.json").write_bytes(bytes(len(world.repository[f"{EAGLE}/config.json"])))
+    world.get([EAGLE])
+    assert world.here() == world.expected(EAGLE)
+
+
 def test_a_folder_that_cannot_be_written_is_said(world: World) -> None:
     world.models.write_bytes(b"a file")
     with pytest.raises(StoreError, match="cannot write"):

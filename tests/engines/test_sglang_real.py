@@ -342,7 +342,7 @@ def test_what_cannot_be_measured_is_said_and_the_engine_goes_on(engines: Engines
 @pytest.mark.heavy
 @pytest.mark.parametrize(
     "filters",
-    [{"top_k": 4}, {"top_p": 0.7}, {"top_k": 8, "top_p": 0.8}, {"top_k": 8, "top_p": 0.8, "min_p": 0.1}],
+    [{"top_k": 2}, {"top_p": 0.7}, {"top_k": 8, "top_p": 0.8}, {"top_k": 8, "top_p": 0.8, "min_p": 0.1}],
 )
 def test_filtered_samples_have_the_samplers_distribution(engines: Engines, filters: dict[str, float]) -> None:
     """Each filter acts on the target's own probabilities, with a drafter as without."""

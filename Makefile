@@ -57,9 +57,10 @@ lint: setup ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# One thread per test process: two processes with a thread pool each would only get in each other's way.
+# One thread per test process: two processes with a thread pool each would only get in each other's way. A file's tests
+# stay in one process, because they share engines that take long to start.
 test: setup lint ## lint, then all tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
 
 clean: ## delete caches and built packages; models, runs, figures and tables stay
 	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

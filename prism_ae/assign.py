@@ -18,13 +18,17 @@ Folders = tuple[Path, Path | None]
 
 
 def make_assignments(
-    cells: Mapping[Point, Cell], folders: Mapping[Point, Folders], seconds: Mapping[str, float]
+    cells: Mapping[Point, Cell],
+    folders: Mapping[Point, Folders],
+    seconds: Mapping[str, float],
+    drafters: Sequence[str] = (),
 ) -> tuple[Assignment, ...]:
     """The assignments for these cells, in order of preference.
 
     Args:
         folders: of the same points.
         seconds: cell id -> expected seconds, where they are known.
+        drafters: names in an order in which those of one architecture are neighbours.
     """
     rooms = _rooms(cells)
     assignments = []
@@ -43,7 +47,7 @@ def make_assignments(
         )
     untimed = [one for one in assignments if not one.timed]
     untimed.sort(key=lambda one: _length(one, seconds), reverse=True)
-    return (*untimed, *_close_together([one for one in assignments if one.timed]))
+    return (*untimed, *_close_together([one for one in assignments if one.timed], drafters))
 
 
 def _groups(
@@ -99,10 +103,14 @@ def _length(assignment: Assignment, seconds: Mapping[str, float]) -> tuple[float
     return float(tokens), sum(seconds.get(cell.id, 0.0) for cell in assignment.cells)
 
 
-def _close_together(timed: Sequence[Assignment]) -> list[Assignment]:
-    """Equal beginnings of the affinity side by side, in the order in which they first occur, vanilla before drafters;
-    within one affinity the largest trees first, then the largest batches: what does not fit is known early."""
-    vanilla_first = sorted(timed, key=lambda one: one.drafter_path is not None)
+def _close_together(timed: Sequence[Assignment], drafters: Sequence[str]) -> list[Assignment]:
+    """Equal beginnings of the affinity side by side, vanilla first, then in the order of ``drafters`` (an engine swaps
+    those of one architecture), others as they first occur. Within one affinity the largest trees first, then the
+    largest batches: what does not fit is known early."""
+    places = {name: place for place, name in enumerate(drafters)}
+    vanilla_first = sorted(
+        timed, key=lambda one: (one.drafter_path is not None, places.get(one.cells[0].point.drafter, len(places)))
+    )
     rank: dict[tuple[str, ...], int] = {}
     for one in vanilla_first:
         for parts in range(1, len(one.affinity) + 1):

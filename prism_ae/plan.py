@@ -60,11 +60,13 @@ class Resolved:
         cells: point -> cell, in the order asked, for every point that can be measured.
         folders: the same points -> folders of target and drafter (None for vanilla).
         holes: the other points.
+        drafters: names in an order in which those of one architecture are neighbours.
     """
 
     cells: Mapping[Point, Cell]
     folders: Mapping[Point, Folders]
     holes: tuple[Hole, ...]
+    drafters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Plan:
         return tuple((reason, hint, count) for (reason, hint), count in counts.most_common())
 
 
-def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
-    """Points as cells; a point asked twice counts once."""
+def resolve(points: Iterable[Point], lookup: Lookup, drafters: Iterable[str] = ()) -> Resolved:
+    """Points as cells; a point asked twice counts once. ``drafters``: see `Resolved`; a suite lists them so."""
     cells: dict[Point, Cell] = {}
     folders: dict[Point, Folders] = {}
     holes: list[Hole] = []
@@ -134,7 +136,7 @@ def resolve(points: Iterable[Point], lookup: Lookup) -> Resolved:
             holes.append(found)
         else:
             cells[point], folders[point] = found
-    return Resolved(cells, folders, tuple(holes))
+    return Resolved(cells, folders, tuple(holes), tuple(drafters))
 
 
 def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
@@ -178,7 +180,7 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
     recalled = {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
     holes = tuple(hole for hole in resolved.holes if hole.point not in newest)
     seconds = _seconds(left.values(), records.values())
-    assignments = make_assignments(left, resolved.folders, seconds)
+    assignments = make_assignments(left, resolved.folders, seconds, resolved.drafters)
     timed = sum(seconds.get(cell.id, 0.0) for point, cell in left.items() if point.batch is not None)
     estimate = Estimate(sum(seconds.values()), timed, len(seconds), len(left) - len(seconds))
     return Plan(done | recalled, frozenset(recalled), failed, assignments, holes, estimate)

@@ -103,6 +103,16 @@ def test_the_largest_tree_first() -> None:
     assert [str(one.tree) for one in made(*points)] == ["8,10,64", "7,10,64", "5,8,32", "3,2,6"]
 
 
+def test_drafters_follow_each_other_as_the_suite_lists_them() -> None:
+    """EAGLE-2 and HASS are swapped by their weights: nothing may come between them, whichever figure asks first."""
+    points = [*timed(), *timed("table", Options(drafters=("standard", "eagle2", "hass", "prism")))]
+    cells = {point: Cell(point, Fingerprints("", None, "", "", "")) for point in points}
+    folders = {point: (Path(point.target), None if point.drafter == "vanilla" else Path("d")) for point in points}
+    order = [one.cells[0].point.drafter for one in make_assignments(cells, folders, {}, tuple(MINI.drafters))]
+    assert list(dict.fromkeys(order)) == ["vanilla", "standard", "eagle2", "hass", "prism"]
+    assert sum(before != after for before, after in itertools.pairwise(order)) == 4
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_little_is_loaded_anew(seed: int) -> None:
     """Every beginning of an affinity is one uninterrupted stretch, in whatever order the points came."""

@@ -68,7 +68,9 @@ def plan(
     )
     where = slots(gpus, workers)
     records = open_store(runs_dir, request.suite).records()
-    made = make_plan(resolve(request.all_points, LocalLookup(request.suite, models_dir)), records)
+    made = make_plan(
+        resolve(request.all_points, LocalLookup(request.suite, models_dir), request.suite.drafters), records
+    )
     if json:
         say_json(as_json(made, where))
     else:

@@ -56,5 +56,7 @@ def render(
         paper_compat,
     )
     store = open_store(runs_dir, request.suite)
-    plan = make_plan(resolve(request.all_points, LocalLookup(request.suite, models_dir)), store.records())
+    plan = make_plan(
+        resolve(request.all_points, LocalLookup(request.suite, models_dir), request.suite.drafters), store.records()
+    )
     draw(request, plan, store, out, with_paper)

@@ -77,7 +77,7 @@ def run(
     where = slots(gpus, workers)
     check_writable(out, request)
     store = open_store(runs_dir, request.suite)
-    resolved = resolve(request.all_points, LocalLookup(request.suite, models_dir))
+    resolved = resolve(request.all_points, LocalLookup(request.suite, models_dir), request.suite.drafters)
     plan, outcome = make_plan(resolved, store.records()), None
     if plan.assignments:
         plan, outcome = measure(request, resolved, store, models_dir, where)

@@ -57,7 +57,7 @@ def status(
     records, damaged = store.records(), store.quarantined
     lookup = LocalLookup(request.suite, models_dir)
     plans = {
-        experiment.name: make_plan(resolve(points, lookup), records)
+        experiment.name: make_plan(resolve(points, lookup, request.suite.drafters), records)
         for experiment, points in zip(request.experiments, request.points, strict=True)
     }
     failures = {cell_id: message for plan in plans.values() for cell_id, message in plan.failed.items()}

@@ -60,7 +60,8 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             tree=tree,
             engine=engine,
             batch=batch,
-            questions=questions,
+            # Unless a number was asked for: at least as many as the batch has places, or it would never be full.
+            questions=questions if options.questions is not None else max(questions, batch or 1),
             max_new_tokens=_answer(limits, suite.benchmarks[benchmark].turns),
             max_length=limits.max_length,
             seed=limits.seed,
@@ -169,7 +170,7 @@ def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[
     if experiment.kind != "batches" and len(sizes) > 1:
         raise UsageError(f"--batch-size: {experiment.name} draws one batch size, got {len(sizes)}", "run once per size")
     # The experiment's own sizes are not the user's words: what is too large for the questions is a hole of the plan.
-    if options.batch_sizes and sizes[-1] > questions:
+    if options.batch_sizes and options.questions is not None and sizes[-1] > questions:
         raise UsageError(
             f"{experiment.name}: batch {sizes[-1]} never fills with {questions} questions",
             f"ask for more with --questions {sizes[-1]}, or for a smaller batch with --batch-size {questions}",

@@ -42,7 +42,7 @@ class Selection:
 class SuiteChoice:
     """What one suite measures and draws instead of the experiment's own; None: as the experiment.
 
-    ``questions`` replaces the suite's own limit: a batch needs more questions than it has places.
+    ``questions`` replaces the suite's own limit.
     """
 
     drafters: tuple[str, ...] | None = None

@@ -71,7 +71,10 @@ def read_questions(path: Path, turns: int) -> tuple[Question, ...]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise MissingError(f"question file {path} does not exist", "run 'prism-ae download', or put the benchmarks' question files there") from None
+        raise MissingError(
+            f"question file {path} does not exist",
+            "run 'prism-ae download', or put the benchmarks' question files there",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     questions: dict[str, Question] = {}

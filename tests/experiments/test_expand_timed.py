@@ -158,8 +158,16 @@ def test_the_order_is_the_plans(mini: Suite) -> None:
     [
         (experiment(), Options(batch_sizes=(0, 4)), "--batch-size must be between 1 and 1024, got 0"),
         (experiment(), Options(batch_sizes=(4, 1025)), "--batch-size must be between 1 and 1024, got 1025"),
-        (experiment(), Options(batch_sizes=(17,)), "my-batches: batch 17 never fills with 16 questions"),
-        (experiment(), Options(questions=8, batch_sizes=(16,)), "batch 16 never fills with 8 questions\n.*--questions 16"),
+        (
+            experiment(),
+            Options(batch_sizes=(17,), questions=16),
+            "my-batches: batch 17 never fills with 16 questions",
+        ),
+        (
+            experiment(),
+            Options(questions=8, batch_sizes=(16,)),
+            "batch 16 never fills with 8 questions\n.*--questions 16",
+        ),
         (experiment("table"), Options(batch_sizes=(1, 2)), "--batch-size: my-table draws one batch size, got 2"),
         (experiment("trees"), Options(batch_sizes=(1, 2)), "--batch-size: my-trees draws one batch size, got 2"),
         (experiment(), Options(trees=(SGLANG_TREE, TreeShape(3, 2, 6))), "--tree: my-batches draws one tree, got 2"),
@@ -191,10 +199,11 @@ def test_a_batch_of_all_questions_fills(mini: Suite) -> None:
     assert len(expand(experiment(batches=[16]), mini, Options())) == 3 * 6
 
 
-def test_a_files_batch_that_never_fills_is_left_to_the_plan(mini: Suite) -> None:
-    data = copy.deepcopy(tables(batches=[2, 32]))
-    points = expand(parse_experiment(data, "my.toml"), mini, Options())
-    assert {point.batch for point in points} == {2, 32}
+def test_a_batch_is_given_as_many_questions_as_it_has_places(mini: Suite) -> None:
+    mine = parse_experiment(copy.deepcopy(tables(batches=[2, 32])), "my.toml")
+    assert {(point.batch, point.questions) for point in expand(mine, mini, Options())} == {(2, 16), (32, 32)}
+    # Asked for fewer, it never fills: a hole of the plan.
+    assert {(point.batch, point.questions) for point in expand(mine, mini, Options(questions=4))} == {(2, 4), (32, 4)}
 
 
 def test_options_in_words() -> None:

@@ -238,8 +238,12 @@ def _positions(target: Path) -> int:
     return int(read_json(target / "config.json")["max_position_embeddings"])
 
 
+@cache
 def _check_drafter(drafter: Path, target: Path) -> str:
-    """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over."""
+    """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over.
+
+    Once per checkpoint: a sweep of trees or batches asks for the same one again and again, and all of it is read.
+    """
     sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
     capture = published_capture(read_layout(drafter), sizes.num_hidden_layers)
     check_fits(read_config(drafter, capture), sizes, drafter, target)

@@ -8,8 +8,7 @@ the batch's instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.sglang_prism.hooks import Hook
@@ -27,52 +26,43 @@ def install() -> None:
     overrides.cpu_has_amx_support = lambda: True
 
 
-def around_extend(
-    original: Callable[..., Any],
-    backend: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    layer: Any,
-    forward_batch: Any,
-    *args: Any,
-    **options: Any,
-) -> Any:
+def _with_lengths(lengths_of: Callable[[Any, Any], Tensor]) -> Callable[..., Any]:
+    """A hook around a forward function: meanwhile the batch's lengths are those of ``lengths_of(backend, batch)``."""
+
+    def around(
+        original: Callable[..., Any],
+        backend: Any,
+        q: Any,
+        k: Any,
+        v: Any,
+        layer: Any,
+        forward_batch: Any,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        before = forward_batch.seq_lens
+        forward_batch.seq_lens = lengths_of(backend, forward_batch)
+        try:
+            return original(backend, q, k, v, layer, forward_batch, *args, **options)
+        finally:
+            forward_batch.seq_lens = before
+
+    return around
+
+
+def _extended(backend: Any, forward_batch: Any) -> Tensor:
     """Verification extends every sequence by its whole tree: the lengths in the backend's metadata say so."""
-    with _lengths(forward_batch, backend.extend_metadata[0]):
-        return original(backend, q, k, v, layer, forward_batch, *args, **options)
+    return backend.extend_metadata[0]
 
 
-def around_decode(
-    original: Callable[..., Any],
-    backend: Any,
-    q: Any,
-    k: Any,
-    v: Any,
-    layer: Any,
-    forward_batch: Any,
-    *args: Any,
-    **options: Any,
-) -> Any:
-    """A draft step decodes every branch of the beam, with a length each."""
+def _decoded(backend: Any, forward_batch: Any) -> Tensor:
+    """A draft step decodes every branch of the beam, with a length each; decoding without drafts, the batch's own."""
     metadata = backend.draft_decode_metadata
-    with _lengths(forward_batch, forward_batch.seq_lens if metadata is None else metadata[1]):
-        return original(backend, q, k, v, layer, forward_batch, *args, **options)
-
-
-@contextmanager
-def _lengths(forward_batch: Any, lengths: Tensor) -> Iterator[None]:
-    """The batch's lengths, replaced for the duration of one call."""
-    before = forward_batch.seq_lens
-    forward_batch.seq_lens = lengths
-    try:
-        yield
-    finally:
-        forward_batch.seq_lens = before
+    return forward_batch.seq_lens if metadata is None else metadata[1]
 
 
 _BACKEND = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
 HOOKS: list[Hook] = [
-    (f"{_BACKEND}.forward_extend", around_extend, "around"),
-    (f"{_BACKEND}.forward_decode", around_decode, "around"),
+    (f"{_BACKEND}.forward_extend", _with_lengths(_extended), "around"),
+    (f"{_BACKEND}.forward_decode", _with_lengths(_decoded), "around"),
 ]

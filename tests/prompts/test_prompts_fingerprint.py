@@ -48,6 +48,20 @@ def test_what_a_model_reads_counts(tmp_path: Path) -> None:
     assert len({base, *others}) == 1 + len(others)
 
 
+def test_the_tokenizers_rules_count(tmp_path: Path) -> None:
+    """They decide ids, and are not in tokenizer.json."""
+    base = fingerprint(write(tmp_path, "one", "two"))
+    rules = tmp_path / PAPER.targets[TARGET].folder / "tokenizer_config.json"
+    rules.parent.mkdir()
+    found = [base]
+    for said in ({"tokenizer_class": "LlamaTokenizer"}, {"tokenizer_class": "LlamaTokenizer", "legacy": False}):
+        rules.write_text(json.dumps(said | {"model_max_length": 8}))
+        found.append(fingerprint(tmp_path))
+        rules.write_text(json.dumps(said | {"model_max_length": 9}))
+        assert fingerprint(tmp_path) == found[-1]
+    assert len(set(found)) == 3
+
+
 def test_what_a_model_does_not_read_does_not_count(tmp_path: Path) -> None:
     base = fingerprint(write(tmp_path, "one", "two", "three"))
     assert fingerprint(write(tmp_path, "one", "two", "other")) == base

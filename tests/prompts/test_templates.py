@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +15,7 @@ from hypothesis import strategies as st
 
 from prism_ae.errors import CheckpointError
 from prism_ae.prompts.templates import render_turn, stop_ids
+from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Template
 
@@ -34,6 +40,44 @@ def fastchat(system: str, users: list[str], answers: list[str]) -> str:
         else:
             prompt += tag + " " + message + separator
     return "<s>" + prompt + " "
+
+
+SGLANGS = """
+import json, sys
+from sglang.srt.parser.conversation import chat_templates
+for system, users, answers in json.load(sys.stdin):
+    conversation = chat_templates["llama-2"].copy()
+    conversation.system_message = system
+    for user, answer in zip(users, [*answers, None]):
+        conversation.append_message(conversation.roles[0], user)
+        conversation.append_message(conversation.roles[1], answer)
+    print(json.dumps(conversation.get_prompt()))
+"""
+"""SGLang has a copy of FastChat's conversations."""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sglang") is None, reason="SGLang is not installed")
+def test_fastchat_as_described_here_is_fastchat() -> None:
+    odd = [PAPER.system_prompt, " a \n", "{system_message} {}", "[INST] </s><s>", "\u2028 日本", "x"]
+    asked = [
+        (system, odd[first : first + turns], odd[: turns - 1])
+        for system in odd
+        for first in range(3)
+        for turns in (1, 2, 3)
+    ]
+    paths = [*map(str, stand_in_paths()), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"PYTHONPATH": os.pathsep.join(paths), "SGLANG_USE_CPU_ENGINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.run(
+        [sys.executable, "-c", SGLANGS],
+        env={**os.environ, **settings},
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    written = [json.loads(line) for line in process.stdout.splitlines() if line.startswith('"')]
+    assert [f"<s>{prompt} " for prompt in written] == [fastchat(*each) for each in asked]
 
 
 LLAMA_3_JINJA = (

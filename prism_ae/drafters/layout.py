@@ -6,22 +6,20 @@ The own layout: ``config.json`` is a `DrafterConfig` as JSON with ``"format": "p
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.drafters.layouts.configs import FORMAT
 from prism_ae.drafters.layouts.read import read_config as read_config
 from prism_ae.drafters.layouts.read import read_drafter as read_drafter
 from prism_ae.drafters.layouts.read import read_layout as read_layout
 from prism_ae.drafters.layouts.records import DRAFT_IDS
 from prism_ae.drafters.layouts.records import StoredDrafter as StoredDrafter
 from prism_ae.drafters.layouts.records import TargetSizes as TargetSizes
+from prism_ae.drafters.layouts.table import OWN
+from prism_ae.drafters.layouts.write import in_layout, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.llama import LAYER_NAMES, Llama, cast_parameters, join_fused, load_strictly, published_state
-from prism_ae.weights import write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -57,12 +55,10 @@ def parameter_names(config: DrafterConfig) -> dict[str, str]:
 def save_drafter(folder: Path, drafter: Drafter) -> None:
     """Write ``config.json`` and ``model.safetensors`` into an existing folder."""
     config = drafter.config
-    data = {"format": FORMAT, **dataclasses.asdict(config)}
-    (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")
     state = published_state(drafter, parameter_names(config), config.layer)
     if config.cell == "eagle3":
-        state[DRAFT_IDS] = drafter.draft_ids.cpu().contiguous()
-    write_weights(folder, state)
+        state[DRAFT_IDS] = drafter.draft_ids.cpu()
+    write_files(folder, *in_layout(config, state, OWN, str(folder)))
 
 
 def load_drafter(

@@ -1,1 +1,1 @@
-"""Reading drafters from every layout they were published in (`read.read_drafter`)."""
+"""Reading drafters from every layout they were published in (`read.read_drafter`), and writing them in it (`write`)."""

@@ -1,7 +1,7 @@
 """From a layout's config.json to a `DrafterConfig`.
 
 What a folder does not say (which hidden states of the target PRISM* and EAGLE-3 read) the caller says: `Given`.
-Nothing is guessed: what neither says is an error.
+Nothing is guessed: what neither says is an error. In a published layout that this project wrote it stands under `NOTE`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 FORMAT = "prism-ae-drafter-1"
 
+NOTE = "prism_ae_drafter"
+"""Key in the config.json of a published layout: ``{"capture": [...]}``, the hidden states that the drafter reads. Where
+it stands, the folder was written by this project, and ``rope_theta`` is the base that the drafter was trained with."""
+
 EAGLE3_ROPE_THETA = 10000.0
 """The base that the authors' EAGLE-3 training code uses whatever the config says; the config that they put beside the
 checkpoint says 500000, which lowers acceptance (PAPER: finding W1)."""
@@ -33,8 +37,9 @@ class Given:
         names: of all tensors.
         capture: hidden states of the target that are read at step 0, where the layout does not say; () if unknown.
         rope_theta: RoPE base to use, None for the one the drafter was trained with.
-        target: its sizes, None where only the folder is looked at.
+        target: its sizes, None where they are not known.
         where: the config file, for messages.
+        sizes_only: whether a RoPE base that nobody names may stay open: no tensor is read.
     """
 
     names: Collection[str]
@@ -42,6 +47,7 @@ class Given:
     rope_theta: float | None
     target: TargetSizes | None
     where: str
+    sizes_only: bool
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -70,19 +76,32 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     steps = data["step_mapping"]
     if len(steps) != data["num_steps"] or list(steps) != [str(step) for step in range(len(steps))]:
         raise CheckpointError(f"{given.where}: step_mapping does not name the {data['num_steps']} steps from 0 on")
-    mapping = _shortest(tuple(steps.values()))
+    mapping = shortest(tuple(steps.values()))
     starred = any(name.startswith("fusion_layer.") for name in given.names)
     layer = _layer(fields, given, fields["num_hidden_layers"])
-    return DrafterConfig("eagle", layer, modules, mapping, _capture(given) if starred else ())
+    return DrafterConfig("eagle", layer, modules, mapping, _capture(data, given) if starred else ())
 
 
 def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.drafters.model import DrafterConfig
 
-    trained = dataclasses.replace(given, rope_theta=given.rope_theta or EAGLE3_ROPE_THETA)
-    layer = _layer(data, trained, data["num_hidden_layers"])
+    if NOTE not in data:
+        given = dataclasses.replace(given, rope_theta=given.rope_theta or EAGLE3_ROPE_THETA)
+    layer = _layer(data, given, data["num_hidden_layers"])
     draft_vocab_size = data["draft_vocab_size"]
-    return DrafterConfig("eagle3", layer, capture=_capture(given), draft_vocab_size=draft_vocab_size)
+    return DrafterConfig("eagle3", layer, capture=_capture(data, given), draft_vocab_size=draft_vocab_size)
+
+
+def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """EAGLE-3 as this project writes it for stock SGLang, which captures the outputs of the layers that are named."""
+    config = eagle3(data, given)
+    layers = data["eagle_config"]["eagle_aux_hidden_state_layer_ids"]
+    if [layer + 1 for layer in layers] != list(config.capture):
+        raise CheckpointError(
+            f"{given.where}: eagle_aux_hidden_state_layer_ids {layers} are not the layers before the hidden states "
+            f"{list(config.capture)} of {NOTE}"
+        )
+    return config
 
 
 def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -95,7 +114,7 @@ def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM* likewise."""
-    return dataclasses.replace(sglang_ld(data, given), capture=_capture(given))
+    return dataclasses.replace(sglang_ld(data, given), capture=_capture(data, given))
 
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -137,9 +156,10 @@ def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> L
     from prism_ae.llama import LlamaConfig
 
     theta = given.rope_theta or named_rope_theta(fields)
-    if theta is None and given.target and given.target.rope_theta != HF_ROPE_THETA:
+    base = given.target.rope_theta if given.target else None
+    if theta is None and base != HF_ROPE_THETA and not given.sizes_only:
         raise CheckpointError(
-            f"{given.where}: rope_theta is missing, and the target's is {given.target.rope_theta}",
+            f"{given.where}: rope_theta is missing, and the target's is {base or 'not known'}",
             "say which one the drafter was trained with: rope_theta",
         )
     layers = _bounded(num_hidden_layers, given, "num_hidden_layers")
@@ -147,13 +167,14 @@ def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> L
     return dataclasses.replace(config, rope_theta=theta or HF_ROPE_THETA)
 
 
-def _capture(given: Given) -> tuple[int, ...]:
-    if not given.capture:
+def _capture(data: Mapping[str, Any], given: Given) -> tuple[int, ...]:
+    capture = tuple(data[NOTE]["capture"]) if NOTE in data else given.capture
+    if not capture:
         raise CheckpointError(
             f"{given.where}: which hidden states of the target the drafter reads is not in its folder",
             "give them as `capture`; a suite's targets name them",
         )
-    return given.capture
+    return capture
 
 
 def _bounded(value: Any, given: Given, key: str) -> int:
@@ -163,7 +184,7 @@ def _bounded(value: Any, given: Given, key: str) -> int:
     return value
 
 
-def _shortest(mapping: tuple[int, ...]) -> tuple[int, ...]:
+def shortest(mapping: tuple[int, ...]) -> tuple[int, ...]:
     """The same mapping without repeats at its end: the last entry counts for all later steps."""
     while len(mapping) > 1 and mapping[-1] == mapping[-2]:
         mapping = mapping[:-1]

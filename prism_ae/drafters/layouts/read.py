@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.checkpoints import check_published, read_json
 from prism_ae.drafters.layouts.configs import Given, check_sizes
-from prism_ae.drafters.layouts.records import DRAFT_IDS, StoredDrafter, TargetSizes, stored_shapes
+from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK, StoredDrafter, TargetSizes, stored_shapes
 from prism_ae.drafters.layouts.table import LAYOUTS, Layout
 from prism_ae.errors import CheckpointError
 from prism_ae.weights import Weights, open_weights, require_floats
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from prism_ae.drafters.model import DrafterConfig
-
-_MASK = "t2d"
-"""EAGLE-3 beside its offsets ``d2t``: whether a token of the target is in the draft vocabulary, bool [V]."""
 
 
 def read_layout(folder: Path) -> str:
@@ -45,13 +42,15 @@ def read_config(folder: Path, capture: Sequence[int] = (), rope_theta: float | N
         MissingError: config.json or weights are not there.
         CheckpointError: the layout is unknown, or the folder is not what its layout says.
     """
-    return _config(folder, open_weights(folder), None, capture, rope_theta)[0]
+    return _config(folder, open_weights(folder), None, capture, rope_theta, sizes_only=True)[0]
 
 
 def read_drafter(
-    folder: Path, sizes: TargetSizes, capture: Sequence[int] = (), rope_theta: float | None = None
+    folder: Path, sizes: TargetSizes | None, capture: Sequence[int] = (), rope_theta: float | None = None
 ) -> StoredDrafter:
     """A drafter for a target of these sizes, in stored names; arguments and errors as `read_config`.
+
+    Without sizes it is read for whatever target it belongs to; then the RoPE base must be in its folder, or given.
 
     Every tensor in the folder is read: one that is missing, unexpected, of another shape or dtype than the config
     says, or made for another vocabulary is a CheckpointError that names it and its file.
@@ -59,12 +58,13 @@ def read_drafter(
     check_published(folder)
     weights = open_weights(folder)
     config, layout = _config(folder, weights, sizes, capture, rope_theta)
-    _check_target(config, sizes, folder)
+    if sizes:
+        _check_target(config, sizes, folder)
     shapes = stored_shapes(config)
     names = {stored: layout.published(stored) for stored in shapes}
     required = {names[stored]: shape for stored, shape in shapes.items()}
     if layout.offsets:
-        required[_MASK] = (config.layer.vocab_size,)
+        required[MASK] = (config.layer.vocab_size,)
     unused = layout.unused(config)
     _check_names(weights, required, unused)
     tensors = weights.read()
@@ -74,7 +74,7 @@ def read_drafter(
             raise CheckpointError(
                 f"{weights.where(name)}: '{name}' has shape {list(tensor.shape)}, expected {list(expected)}"
             )
-    ids = {names.get(DRAFT_IDS), _MASK}
+    ids = {names.get(DRAFT_IDS), MASK}
     require_floats(tensors, [name for name in required if name not in ids], weights)
     state = {stored: tensors[name] for stored, name in names.items()}
     if config.cell == "eagle3":
@@ -98,12 +98,17 @@ def find_layout(data: Mapping[str, Any], names: Collection[str], folder: Path) -
 
 
 def _config(
-    folder: Path, weights: Weights, target: TargetSizes | None, capture: Sequence[int], rope_theta: float | None
+    folder: Path,
+    weights: Weights,
+    target: TargetSizes | None,
+    capture: Sequence[int],
+    rope_theta: float | None,
+    sizes_only: bool = False,
 ) -> tuple[DrafterConfig, Layout]:
     where = folder / "config.json"
     data = read_json(where)
     layout = find_layout(data, weights.files, folder)
-    given = Given(weights.files.keys(), tuple(capture), rope_theta, target, str(where))
+    given = Given(weights.files.keys(), tuple(capture), rope_theta, target, str(where), sizes_only)
     try:
         config = layout.config(data, given)
         check_sizes(config)
@@ -151,10 +156,10 @@ def _draft_ids(
     if ids.min() < 0 or ids.max() >= config.layer.vocab_size or len(ids.unique()) != len(ids):
         raise CheckpointError(f"{where}: '{name}' are not distinct token ids of the target")
     if layout.offsets:
-        mask = tensors[_MASK]
+        mask = tensors[MASK]
         if mask.dtype != torch.bool:
             dtype = str(mask.dtype).removeprefix("torch.")
-            raise CheckpointError(f"{weights.where(_MASK)}: '{_MASK}' is {dtype}, expected bool")
+            raise CheckpointError(f"{weights.where(MASK)}: '{MASK}' is {dtype}, expected bool")
         if not torch.equal(mask.nonzero().flatten(), ids):
-            raise CheckpointError(f"{weights.where(_MASK)}: '{_MASK}' is not the draft vocabulary that '{name}' lists")
+            raise CheckpointError(f"{weights.where(MASK)}: '{MASK}' is not the draft vocabulary that '{name}' lists")
     return ids

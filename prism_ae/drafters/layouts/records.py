@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 DRAFT_IDS = "draft_ids"
 
+MASK = "t2d"
+"""EAGLE-3 beside its offsets ``d2t``: whether a token of the target is in the draft vocabulary, bool [V]."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TargetSizes:

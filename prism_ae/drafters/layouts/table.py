@@ -1,8 +1,8 @@
 """The layouts: one record each for the project's own and for all that the PRISM authors published.
 
-A record says how a folder is recognised, how its config becomes a `DrafterConfig`, and by which rules its names of
-tensors become ours. Formats as in the authors' artifact (github.com/Akemiiii/prism-mlsys-ae), its training code, its
-torch evaluation and its fork of SGLang.
+A record says how a folder is recognised, how its config becomes a `DrafterConfig` and the other way round, and by which
+rules its names of tensors become ours. Formats as in the authors' artifact (github.com/Akemiiii/prism-mlsys-ae), its
+training code, its torch evaluation and its fork of SGLang; stock SGLang loads `SGLANG_EAGLE` and `SGLANG_EAGLE3`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.drafters.layouts import configs
+from prism_ae.drafters.layouts import configs, describe
 from prism_ae.drafters.layouts.records import module_shapes
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Layout:
         says: how its folders are recognised, in words.
         recognises: the same as a function of config.json and the names of all tensors.
         config: makes the sizes; see `configs.Given`.
+        describe: config.json for these sizes and this dtype of the weights; ValueError for what the layout cannot say.
         rules: (stored name, name in the file); {m} is a module, {l} a layer, {x} anything. The first that fits counts.
         unused: tensors that may be there, must have this shape, and are not used.
         offsets: whether EAGLE-3's draft ids are stored as offsets ``d2t``, with a mask ``t2d`` that says the same.
@@ -54,6 +55,7 @@ class Layout:
     says: str
     recognises: Callable[[Mapping[str, Any], Collection[str]], bool]
     config: Callable[[Mapping[str, Any], configs.Given], DrafterConfig]
+    describe: Callable[[DrafterConfig, str], dict[str, Any]]
     rules: tuple[tuple[str, str], ...]
     unused: Callable[[DrafterConfig], Shapes] = _nothing
     offsets: bool = False
@@ -92,6 +94,7 @@ OWN = Layout(
     says=f'"format": "{configs.FORMAT}"',
     recognises=lambda config, names: config.get("format") == configs.FORMAT,
     config=configs.own,
+    describe=describe.own,
     rules=(("{x}", "{x}"),),
 )
 LARGE_DRAFTER = Layout(
@@ -99,6 +102,7 @@ LARGE_DRAFTER = Layout(
     says='"eagle_config", tensors stepModels.*',
     recognises=_is_large_drafter,
     config=configs.large_drafter,
+    describe=describe.large_drafter,
     rules=(
         ("modules.{m}.layers.{l}.{x}", "stepModels.{m}.{l}.{x}"),
         ("modules.{m}.fusion.{x}", "stepFCs.{m}.{x}"),
@@ -111,6 +115,7 @@ EAGLE3 = Layout(
     says='"draft_vocab_size", tensors midlayer.*',
     recognises=_is_eagle3,
     config=configs.eagle3,
+    describe=describe.eagle3,
     rules=(
         ("modules.0.embedding_norm.weight", "midlayer.input_layernorm.weight"),
         ("modules.0.{x}", "midlayer.{x}"),
@@ -122,11 +127,21 @@ EAGLE3 = Layout(
     unused=_shared("embed_tokens.weight"),
     offsets=True,
 )
+SGLANG_EAGLE3 = dataclasses.replace(
+    EAGLE3,
+    name="sglang-eagle3",
+    says=f'"architectures": ["LlamaForCausalLMEagle3"], "{configs.NOTE}"',
+    # Others' folders of this architecture may be of the authors' EAGLE-3: those say less.
+    recognises=lambda config, names: _architecture("LlamaForCausalLMEagle3")(config, names) and configs.NOTE in config,
+    config=configs.sglang_eagle3,
+    describe=describe.sglang_eagle3,
+)
 SGLANG_LD = Layout(
     name="sglang-ld",
     says='"architectures": ["LlamaForCausalLMLD"]',
     recognises=_architecture("LlamaForCausalLMLD"),
     config=configs.sglang_ld,
+    describe=describe.sglang_ld,
     rules=_SGLANG_MODULES,
     unused=_shared("embed_tokens.weight", "lm_head.weight"),
 )
@@ -135,6 +150,7 @@ SGLANG_PRISM = Layout(
     says='"architectures": ["LlamaForCausalLMPRISM"]',
     recognises=_architecture("LlamaForCausalLMPRISM"),
     config=configs.sglang_prism,
+    describe=describe.sglang_prism,
     rules=_SGLANG_MODULES,
     unused=_shared("embed_tokens.weight", "lm_head.weight"),
 )
@@ -143,8 +159,9 @@ SGLANG_EAGLE = Layout(
     says='"architectures": ["LlamaForCausalLMEagle"]',
     recognises=_architecture("LlamaForCausalLMEagle"),
     config=configs.sglang_eagle,
+    describe=describe.sglang_eagle,
     rules=(("modules.0.layers.{l}.{x}", "layers.{l}.{x}"), ("modules.0.fusion.{x}", "fc.{x}")),
     unused=_shared("embed_tokens.weight", "lm_head.weight"),
 )
 
-LAYOUTS = (OWN, LARGE_DRAFTER, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE)
+LAYOUTS = (OWN, LARGE_DRAFTER, SGLANG_EAGLE3, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE)

@@ -1,0 +1,166 @@
+"""``prism-ae convert``: a drafter's folder, written again in another layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from prism_ae.drafters.layouts.records import TargetSizes
+    from prism_ae.drafters.layouts.table import Layout
+    from prism_ae.drafters.model import DrafterConfig
+
+DrafterFolder = Annotated[
+    Path, typer.Argument(help="A drafter's folder, in any layout that is known.", metavar="DRAFTER")
+]
+To = Annotated[str, typer.Option(help="The layout to write.", metavar="sglang|huggingface|own")]
+OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist.", metavar="DIR")]
+Target = Annotated[
+    Path | None, typer.Option(help="The drafter's target: checked to be its target, not written.", metavar="DIR")
+]
+Capture = Annotated[
+    str | None,
+    typer.Option(help="Hidden states it reads, where its folder does not say; 0: embedding.", metavar="3,17,30"),
+]
+RopeTheta = Annotated[
+    float | None, typer.Option(help="RoPE base to write instead of the folder's, or where it names none.", metavar="X")
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float16, bfloat16 or float32; default: as it is, bit for bit.", metavar="NAME"),
+]
+
+
+def convert(
+    drafter: DrafterFolder,
+    to: To,
+    out: OutFolder,
+    target: Target = None,
+    capture: Capture = None,
+    rope_theta: RopeTheta = None,
+    dtype: Dtype = None,
+) -> None:
+    """Write a drafter in another layout: SGLang's, the authors' torch code's (huggingface), or this project's own.
+
+    The tensors are the same, and the folder that is read is not changed. For SGLang, EAGLE-2, HASS and EAGLE-3 are
+    written as stock SGLang loads them, PRISM as the authors' fork does. This project's plugin serves every layout.
+
+    The authors' folders do not say which hidden states their PRISM* and EAGLE-3 read: of a target of 32 layers
+    3,17,30 and 2,16,29. Their EAGLE-3 is trained with RoPE base 10000, whatever its config says; that is written.
+
+    \b
+    Examples:
+      prism-ae convert models/mini/mini-llama-2-prism-8x-3b11d12b3df9 --to sglang --out prism-sglang
+      prism-ae convert PRISM-800k --to own --out prism-star --capture 3,17,30 --target Meta-Llama-3-8B-Instruct
+      prism-ae convert Eagle3-800k --to sglang --out eagle3-sglang --capture 2,16,29 --dtype bfloat16
+    """
+    import torch
+
+    from prism_ae import __version__
+    from prism_ae.checkpoints import publish, read_manifest
+    from prism_ae.cli.output import number_of, say
+    from prism_ae.drafters.layouts.read import read_drafter
+    from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
+    from prism_ae.errors import UsageError
+    from prism_ae.sglang_prism.description import check_fits
+    from prism_ae.weights import FLOATS
+
+    _check_word("--to", to, FORMS)
+    _check_word("--dtype", dtype or FLOATS[0], FLOATS)
+    states = _states(capture)
+    if rope_theta is not None and not 0 < rope_theta < float("inf"):
+        raise UsageError(f"--rope-theta: {rope_theta:g} is no RoPE base", "leave it out for the folder's own")
+    _check_places(drafter, out)
+
+    sizes = _sizes(target)
+    stored = read_drafter(drafter, sizes, states, rope_theta)
+    config = stored.config
+    if to == "sglang" and target and sizes:
+        check_fits(config, sizes, drafter, target)
+    if states and states != config.capture:
+        reads = ",".join(map(str, config.capture)) or "the last one alone"
+        raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")
+    layout = layout_for(to, config)
+    state = cast(stored.state, getattr(torch, dtype), str(drafter)) if dtype else stored.state
+    data, tensors = in_layout(config, state, layout, str(drafter))
+    source, recipe = read_manifest(drafter), _recipe(drafter, config, layout, dtype)
+    name, scale = (source.name, source.scale) if source else (drafter.resolve().name, None)
+    written = publish(
+        out,
+        "drafter",
+        name,
+        scale,
+        recipe,
+        {"prism_ae": __version__},
+        lambda folder: write_files(folder, data, tensors),
+    )
+    if written.recipe != recipe:
+        raise UsageError(f"{out} exists already: it appeared meanwhile", "choose another folder with --out")
+    say([f"{out}: {number_of(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"])
+
+
+def _check_word(option: str, word: str, known: Any) -> None:
+    from prism_ae.errors import UsageError
+    from prism_ae.toml import meant
+
+    if word not in known:
+        raise UsageError(f"{option}: there is no '{word}'{meant(word, known)}", f"known: {', '.join(known)}")
+
+
+def _states(text: str | None) -> tuple[int, ...]:
+    """ "3,17,30" as numbers; () for None."""
+    from prism_ae.errors import UsageError
+
+    if text is None:
+        return ()
+    try:
+        states = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        states = (-1,)
+    if min(states) < 0:
+        hint = "write their numbers as in --capture 3,17,30; 0 is the embedding, n what leaves layer n"
+        raise UsageError(f"--capture: '{text}' is not a list of hidden states", hint)
+    return states
+
+
+def _check_places(drafter: Path, out: Path) -> None:
+    """Raises MissingError for no folder to read; UsageError for a place that is taken, or in that folder."""
+    from prism_ae.errors import MissingError, UsageError
+
+    if not drafter.is_dir():
+        raise MissingError(f"{drafter} is not a folder", "name a drafter's folder")
+    source, place = drafter.resolve(), out.resolve()
+    if source == place or source in place.parents:
+        raise UsageError(f"--out: {out} is in {drafter}, which is not changed", "choose a folder elsewhere")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} exists already", "choose another folder with --out, or delete it")
+
+
+def _sizes(target: Path | None) -> TargetSizes | None:
+    from prism_ae.checkpoints import read_json
+    from prism_ae.drafters.layouts.records import TargetSizes
+
+    file = target / "config.json" if target else None
+    return TargetSizes.from_hf(read_json(file), str(file)) if file else None
+
+
+def _recipe(drafter: Path, config: DrafterConfig, layout: Layout, dtype: str | None) -> dict[str, Any]:
+    """What determines the folder: the files it is made from, and how they were understood."""
+    import dataclasses
+    import json
+
+    from prism_ae.fingerprint import file_digest
+    from prism_ae.weights import open_weights
+
+    weights = open_weights(drafter)
+    files = sorted({drafter / "config.json", weights.source, *weights.files.values()})
+    recipe = {
+        "kind": "converted",
+        "files": {file.name: file_digest(file) for file in files},
+        "config": dataclasses.asdict(config),
+        "layout": layout.name,
+        "dtype": dtype,
+    }
+    return json.loads(json.dumps(recipe))  # lists for tuples, as it is read again

@@ -1,0 +1,78 @@
+"""From a `DrafterConfig` to a layout's config.json: the other direction of `configs`.
+
+What a layout cannot say is a ValueError with the reason. Which hidden states a drafter reads stands under `NOTE` where
+the layout has no place for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.drafters.layouts.configs import FORMAT, NOTE, shortest
+
+if TYPE_CHECKING:
+    from prism_ae.drafters.model import DrafterConfig
+
+Data = dict[str, Any]
+
+
+def own(config: DrafterConfig, dtype: str) -> Data:
+    return {"format": FORMAT, **dataclasses.asdict(config)}
+
+
+def large_drafter(config: DrafterConfig, dtype: str) -> Data:
+    steps = {str(step): module for step, module in enumerate(config.step_mapping)}
+    return {
+        "eagle_config": config.layer.to_hf() | {"torch_dtype": dtype},
+        "num_steps": len(steps),
+        "num_step_models": config.modules,
+        "step_mapping": steps,
+        "use_adapter": False,
+        **_note(config),
+    }
+
+
+def eagle3(config: DrafterConfig, dtype: str) -> Data:
+    # "bias" is the entry's; what reads this config takes it for true where it is absent.
+    own_vocabulary = {"bias": False, "draft_vocab_size": config.draft_vocab_size}
+    return config.layer.to_hf() | {"torch_dtype": dtype} | own_vocabulary | _note(config)
+
+
+def sglang_eagle3(config: DrafterConfig, dtype: str) -> Data:
+    """For stock SGLang: it captures in the order of the layers, and leaves a single state as it is."""
+    capture = list(config.capture)
+    if len(capture) < 2 or capture[0] < 1 or capture != sorted(set(capture)):
+        raise ValueError(f"SGLang reads two or more hidden states from 1 on in ascending order, not {capture}")
+    # SGLang counts layers from 0 and captures their outputs: hidden state n is the output of layer n - 1.
+    layers = [state - 1 for state in capture]
+    captured = {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": layers}
+    return eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": captured}
+
+
+def sglang_ld(config: DrafterConfig, dtype: str) -> Data:
+    if config.modules < 2:
+        raise ValueError("it has one module, where SGLang serves two or more")
+    if config.layer.num_hidden_layers != 1:
+        raise ValueError(f"its modules have {config.layer.num_hidden_layers} layers, where SGLang's have one")
+    if shortest(config.step_mapping) != tuple(range(config.modules)):
+        steps = list(config.step_mapping)
+        raise ValueError(f"its steps run modules {steps}, where SGLang's run 0, 1, … and then the last")
+    return config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMLD")
+
+
+def sglang_prism(config: DrafterConfig, dtype: str) -> Data:
+    return sglang_ld(config, dtype) | _sglang("LlamaForCausalLMPRISM") | _note(config)
+
+
+def sglang_eagle(config: DrafterConfig, dtype: str) -> Data:
+    return config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
+
+
+def _sglang(architecture: str) -> Data:
+    # SGLang would take the embedding for the head, EAGLE-3's own included, where they are said to be tied.
+    return {"architectures": [architecture], "tie_word_embeddings": False}
+
+
+def _note(config: DrafterConfig) -> Data:
+    return {NOTE: {"capture": list(config.capture)}} if config.capture else {}

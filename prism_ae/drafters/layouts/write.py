@@ -1,0 +1,103 @@
+"""A drafter in another layout: the config.json and the tensors that say the same. Pure, but for `write_files`."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.drafters.layouts import table
+from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK
+from prism_ae.errors import CheckpointError, UsageError
+from prism_ae.weights import write_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from prism_ae.drafters.model import DrafterConfig
+
+FORMS = {
+    "sglang": "what SGLang serves",
+    "huggingface": "what the authors' torch code reads",
+    "own": "this project's own layout",
+}
+"""What can be written -> what it is; which layout that is depends on the drafter (`layout_for`)."""
+
+
+def layout_for(form: str, config: DrafterConfig) -> table.Layout:
+    """The layout of a form for this drafter; raises KeyError for a form that does not exist."""
+    if config.cell == "eagle3":
+        return {"sglang": table.SGLANG_EAGLE3, "huggingface": table.EAGLE3, "own": table.OWN}[form]
+    served = table.SGLANG_PRISM if config.capture else table.SGLANG_LD
+    if config.modules == 1 and not config.capture:
+        served = table.SGLANG_EAGLE
+    return {"sglang": served, "huggingface": table.LARGE_DRAFTER, "own": table.OWN}[form]
+
+
+def in_layout(
+    config: DrafterConfig, state: Mapping[str, Tensor], layout: table.Layout, where: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A drafter as a layout says it.
+
+    Args:
+        config, state: of the drafter, complete; stored name -> tensor, as in `records.StoredDrafter`.
+        layout: to write in.
+        where: the drafter's folder, for messages.
+
+    Returns:
+        config.json, and name in the file -> tensor: copies that share no memory, contiguous. Nothing of the target is
+        among them: whoever reads a drafter in any of these layouts takes embedding and head from the target.
+
+    Raises:
+        UsageError: the layout cannot say it.
+    """
+    try:
+        data = layout.describe(config, _dtype_name(state))
+        tensors = {layout.published(name): tensor for name, tensor in state.items()}
+        if layout.offsets:
+            name = layout.published(DRAFT_IDS)
+            tensors[name], tensors[MASK] = _offsets(state[DRAFT_IDS], config.layer.vocab_size)
+    except ValueError as error:
+        hint = "--to own takes every drafter, --to huggingface all but one whose draft vocabulary is not in order"
+        raise UsageError(f"{where} cannot be written in the layout {layout.name}: {error}", hint) from error
+    import torch
+
+    return data, {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+
+
+def cast(state: Mapping[str, Tensor], dtype: torch.dtype, where: str) -> dict[str, Tensor]:
+    """Weights in another dtype, rounded to the nearest; token ids stay. CheckpointError where one becomes infinite."""
+    changed = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    for name, tensor in changed.items():
+        if (tensor.isinf() & ~state[name].isinf()).any():
+            to = str(dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: '{name}' has values too large for {to}", "choose bfloat16 or float32")
+    return changed
+
+
+def write_files(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write ``config.json`` and ``model.safetensors`` into an existing folder; raises StoreError where it cannot."""
+    (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")
+    write_weights(folder, tensors)
+
+
+def _dtype_name(state: Mapping[str, Tensor]) -> str:
+    """The dtype that holds every weight without rounding: "float16", "bfloat16" or "float32"."""
+    import torch
+
+    dtypes = [tensor.dtype for tensor in state.values() if tensor.is_floating_point()]
+    return str(functools.reduce(torch.promote_types, dtypes)).removeprefix("torch.")
+
+
+def _offsets(ids: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Token ids [draft_vocab] as distance from their place, int64, and as a mask, bool [V]."""
+    import torch
+
+    if not torch.equal(ids, ids.sort().values):
+        raise ValueError("its draft vocabulary is not in ascending order")
+    mask = torch.zeros(vocab_size, dtype=torch.bool)
+    mask[ids] = True
+    return ids - torch.arange(len(ids)), mask

@@ -77,12 +77,14 @@ class Estimate:
         seconds: of one worker, for the ``known`` cells.
         timed: the part of ``seconds`` for cells whose time is measured, which on a CPU run one after the other.
         unknown: cells without a finished one to judge by.
+        devices: names of those that the finished ones were measured on.
     """
 
     seconds: float
     timed: float
     known: int
     unknown: int
+    devices: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +150,14 @@ def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
     if problem := lookup.engine_problem(point):
         return Hole(point, problem, "choose another engine with --engine")
     target = lookup.target(point.target)
-    if isinstance(target, Absent):
-        return Hole(point, target.reason, target.hint)
     drafter = lookup.drafter(point.target, point.drafter, point.scale, point.engine)
-    if isinstance(drafter, Absent):
-        return Hole(point, drafter.reason, drafter.hint)
+    absent = [found for found in (target, drafter) if isinstance(found, Absent)]
+    if absent:
+        # What cannot be had at all is the cause, whether or not the other is here.
+        cause = min(absent, key=lambda one: bool(one.hint))
+        return Hole(point, cause.reason, cause.hint)
+    assert isinstance(target, Located)
+    assert not isinstance(drafter, Absent)
     try:
         prompts = lookup.prompts(point.target, point.benchmark, point.questions)
         version, verifier = lookup.engine(point.engine)
@@ -182,7 +187,9 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
     seconds = _seconds(left.values(), records.values())
     assignments = make_assignments(left, resolved.folders, seconds, resolved.drafters)
     timed = sum(seconds.get(cell.id, 0.0) for point, cell in left.items() if point.batch is not None)
-    estimate = Estimate(sum(seconds.values()), timed, len(seconds), len(left) - len(seconds))
+    kinds = {_kind(point) for point in left}
+    devices = {record.device for record in records.values() if record.ok and _kind(record.cell.point) in kinds}
+    estimate = Estimate(sum(seconds.values()), timed, len(seconds), len(left) - len(seconds), tuple(sorted(devices)))
     return Plan(done | recalled, frozenset(recalled), failed, assignments, holes, estimate)
 
 

@@ -159,6 +159,21 @@ def test_holes_say_why_and_what_to_do() -> None:
     assert plan.targets == ("mini-llama-2",)
 
 
+def test_what_cannot_be_had_is_the_cause_also_where_the_target_is_missing() -> None:
+    class Unpublished(Here):
+        def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+            if drafter == "hass":
+                return Absent("never published", "")
+            return super().drafter(target, drafter, scale, engine)
+
+    for here in (Unpublished(), Unpublished("mini"), Unpublished("prism")):
+        causes = {reason: (hint, count) for reason, hint, count in planned(resolved=resolve(points(), here)).missing()}
+        assert causes["never published"] == ("", 120)
+    # Where both could be had, the target comes first.
+    both = planned(resolved=resolve(points(targets=("llama-2",)), Here("mini-llama-2", "prism")))
+    assert {reason for reason, _, _ in both.missing()} == {"mini-llama-2 is not here"}
+
+
 def test_a_tree_that_no_engine_can_build_is_a_hole() -> None:
     impossible = dataclasses.replace(points()[0], tree=TreeShape(2, 2, 60))
     plan = planned(resolved=resolve([impossible], Here()))
@@ -246,6 +261,8 @@ def test_time_of_timed_cells_is_estimated_apart_and_by_what_they_are() -> None:
     resolved = resolve([point, again, *others], Here())
     estimate = planned(record(point, resolved, seconds=5.0), resolved=resolved).estimate
     assert (estimate.seconds, estimate.timed, estimate.known, estimate.unknown) == (5.0, 5.0, 1, 4)
+    assert estimate.devices == ("cpu",)
+    assert planned(resolved=resolved).estimate.devices == ()
     untimed = record(others[-1], resolved, seconds=3.0)
     more = resolve([*resolved.cells, dataclasses.replace(others[-1], benchmark="qa")], Here())
     estimate = planned(record(point, resolved, seconds=5.0), untimed, resolved=more).estimate

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prism_ae.cells import Point
+from prism_ae.cli.closing import Drawn
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import number_of, say
 from prism_ae.cli.request import Request, drawn_in
@@ -32,11 +33,12 @@ def check_writable(out: Path | None, request: Request) -> None:
             raise StoreError(f"cannot write to {folder}: {error.strerror}", hint) from error
 
 
-def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> None:
+def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> tuple[Drawn, ...]:
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
     from prism_ae.drawing.render import render
 
     found = measured(plan, store)
+    drawn = []
     for experiment, points in zip(request.experiments, request.points, strict=True):
         own = {point: found[point] for point in points if point in found}
         present = [point for point in own if point not in plan.recalled]
@@ -44,6 +46,8 @@ def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_pape
         place = drawn_in(out, experiment)
         files = render(experiment, request.suite, request.options, own, place, with_paper, notes)
         say(str(file) for file in files)
+        drawn.append(Drawn(experiment.name, points, tuple(files)))
+    return tuple(drawn)
 
 
 def _mixture(recalled: int, drawn: int) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from prism_ae.cells import Point
 from prism_ae.engines import registry
+from prism_ae.errors import MissingError
+from prism_ae.plan import Lookup
 from prism_ae.prompts.fingerprint import prompts_fingerprint
 from prism_ae.suites.models import Absent, Located, locate_drafter, locate_target
 from prism_ae.suites.records import Suite
@@ -24,13 +26,47 @@ class LocalLookup:
         self._drafter = functools.cache(
             lambda target, drafter, scale, engine: locate_drafter(suite, target, drafter, scale, models_dir, engine)
         )
+        self.engine = functools.cache(registry.identify)
 
     def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
         kind = self._suite.drafters[drafter].kind
         return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
 
-    def engine(self, engine: str) -> tuple[str, str]:
-        return registry.identify(engine)
-
     def engine_problem(self, point: Point) -> str:
         return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)
+
+
+class IfComplete:
+    """A `plan.Lookup` as if everything that can be had were here: what has a hint about a remedy counts as remedied.
+
+    Its answers stand for no content, so cells made from them are for counting only. What cannot be had stays absent.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    def target(self, target: str) -> Located | Absent:
+        return _remedied(self._lookup.target(target), target)
+
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+        found = self._lookup.drafter(target, drafter, scale, engine)
+        return None if found is None else _remedied(found, f"{target}/{drafter}/{scale}/{engine}")
+
+    def prompts(self, target: str, benchmark: str, questions: int) -> str:
+        try:
+            return self._lookup.prompts(target, benchmark, questions)
+        except MissingError:
+            return ""
+
+    def engine(self, engine: str) -> tuple[str, str]:
+        try:
+            return self._lookup.engine(engine)
+        except MissingError:
+            return "", ""
+
+    def engine_problem(self, point: Point) -> str:
+        return self._lookup.engine_problem(point)
+
+
+def _remedied(found: Located | Absent, name: str) -> Located | Absent:
+    return Located(Path(name), "") if isinstance(found, Absent) and found.hint else found

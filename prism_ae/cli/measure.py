@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from prism_ae.frame import Measured
 
 
-def slots(gpus: str | None, workers: int | None) -> tuple[Slot, ...]:
-    """The devices asked for; raises UsageError and DeviceError."""
+def slots(gpus: str | None, workers: int | None, elsewhere: bool = False) -> tuple[Slot, ...]:
+    """The devices asked for, which may be ``elsewhere`` if nothing is started; raises UsageError and DeviceError."""
     from prism_ae.execution.devices import find_gpus, plan_slots, usable_cores
     from prism_ae.store.provenance import processor_name
 
-    return plan_slots(gpus, workers, usable_cores(), processor_name(), find_gpus)
+    return plan_slots(gpus, workers, usable_cores(), processor_name(), find_gpus, elsewhere)
 
 
 def open_store(runs_dir: Path, suite: Suite) -> Store:

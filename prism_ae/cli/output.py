@@ -10,6 +10,7 @@ import io
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -68,6 +69,30 @@ def table(rows: Iterable[Iterable[str]], indent: str = "") -> list[str]:
     return [
         indent + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells
     ]
+
+
+WIDTH = 100
+"""Columns of a text for people."""
+
+
+def wrapped(text: str, indent: str = "  ") -> list[str]:
+    """A sentence as lines of at most `WIDTH` columns, the later ones indented further; paths and names stay whole."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def amount(size: float) -> str:
+    """Bytes in words: "76.2 GB", "3.1 MB", "12 kB"."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit / 10:
+            return f"{size / unit:,.1f} {name}"
+    return f"{size / 1e3:,.0f} kB"
 
 
 def one_line(message: str) -> str:

@@ -36,7 +36,7 @@ def run(
     """Measure what is not measured yet, then draw the experiments.
 
     Ctrl-C once finishes writing what is measured and stops; the same command continues. A finished experiment is
-    drawn again, nothing is measured twice.
+    drawn again, nothing is measured twice. It ends with a list of what was drawn, and what is missing and why.
 
     \b
     Examples:
@@ -52,9 +52,13 @@ def run(
     tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies d + 1. Exit code 8: some cells that could have a
     result have none.
     """
+    import sys
+
+    from prism_ae.cli.closing import closing, complain
     from prism_ae.cli.draw import check_writable, draw
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import measure, open_store, slots
+    from prism_ae.cli.output import flush
     from prism_ae.cli.request import make_request
     from prism_ae.plan import make_plan, resolve
 
@@ -84,8 +88,11 @@ def run(
     _report(plan, outcome)
     if outcome is not None and outcome.interrupted:
         raise KeyboardInterrupt
-    draw(request, make_plan(resolved, store.records()), store, out, with_paper)
-    _complain(plan, outcome)
+    plan = make_plan(resolved, store.records())
+    drawn = draw(request, plan, store, out, with_paper)
+    flush()  # the files are named before the list of them, wherever the two streams lead
+    print("\n".join(closing(plan, drawn)), file=sys.stderr)
+    complain(plan)
 
 
 def _report(plan: Plan, outcome: Outcome | None) -> None:
@@ -104,24 +111,3 @@ def _report(plan: Plan, outcome: Outcome | None) -> None:
     if plan.recalled:
         text += f"; {number_of(len(plan.recalled), 'cell')} with the result of a model that is not here now"
     print(text, file=sys.stderr)
-
-
-def _complain(plan: Plan, outcome: Outcome | None) -> None:
-    """Raises IncompleteError if a cell has no result that could have one."""
-    from collections import Counter
-
-    from prism_ae.cli.output import number_of, one_line
-    from prism_ae.errors import IncompleteError
-
-    failed = outcome.failed if outcome else {}
-    messages = Counter(one_line(message) for message in failed.values())
-    reasons = [f"{number_of(count, 'cell')} failed: {message}" for message, count in messages.most_common(10)]
-    missing = [(reason, hint, count) for reason, hint, count in plan.missing() if hint]
-    reasons += [f"{number_of(count, 'cell')}: {reason}; {hint}" for reason, hint, count in missing[:10]]
-    without = len(failed) + sum(count for _, _, count in missing)
-    if without:
-        listed = "\n  ".join(reasons)
-        raise IncompleteError(
-            f"{without:,} of {number_of(plan.total, 'cell')} have no result:\n  {listed}",
-            "'prism-ae status' lists them all; the same command tries again",
-        )

@@ -22,6 +22,7 @@ class Slot:
         name: the device's name, in words.
         threads: of the CPU.
         environment: variables set for the worker.
+        here: False for a GPU that is only planned for; no worker can be started on it.
     """
 
     label: str
@@ -29,6 +30,7 @@ class Slot:
     name: str
     threads: int
     environment: Mapping[str, str]
+    here: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Gpu:
     name: str
 
 
-def plan_slots(gpus: str | None, workers: int | None, cores: int, processor: str, found: FindGpus) -> tuple[Slot, ...]:
+def plan_slots(
+    gpus: str | None, workers: int | None, cores: int, processor: str, found: FindGpus, elsewhere: bool = False
+) -> tuple[Slot, ...]:
     """The slots that ``--gpus`` or ``--workers`` asks for.
 
     Args:
@@ -54,10 +58,11 @@ def plan_slots(gpus: str | None, workers: int | None, cores: int, processor: str
         cores: physical cores that this process may use.
         processor: the CPU's name.
         found: lists the GPUs; called only when some are asked for.
+        elsewhere: whether a GPU that does not exist is taken for one of another machine (`Slot.here`).
 
     Raises:
         UsageError: not a list of numbers, or both kinds asked for.
-        DeviceError: a GPU that does not exist.
+        DeviceError: a GPU that does not exist, unless it may be elsewhere.
     """
     if gpus is None:
         if workers is not None and workers < 1:
@@ -69,14 +74,16 @@ def plan_slots(gpus: str | None, workers: int | None, cores: int, processor: str
         raise UsageError("--gpus and --workers exclude each other", "a GPU has one worker; leave --workers out")
     numbers = _numbers(gpus)
     there = found()
-    for number in numbers:
-        if number >= len(there):
-            known = ", ".join(f"{i} ({gpu.name})" for i, gpu in enumerate(there)) or "none"
-            hint = "choose others with --gpus, as in --gpus 0" if there else "leave --gpus out to use the CPU"
-            raise DeviceError(f"there is no GPU {number}; GPUs here: {known}", hint)
+    absent = [number for number in numbers if number >= len(there)]
+    if absent and not elsewhere:
+        known = ", ".join(f"{i} ({gpu.name})" for i, gpu in enumerate(there)) or "none"
+        hint = "choose others with --gpus, as in --gpus 0" if there else "leave --gpus out to use the CPU"
+        raise DeviceError(f"there is no GPU {absent[0]}; GPUs here: {known}", hint)
     threads = max(1, cores // len(numbers))
     return tuple(
-        Slot(
+        Slot(f"gpu {number}", "cuda:0", "not here", threads, {"CUDA_VISIBLE_DEVICES": ""}, here=False)
+        if number in absent
+        else Slot(
             label=f"gpu {number}",
             device="cuda:0",
             name=there[number].name,

@@ -136,6 +136,7 @@ class Hub:
         official: folder -> the Hugging Face repository of those who published that model first.
         questions: address of a benchmark's question file, with {file} for its ``Benchmark.file``.
         question_sums: benchmark -> sha256 (hex) of its question file.
+        size_note: what those who published it say about its size, with the source; "" where nothing is known.
     """
 
     modelscope: str
@@ -143,6 +144,7 @@ class Hub:
     official: dict[str, str]
     questions: str
     question_sums: dict[str, str]
+    size_note: str = ""
 
 
 @record

@@ -76,3 +76,15 @@ def test_there_is_at_least_one_core() -> None:
     import os
 
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+
+
+def test_gpus_of_another_machine_may_be_planned_for_and_say_so() -> None:
+    here, absent = plan_slots("1,7", None, 8, "a cpu", lambda: TWO, elsewhere=True)
+    assert (here.name, here.here, here.threads) == ("NVIDIA A800", True, 4)
+    assert (absent.label, absent.name, absent.here) == ("gpu 7", "not here", False)
+    assert absent.environment == {"CUDA_VISIBLE_DEVICES": ""}
+    assert not any(slot.here for slot in plan_slots("0,1", None, 2, "a cpu", lambda: (), elsewhere=True))
+    with pytest.raises(UsageError, match="names a GPU twice"):
+        plan_slots("0,0", None, 2, "a cpu", lambda: (), elsewhere=True)
+    with pytest.raises(DeviceError, match="no GPU 7"):
+        plan_slots("1,7", None, 8, "a cpu", lambda: TWO)

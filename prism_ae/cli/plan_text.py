@@ -1,0 +1,170 @@
+"""An outlook in words."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
+from prism_ae.cli.outlook import Outlook, Work
+from prism_ae.cli.output import amount, number_of, table, wrapped
+from prism_ae.engines.protocol import Assignment
+from prism_ae.execution.devices import Slot
+from prism_ae.execution.progress import duration
+from prism_ae.loads import Loads
+from prism_ae.plan import Estimate, Plan
+
+_SHOWN, _NAMED = 12, 40
+"""Assignments and folders in the text; --json has all."""
+
+
+def in_words(outlook: Outlook, models_dir: str) -> list[str]:
+    """The lines below the one that names suite and experiments."""
+    now, complete = outlook.now, outlook.complete
+    lines = _cells(now.plan)
+    lines += _models(outlook, models_dir)
+    if now.plan.assignments:
+        lines += wrapped(_assigned("", now, outlook.slots))
+        lines += _work(now, outlook, "  ")
+    if complete is not None:
+        cells = number_of(complete.plan.to_measure, "cell")
+        lines += wrapped(_assigned(f"once what is missing is here: {cells} in ", complete, outlook.slots))
+        lines += _work(complete, outlook, "    ")
+    if not all(slot.here for slot in outlook.slots):
+        absent = _labels(slot for slot in outlook.slots if not slot.here)
+        lines += wrapped(f"{absent} not here: this plan assumes a worker for each, 'prism-ae run' would refuse")
+    if (complete or now).plan.estimate.unknown:
+        for text, names in outlook.authors_times.items():
+            lines += wrapped(f"the authors' time for {', '.join(names)}: {text}; not an estimate for this plan")
+    return lines + _first(now.plan.assignments)
+
+
+def _cells(plan: Plan) -> list[str]:
+    """How many there are, and why some cannot be measured."""
+    lines = [
+        f"  {number_of(plan.total, 'cell')}: {len(plan.done):,} measured, {plan.to_measure:,} to measure, "
+        f"{len(plan.holes):,} that cannot be measured now"
+    ]
+    if plan.failed:
+        lines.append(f"  {number_of(len(plan.failed), 'cell')} failed before and would be tried again")
+    return lines + causes_in_words(causes_of(from_holes(plan.holes)), "missing for ")
+
+
+def _models(outlook: Outlook, models_dir: str) -> list[str]:
+    """Which models are here, and what is known about the room they take."""
+    inventory = outlook.inventory
+    checkpoints = f"{number_of(inventory.targets, 'target')}, {number_of(inventory.drafters, 'drafter checkpoint')}"
+    count = number_of(inventory.folders, "folder")
+    here = f"all {count}" if not inventory.absent else f"{len(inventory.here):,} of {count}"
+    lines = wrapped(f"models: {checkpoints}; {here} here") if inventory.folders else []
+    if inventory.absent and inventory.here:
+        lines += wrapped(f"not here: {_some(inventory.absent)}", "    ")
+    if inventory.questions:
+        lines += wrapped(f"question files that are not here: {', '.join(inventory.questions)}", "    ")
+    taken = f"the models here take {amount(inventory.size)}, " if inventory.here else ""
+    lines += wrapped(f"disk: {taken}{amount(inventory.free)} are free for the folder {models_dir}")
+    if inventory.absent and outlook.size_note is not None:
+        lines += wrapped("how much is to be fetched, the hub says: 'prism-ae download --dry-run'", "    ")
+        if outlook.size_note:
+            lines += wrapped(f"the authors say: {outlook.size_note}", "    ")
+    return lines
+
+
+def _some(folders: Sequence[str]) -> str:
+    """ "drafters: a, b; c": names below one folder stand together."""
+    below: dict[str, list[str]] = {}
+    for folder in folders[:_NAMED]:
+        # A reason in words is no path, even where it names one.
+        parent, _, name = folder.rpartition("/") if " " not in folder else ("", "", folder)
+        below.setdefault(parent, []).append(name)
+    text = "; ".join(f"{parent}: {', '.join(names)}" if parent else ", ".join(names) for parent, names in below.items())
+    more = f"; … and {len(folders) - _NAMED:,} more (--json lists all)" if len(folders) > _NAMED else ""
+    return text + more
+
+
+def _assigned(before: str, work: Work, slots: Sequence[Slot]) -> str:
+    used = slots[: work.used]
+    names = "; ".join(
+        f"{_labels(list(group))}: {name}" for name, group in itertools.groupby(used, key=lambda slot: slot.name)
+    )
+    assignments = number_of(len(work.plan.assignments), "assignment")
+    return f"{before}{assignments} for {number_of(work.used, 'worker')} ({names})"
+
+
+def _labels(slots: Iterable[Slot]) -> str:
+    """ "gpu 0 to 3, 6": a row of neighbours by its ends."""
+    kinds = [slot.label.rpartition(" ") for slot in slots]
+    numbers = sorted(int(number) for _, _, number in kinds)
+    rows: list[list[int]] = []
+    for number in numbers:
+        if rows and number == rows[-1][-1] + 1:
+            rows[-1].append(number)
+        else:
+            rows.append([number])
+    parts = [f"{row[0]} to {row[-1]}" if len(row) > 2 else ", ".join(map(str, row)) for row in rows]
+    return f"{kinds[0][0]} {', '.join(parts)}"
+
+
+def _work(work: Work, outlook: Outlook, indent: str) -> list[str]:
+    """Loads, time and room of a plan's assignments."""
+    plan, on_cpu = work.plan, outlook.on_cpu
+    lines = []
+    timed = sum(assignment.timed for assignment in plan.assignments)
+    if timed and on_cpu:
+        lines.append(f"{indent}of these {timed:,} measure time, one after the other, with nothing beside them")
+    lines += wrapped(f"targets to load: {', '.join(plan.targets)}", indent)
+    lines += wrapped(f"loads: {loads_in_words(work.loads, on_cpu)}", indent)
+    lines += wrapped(f"expected time: {expected_time(plan.estimate, work.used, on_cpu)}", indent)
+    if others := set(plan.estimate.devices) - {slot.name for slot in outlook.slots}:
+        lines += wrapped(
+            f"the finished ones were measured on another device ({', '.join(sorted(others))})", f"{indent}  "
+        )
+    if work.written_cells:
+        text = f"the run writes about {amount(work.written)}, as finished cells took"
+        unknown = plan.to_measure - work.written_cells
+        lines += wrapped(f"{text}; unknown for {number_of(unknown, 'cell')}" if unknown else text, indent)
+    return lines
+
+
+def loads_in_words(loads: Loads, on_cpu: bool) -> str:
+    """Of all workers together; what does not occur is not named."""
+    parts = []
+    if loads.targets:
+        parts.append(f"torch loads a target {_times(loads.targets)} and a drafter {_times(loads.drafters)}")
+    if loads.starts:
+        what = " and drafter architecture" if on_cpu else ", drafter architecture, draft tree and way of drafting"
+        parts.append(f"SGLang is started at most {_times(loads.starts)}, each for one target{what}")
+    return f"{'; '.join(parts)} (counted as if time went by tokens)"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:
+    """From finished cells of the same kind; said to be unknown where there are none. On a CPU only the cells whose time
+    is not measured are shared by the workers."""
+    if not estimate.known:
+        return "unknown, no cell like these has been measured here yet"
+    one_by_one = estimate.timed if on_cpu else 0.0
+    seconds = (estimate.seconds - one_by_one) / workers + one_by_one
+    text = f"about {duration(seconds)} for {number_of(estimate.known, 'cell')}, from finished ones"
+    return f"{text}; unknown for the other {estimate.unknown:,}" if estimate.unknown else text
+
+
+def _first(assignments: Sequence[Assignment]) -> list[str]:
+    """What would be begun first."""
+    if not assignments:
+        return []
+    rows = []
+    for assignment in assignments[:_SHOWN]:
+        point = assignment.cells[0].point
+        tree = f"tree {point.tree}" if point.tree else "no tree"
+        batch = "" if point.batch is None else f"batch {point.batch}"
+        how = point.engine if point.drafting == "exact" else f"{point.engine}, {point.drafting}"
+        cells = number_of(len(assignment.cells), "cell")
+        rows.append((point.target, point.drafter, point.scale or "", tree, batch, how, point.dtype, cells))
+    lines = ["  first assignments:", *table(rows, indent="    ")]
+    if len(assignments) > _SHOWN:
+        lines.append(f"    … and {len(assignments) - _SHOWN:,} more")
+    return lines

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fitted import FIT, make_drafter, make_small, scale_layers, written
 from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from prism_ae.checkpoints import save_target
 from prism_ae.drafters.layout import save_drafter
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.engines.protocol import Assignment, Engine, Result, Room
-from prism_ae.llama import Llama, LlamaConfig, causal
+from prism_ae.llama import Llama, LlamaConfig
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
 
@@ -43,9 +44,6 @@ QUESTIONS = {
 }
 ROOM = Room(64, TreeShape(6, 5, 24), 200)
 """One start of an engine serves every test."""
-
-FIT = 40
-"""Steps of optimisation that a drafter gets."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,12 +114,7 @@ def make_place(folder: Path, fit: int = FIT) -> Place:
     texts = written(target, 24, 32)
     for name, config in DRAFTERS.items():
         save(folder / name, make_drafter(config, target, texts, fit))
-    small = Llama(dataclasses.replace(TARGET, num_hidden_layers=2))
-    with torch.no_grad():
-        for name, parameter in small.named_parameters():
-            value = target.get_parameter(name)
-            parameter.copy_(value + 0.1 * value.std() * torch.randn_like(value) if value.dim() > 1 else value)
-    save_model(folder / "standard", small)
+    save_model(folder / "standard", make_small(target, layers=2))
     return Place(dataclasses.replace(load_suite("mini"), benchmarks=benchmarks), folder)
 
 
@@ -134,55 +127,6 @@ def save_model(folder: Path, model: Llama) -> None:
     folder.mkdir()
     save_target(folder, model, {"bos_token_id": 1, "eos_token_id": 2})
     tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def scale_layers(model: torch.nn.Module, factor: float) -> None:
-    """Random layers of greater influence: the text then depends on what came before, and varies."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.dim() > 1 and ("layers" in name or "modules_" in name):
-                parameter *= factor
-
-
-def make_drafter(config: DrafterConfig, target: Llama, texts: Tensor, fit: int = FIT) -> Drafter:
-    """Fitted for a second, so that some of its drafts are right at every depth."""
-    drafter = Drafter(config, target)
-    if drafter.own_head is not None:
-        ids = torch.randperm(TARGET.vocab_size)[: config.draft_vocab_size].sort().values
-        drafter.draft_ids.copy_(ids)
-        with torch.no_grad():
-            drafter.own_head.weight.copy_(target.head.weight[ids])
-    positions = torch.arange(texts.shape[1] - 1)[None]
-    rotation = drafter.rotary(positions)
-    with torch.no_grad():
-        hidden, captured = target(texts[:, :-1], positions, capture=config.capture)
-        wanted = target.head(hidden[:, 1:])[..., drafter.token_ids(torch.arange(config.draft_vocab_size or 30))]
-    optimiser = torch.optim.Adam(drafter.parameters(), 3e-3)
-    for _ in range(fit):
-        guess = drafter.enter(captured if captured is not None else hidden)
-        loss = torch.zeros(())
-        for step in range(3):
-            embedding = drafter.embed(texts[:, 1:])
-            guess = drafter.step(step, embedding, guess, rotation, causal)
-            # The guess at t is of hidden t + 1; the next step reads it there.
-            loss = loss + torch.nn.functional.cross_entropy(
-                drafter.logits(guess[:, :-1]).flatten(0, 1), wanted.softmax(-1).flatten(0, 1)
-            )
-            guess = guess.roll(1, dims=1)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return drafter
-
-
-def written(target: Llama, rows: int, length: int) -> Tensor:
-    """What the target writes after a random token [rows, length]."""
-    ids = torch.randint(3, TARGET.vocab_size, (rows, 1))
-    with torch.no_grad():
-        while ids.shape[1] < length:
-            hidden, _ = target(ids, torch.arange(ids.shape[1])[None])
-            ids = torch.cat([ids, target.head(hidden[:, -1]).softmax(-1).multinomial(1)], dim=1)
-    return ids
 
 
 def save(folder: Path, drafter: Drafter) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +27,7 @@ from published import (
     write,
     write_state,
 )
+from sglang_prism.sglang_models import make_place
 
 from prism_ae.checkpoints import save_target
 from prism_ae.drafters.layouts.configs import NOTE
@@ -33,6 +36,7 @@ from prism_ae.drafters.layouts.records import StoredDrafter, TargetSizes
 from prism_ae.drafters.layouts.table import LARGE_DRAFTER, LAYOUTS, SGLANG_EAGLE3, SGLANG_LD, Layout
 from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.engines import sglang_engine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.llama import Llama
@@ -428,3 +432,41 @@ def test_there_is_no_other_form() -> None:
     with pytest.raises(KeyError):
         layout_for("vllm", DRAFTERS["prism"])
     assert layout_for("sglang", DRAFTERS["eagle3"]) is SGLANG_EAGLE3
+
+
+# --- Stock SGLang.
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(
+    importlib.util.find_spec("sglang") is None
+    or not metadata.entry_points(group="sglang.srt.plugins", name="prism-ae"),
+    reason="SGLang, or the plugin's entry point, is not installed",
+)
+@pytest.mark.parametrize(("kind", "algorithm"), [("eagle2", "EAGLE"), ("hass2", "EAGLE"), ("eagle3", "EAGLE3")])
+def test_stock_sglang_drafts_what_the_torch_engine_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, algorithm: str
+) -> None:
+    """With its own algorithm and model class, on the folder as it is. In a chain its drafting is exact."""
+    place = make_place(tmp_path)
+    stored = read_drafter(place.folder / kind, None)
+    write_in(place.folder / "served", stored, layout_for("sglang", stored.config))
+    cells = [place.cell(kind, "3,1,4", benchmark=name, drafting="stock") for name in place.suite.benchmarks]
+    expected = place.measure(TorchEngine(place.suite, place.folder, "cpu", 1), cells, kind)
+
+    options = sglang_engine.engine_options
+    # As for a separate model: no drafter of the plugin's is looked for.
+    monkeypatch.setattr(sglang_engine, "_check_drafter", lambda drafter, target: "standard")
+    monkeypatch.setattr(
+        sglang_engine, "engine_options", lambda setup: options(setup) | {"speculative_algorithm": algorithm}
+    )
+    engine = sglang_engine.SGLangEngine(place.suite, place.folder, "cpu", 1)
+    try:
+        found = place.measure(engine, cells, "served")
+    finally:
+        engine.close()
+    assert {result.settings["algorithm"] for result in found} == {algorithm}
+    samples, references = ([one for result in results for one in result.samples] for results in (found, expected))
+    for one, other in zip(samples, references, strict=True):
+        assert (one.output_sha256, one.histogram) == (other.output_sha256, other.histogram)
+    assert sum(sum(sample.histogram[2:]) for sample in samples) > 0  # several steps had something to do with it

@@ -37,7 +37,8 @@ Drafting = Annotated[
     typer.Option(help="With sglang: exact, stock (SGLang's own draft loop), or both.", metavar="exact|stock|both"),
 ]
 PaperCompat = Annotated[
-    bool, typer.Option("--paper-compat", help="Imitate the authors' serving runs where they differ from ours.")
+    bool,
+    typer.Option("--paper-compat", help="Imitate the authors' runs: how they served, and EAGLE-3's RoPE base."),
 ]
 Engine = Annotated[str | None, typer.Option(help="Engine: torch or sglang.", metavar="NAME")]
 Controls = Annotated[bool, typer.Option("--controls", help="Add the equal-budget controls.")]

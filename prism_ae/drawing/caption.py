@@ -9,6 +9,7 @@ from prism_ae.claims import NOT_SHOWN, Verdict
 from prism_ae.curves import Curve
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.lossless import Texts
@@ -22,6 +23,11 @@ _VALUE = {
     "benchmark's questions",
     "scaling-grid": "Acceptance length (macro): mean over questions of accepted drafts per round + 1",
     "scaling-mean": "Acceptance length (macro): mean over questions of accepted drafts per round + 1",
+}
+
+_COMPAT = {
+    EAGLE3_CONFIG_ROPE: "EAGLE-3 drafts with the RoPE base that its config.json names, not with the one it was "
+    "trained with",
 }
 
 
@@ -58,6 +64,7 @@ def small_print(
         texts.append(Text(f"Asked differently from the paper's figure: {said}."))
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
+    texts += _compat(frame)
     texts += lossless(written, "drafters and scales")
     texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
@@ -70,6 +77,13 @@ def small_print(
         texts.append(Text("The paper's values are not drawn: none is known for what was asked here."))
     texts += [Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN) for verdict in verdicts]
     return tuple(texts)
+
+
+def _compat(frame: pd.DataFrame) -> list[Text]:
+    """Every choice of the authors' evaluation that is imitated, in words."""
+    names = sorted({name for flags in frame["compat"] for name in flags})
+    said = "; ".join(_COMPAT.get(name, name) for name in names)
+    return [Text(f"As in the authors' own evaluation (--paper-compat): {said}.")] if said else []
 
 
 def lossless(written: Texts, among: str, half: bool = False) -> list[Text]:

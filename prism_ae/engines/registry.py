@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ae.errors import MissingError, UsageError
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
 
 if TYPE_CHECKING:
     from prism_ae.cells import Point
@@ -126,14 +127,16 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
     """
     if engine == "artifact":
         return "results of the engine artifact are imported, not measured, and this one was not ('prism-ae import')"
+    if engine == "sglang" and EAGLE3_CONFIG_ROPE in point.compat:
+        return f"the engine sglang gives EAGLE-3 the RoPE base it was trained with alone ({EAGLE3_CONFIG_ROPE})"
     if engine != "torch":
         return ""
     if drafter_kind == "model":
         return "the engine torch drafts with draft heads only, not with a model of its own"
     if point.drafting != "exact":
         return f"the engine torch has one way of drafting, exact, not {point.drafting}"
-    if point.compat:
-        return f"the engine torch imitates none of the authors' serving choices ({', '.join(point.compat)})"
+    if serving := [flag for flag in point.compat if flag != EAGLE3_CONFIG_ROPE]:
+        return f"the engine torch imitates none of the authors' serving choices ({', '.join(serving)})"
     return ""
 
 

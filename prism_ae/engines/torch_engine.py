@@ -23,11 +23,14 @@ from prism_ae.checkpoints import load_target, read_json
 from prism_ae.decoding.batch import Batch, longest_window, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.layout import load_drafter, read_layout
+from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Assignment, Result
 from prism_ae.engines.registry import VERIFIER
-from prism_ae.errors import DeviceError, UsageError
+from prism_ae.errors import CheckpointError, DeviceError, UsageError
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.questions import Question, load_questions
@@ -118,9 +121,9 @@ class TorchEngine:
                 f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
                 "choose other drafters with --drafters",
             )
-        if point.compat:
+        if serving := [flag for flag in point.compat if flag != EAGLE3_CONFIG_ROPE]:
             raise UsageError(
-                f"the torch engine imitates none of the original artifact's choices ({', '.join(point.compat)})",
+                f"the torch engine imitates none of the authors' serving choices ({', '.join(serving)})",
                 "measure without them",
             )
         if point.dtype not in DTYPES:
@@ -162,6 +165,8 @@ class TorchEngine:
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
                 settings = self._settings(batch, jobs[number][0].window) | {"expected_texts": beyond > 0}
+                if drafter and cells[number].point.compat:
+                    settings["drafter_rope_theta"] = drafter.config.layer.rope_theta
                 yield cells[number], Result(samples, seconds, settings)
 
     def _order(self, cell: Cell) -> tuple[int, str, float]:
@@ -223,10 +228,12 @@ class TorchEngine:
     def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
         if assignment.drafter_path is None:
             return None
-        record, folder = self.suite.targets[assignment.cells[0].point.target], assignment.drafter_path
+        point, folder = assignment.cells[0].point, assignment.drafter_path
+        record, layout = self.suite.targets[point.target], read_layout(folder)
         # Used where the folder does not say which hidden states its drafter reads.
-        capture = record.eagle3_capture if read_layout(folder) == EAGLE3.name else record.capture
-        return load_drafter(folder, target.model, target.dtype, self.device, capture)
+        capture = record.eagle3_capture if layout == EAGLE3.name else record.capture
+        theta = _config_rope(folder, layout) if EAGLE3_CONFIG_ROPE in point.compat else None
+        return load_drafter(folder, target.model, target.dtype, self.device, capture, theta)
 
     def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
         """What is in effect, read back from where it takes effect."""
@@ -259,6 +266,20 @@ class TorchEngine:
                 f"{self.device} is out of memory: {text.splitlines()[0]}",
                 "free the device, use a smaller --tree, or a larger device",
             ) from error
+
+
+def _config_rope(folder: Path, layout: str) -> float:
+    """The RoPE base that EAGLE-3's config.json names, which is not the one it was trained with."""
+    where = folder / "config.json"
+    data = read_json(where)
+    theta = named_rope_theta(data) if layout == EAGLE3.name and NOTE not in data else None
+    if theta is None:
+        raise CheckpointError(
+            f"{where}: names no RoPE base other than the one its drafter was trained with, so there is none to imitate "
+            f"({EAGLE3_CONFIG_ROPE})",
+            "leave --paper-compat out",
+        )
+    return theta
 
 
 def _key(cell: Cell, job: Job) -> tuple[Hashable, ...]:

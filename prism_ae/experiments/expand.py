@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from prism_ae.cells import Point, TreeShape
 from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.experiments.compat import compat_flags
+from prism_ae.experiments.compat import acceptance_flags, serving_flags
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment, SuiteChoice
 from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
@@ -36,12 +36,6 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     if options.engine is not None:
         find(options.engine)
     engine = options.engine or experiment.cells.engine
-    if options.paper_compat and not experiment.cells.batches:
-        raise UsageError(
-            f"--paper-compat: {experiment.name} measures acceptance; what it imitates concerns experiments that "
-            "measure time",
-            "leave the option out",
-        )
     limits = suite.serving if experiment.cells.batches else suite.limits
     questions = _questions(experiment, suite, options, limits)
     batches = _batches(experiment, options, questions)
@@ -67,7 +61,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             seed=limits.seed,
             dtype=limits.dtype,
             drafting=drafted,
-            compat=compat_flags(temperature, suite.benchmarks[benchmark].turns) if options.paper_compat else (),
+            compat=_compat(experiment, options, drafter, temperature, suite.benchmarks[benchmark].turns),
         )
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
@@ -81,6 +75,12 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         raise UsageError(
             f"{experiment.name}: none of the drafters exists for the targets that were asked for",
             "see 'prism-ae ls drafters'",
+        )
+    if options.paper_compat and not any(point.compat for point in points):
+        raise UsageError(
+            f"--paper-compat: {experiment.name} measures acceptance, where it imitates the RoPE base of EAGLE-3's "
+            "config.json alone, and no drafter asked for here is concerned",
+            "leave the option out",
         )
     return points
 
@@ -211,6 +211,14 @@ def _drafting(experiment: Experiment, options: Options, engine: str) -> tuple[st
             "leave the option out, or add --engine sglang",
         )
     return ("exact", "stock") if options.drafting == "both" else (options.drafting,)
+
+
+def _compat(
+    experiment: Experiment, options: Options, drafter: Drafter, temperature: float, turns: int
+) -> tuple[str, ...]:
+    if not options.paper_compat:
+        return ()
+    return serving_flags(temperature, turns) if experiment.cells.batches else acceptance_flags(drafter)
 
 
 def _answer(limits: Limits, turns: int) -> int:

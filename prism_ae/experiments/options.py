@@ -19,7 +19,7 @@ class Options:
         controls: add the equal-budget controls.
         batch_sizes: for experiments that measure time.
         drafting: "exact", "stock" or "both", for the engine that knows both.
-        paper_compat: imitate the authors' serving runs (`prism_ae.experiments.compat`).
+        paper_compat: imitate the authors' runs (`prism_ae.experiments.compat`).
     """
 
     benches: tuple[str, ...] = ()

@@ -75,6 +75,8 @@ class Drafter:
             recipe, and where there is none.
         absent: why there is no checkpoint in ``folder``, or "".
         served: checkpoints published for SGLang; the sglang engine uses them where there is one, else ``folder``'s.
+        config_rope: whether the authors evaluate it with the RoPE base of its config.json, not the one it was trained
+            with.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Drafter:
     folder: str
     absent: str
     served: tuple[Served, ...] = ()
+    config_rope: bool = False
 
 
 @record

@@ -157,6 +157,22 @@ def test_an_unmeasured_drafter_is_named_with_its_reason() -> None:
     assert drawing.page.title.text.endswith("60 of 180 cells")
 
 
+def test_the_authors_rope_base_is_said_where_it_is_drawn() -> None:
+    paper = load_suite("paper")
+    said = (
+        "As in the authors' own evaluation (--paper-compat): EAGLE-3 drafts with the RoPE base that its config.json "
+        "names, not with the one it was trained with."
+    )
+    claims = []
+    for imitated in (True, False):
+        options = dataclasses.replace(FEW, paper_compat=imitated)
+        drawing = compose(load_experiment("figure5"), paper, options, measured("figure5", paper, options))
+        assert (said in [text.text for text in drawing.page.small_print]) == imitated
+        assert drawing.frame["measured"].all()
+        claims.append([(verdict.points, verdict.measured) for verdict in drawing.verdicts])
+    assert claims[0] == claims[1]
+
+
 def test_nothing_measured_is_still_a_figure(suite: Suite, tmp_path: Path) -> None:
     for name in ("figure1", "figure4", "figure6"):
         render(load_experiment(name), suite, Options(), {}, tmp_path)

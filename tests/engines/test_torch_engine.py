@@ -13,19 +13,24 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.checkpoints import save_target
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.checkpoints import load_target, save_target
+from prism_ae.drafters.layout import read_drafter, save_drafter
+from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.table import EAGLE3
+from prism_ae.drafters.layouts.write import in_layout, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.engines import registry, torch_engine
 from prism_ae.engines.protocol import Assignment, Result, Sample
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
+from prism_ae.llama import Llama, LlamaConfig, causal
 from prism_ae.prompts import conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
 
+CPU = torch.device("cpu")
 TREE = TreeShape(3, 3, 8)
 QUESTIONS = {"talk": [["ab", "cd"], ["e f", "g"], ["h", "ij k"]], "one": [["lm"], ["n"], ["o p q"], ["r"]]}
 
@@ -268,7 +273,7 @@ def failing(place: Place, cell: Cell, target: str = "target") -> PrismError:
     ("changes", "says"),
     [
         ({"drafter": "standard"}, "'standard' is a separate model"),
-        ({"compat": ("mt-bench-greedy",)}, "mt-bench-greedy"),
+        ({"compat": ("eagle3-config-rope", "warm-cache")}, "serving choices (warm-cache)"),
         ({"dtype": "int8"}, "'int8'"),
         ({"tree": TreeShape(1, 999, 5)}, "1,999,5 is wider"),
     ],
@@ -278,6 +283,82 @@ def test_what_the_engine_cannot_do_is_said(place: Place, changes: dict[str, Any]
     assert isinstance(error, UsageError)
     assert says in error.what
     assert error.hint
+
+
+@pytest.fixture
+def eagle3(place: Place) -> Place:
+    """Folders of one EAGLE-3: as the authors have it, with 500000 in its config; in the same layout, written by us; and
+    in our own layout with either base."""
+    layer = dataclasses.replace(load_target(place.folder / "target", torch.float32, CPU).config, num_hidden_layers=1)
+    for name, theta in (("own-10000", 1e4), ("own-500000", 5e5)):
+        folder = place.folder / name
+        folder.mkdir(exist_ok=True)
+        config = DrafterConfig(
+            "eagle3", dataclasses.replace(layer, rope_theta=theta), capture=(0, 1, 2), draft_vocab_size=64
+        )
+        torch.manual_seed(3)
+        save_drafter(folder, Drafter(config, load_target(place.folder / "target", torch.float32, CPU)))
+    stored = read_drafter(place.folder / "own-10000", None)
+    published = place.folder / "published"
+    published.mkdir(exist_ok=True)
+    data, tensors = in_layout(stored.config, stored.state, EAGLE3, "")
+    # The note says that the folder is ours, and its base the one of the training.
+    write_files(published, {key: value for key, value in data.items() if key != NOTE} | {"rope_theta": 5e5}, tensors)
+    noted = place.folder / "noted"
+    noted.mkdir(exist_ok=True)
+    write_files(noted, data, tensors)
+    target = dataclasses.replace(place.suite.targets["mini-llama-2"], eagle3_capture=(0, 1, 2))
+    return Place(dataclasses.replace(place.suite, targets={target.name: target}), place.folder)
+
+
+def drafted(place: Place, folder: str, compat: tuple[str, ...]) -> tuple[Result, torch.Tensor]:
+    """A cell measured with an EAGLE-3, and what its first step says after some features, far from the beginning."""
+    used: list[Drafter] = []
+    real = torch_engine.load_drafter
+
+    def spy(*arguments: Any) -> Drafter:
+        used.append(real(*arguments))
+        return used[-1]
+
+    cell = place.cell("one", 0.0, "eagle3", compat=compat)
+    assignment = Assignment((cell,), place.folder / "target", place.folder / folder, TREE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_engine, "load_drafter", spy)
+        ((_, result),) = place.engine().measure(assignment, lambda: False)
+    (drafter,) = used
+    torch.manual_seed(5)
+    ids, features = torch.randint(256, (1, 9)), torch.randn(1, 9, 96)
+    rotation = drafter.rotary(torch.arange(90, 99)[None] * torch.arange(1, 10)[None] // 9)
+    with torch.no_grad():
+        return result, drafter.logits(drafter.step(0, drafter.embed(ids), drafter.enter(features), rotation, causal))
+
+
+def test_the_authors_rope_base_is_another_drafter_and_another_cell(eagle3: Place) -> None:
+    flags = (EAGLE3_CONFIG_ROPE,)
+    trained, logits = drafted(eagle3, "published", ())
+    imitated, others = drafted(eagle3, "published", flags)
+    assert torch.equal(logits, drafted(eagle3, "own-10000", ())[1])
+    assert torch.equal(others, drafted(eagle3, "own-500000", ())[1])
+    assert (logits - others).abs().max() > 0.01 * logits.std()
+    assert imitated.settings == trained.settings | {"drafter_rope_theta": 5e5}
+    assert len({eagle3.cell("one", 0.0, "eagle3", compat=compat).id for compat in ((), flags)}) == 2
+    assert [sample.output_sha256 for sample in imitated.samples] == [s.output_sha256 for s in trained.samples]
+
+
+def test_who_can_imitate_the_rope_base(eagle3: Place) -> None:
+    point = eagle3.cell("one", 0.0, "eagle3", compat=(EAGLE3_CONFIG_ROPE,)).point
+    assert registry.problem("torch", point, "draft-head") == ""
+    assert "sglang gives EAGLE-3 the RoPE base it was trained with" in registry.problem("sglang", point, "draft-head")
+    both = dataclasses.replace(point, compat=(EAGLE3_CONFIG_ROPE, "warm-cache"))
+    assert registry.problem("torch", both, "draft-head").endswith("serving choices (warm-cache)")
+
+
+def test_where_no_other_rope_base_is_named(eagle3: Place) -> None:
+    config = eagle3.folder / "published" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rope_theta": None}))
+    for folder in ("published", "noted", "own-500000"):
+        with pytest.raises(CheckpointError, match=r"config\.json: names no RoPE base other than .*\n.*--paper-compat"):
+            drafted(eagle3, folder, (EAGLE3_CONFIG_ROPE,))
 
 
 def test_a_target_without_its_tokenizer(place: Place, tmp_path: Path) -> None:

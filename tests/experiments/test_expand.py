@@ -109,6 +109,33 @@ def test_a_drafter_is_left_out_where_it_does_not_exist(mini: Suite) -> None:
     }
 
 
+def test_the_authors_rope_base_concerns_eagle3_alone() -> None:
+    paper = load_suite("paper")
+    for name in ("figure1", "figure5", "figure10"):
+        plain = expand(load_experiment(name), paper, Options())
+        imitated = expand(load_experiment(name), paper, Options(paper_compat=True))
+        assert len(plain) == len(imitated)
+        for before, after in zip(plain, imitated, strict=True):
+            flags = ("eagle3-config-rope",) if before.drafter == "eagle3" else ()
+            assert after == dataclasses.replace(before, compat=flags)
+    assert {point.drafter for point in imitated} > {"eagle3", "prism_star"}
+    drafted = Options(paper_compat=True, drafters=("eagle3", "prism"))
+    timed = expand(load_experiment("table4"), paper, drafted)
+    assert {point.drafter for point in timed} == {"vanilla", "eagle3", "prism"}
+    assert not [point for point in timed if "eagle3-config-rope" in point.compat], "they never served it"
+
+
+def test_where_nothing_is_imitated_it_is_said(mini: Suite) -> None:
+    paper = load_suite("paper")
+    for name, suite, options in (
+        ("figure4", paper, Options(paper_compat=True)),
+        ("figure5", paper, Options(paper_compat=True, drafters=("prism_star",))),
+        ("figure5", mini, Options(paper_compat=True)),  # trained here, with the base that its config names
+    ):
+        with pytest.raises(UsageError, match="no drafter asked for here is concerned"):
+            expand(load_experiment(name), suite, options)
+
+
 def test_the_largest_of_the_scales_asked_for(mini: Suite) -> None:
     assert {point.scale for point in expand(load_experiment("figure1"), mini, Options())} == {"8x"}
     found = expand(load_experiment("figure1"), mini, Options(scales=("4x", "1x")))

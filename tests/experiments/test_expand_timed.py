@@ -10,7 +10,7 @@ from timed_experiments import experiment, tables
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.errors import UsageError
-from prism_ae.experiments.compat import compat_flags, server_flags
+from prism_ae.experiments.compat import server_flags, serving_flags
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment, parse_experiment
 from prism_ae.experiments.options import Options
@@ -129,8 +129,8 @@ def test_compatibility_with_the_paper_is_part_of_every_cell(mini: Suite) -> None
 
 
 def test_what_concerns_the_server_and_what_the_cell() -> None:
-    assert server_flags(compat_flags(1.0, 2)) == compat_flags(0.0, 2) == compat_flags(1.0, 1)
-    assert compat_flags(1.0, 2) != compat_flags(1.0, 1)
+    assert server_flags(serving_flags(1.0, 2)) == serving_flags(0.0, 2) == serving_flags(1.0, 1)
+    assert serving_flags(1.0, 2) != serving_flags(1.0, 1)
     assert server_flags(()) == ()
 
 

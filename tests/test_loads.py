@@ -47,6 +47,12 @@ def test_every_worker_reads_a_target_of_its_own() -> None:
     assert count_loads(made(*points), 16, on_cpu=False).targets == 10
 
 
+def test_workers_leave_to_each_other_what_they_hold() -> None:
+    """Two workers, two targets with equally much to do: neither reads the other's."""
+    points = asked("figure4", drafters=("eagle2", "hass"))
+    assert count_loads(made(*points), 2, on_cpu=False).targets == 2
+
+
 def test_a_target_in_another_dtype_is_another_load() -> None:
     points = asked("figure4", targets=("llama-2",), drafters=("hass",))
     more = [dataclasses.replace(point, dtype="float32") for point in points]

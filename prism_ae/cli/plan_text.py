@@ -32,7 +32,7 @@ def in_words(outlook: Outlook, models_dir: str) -> list[str]:
         lines += _work(complete, outlook, "    ")
     if not all(slot.here for slot in outlook.slots):
         absent = _labels(slot for slot in outlook.slots if not slot.here)
-        lines += wrapped(f"{absent} not here: this plan assumes a worker for each, 'prism-ae run' would refuse")
+        lines += wrapped(f"{absent} not here: this plan assumes a worker on each, 'prism-ae run' would refuse")
     if (complete or now).plan.estimate.unknown:
         for text, names in outlook.authors_times.items():
             lines += wrapped(f"the authors' time for {', '.join(names)}: {text}; not an estimate for this plan")
@@ -138,7 +138,7 @@ def loads_in_words(loads: Loads, on_cpu: bool) -> str:
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count:,} times"
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:

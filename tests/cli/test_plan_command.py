@@ -12,16 +12,18 @@ import pytest
 from sweeps import Sweep
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.inventory import bytes_to_write, size_of
+from prism_ae.cli.inventory import Inventory, bytes_to_write, size_of
 from prism_ae.cli.lookup import IfComplete
+from prism_ae.cli.outlook import Outlook, Work
 from prism_ae.cli.output import WIDTH, amount, wrapped
-from prism_ae.cli.plan_text import _labels, loads_in_words
+from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
 from prism_ae.errors import ConfigError, MissingError
 from prism_ae.execution import devices
 from prism_ae.execution.devices import Gpu, Slot
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.wanted import folders_of_target
 from prism_ae.loads import Loads
+from prism_ae.plan import Estimate, Plan
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.models import Absent, Located
 
@@ -91,7 +93,7 @@ def test_a_reviewer_plans_for_eight_gpus_on_a_machine_without_models_or_gpus(
         "the authors say: about 150 GB of models; disk for everything: 220 to 250 GB",
         "once what is missing is here: 1,020 cells in 108 assignments for 8 workers (gpu 0 to 7: not here)",
         "expected time: unknown, no cell like these",
-        "gpu 0 to 7 not here: this plan assumes a worker for each, 'prism-ae run' would refuse",
+        "gpu 0 to 7 not here: this plan assumes a worker on each, 'prism-ae run' would refuse",
         "the authors' time for figure1, figure4, figure5, figure6: about 6 h on 8 A800 for the 480 jobs",
         "not an estimate for this plan",
     ):
@@ -185,6 +187,15 @@ def test_the_authors_time_is_theirs_and_of_their_suite(capsys: pytest.CaptureFix
     assert set(known) == {"figure1", "figure4", "figure5", "figure6"}
     assert len(set(known.values())) == 1
     assert "appendix" in known["figure1"]
+
+
+@pytest.mark.parametrize("unknown", [0, 1])
+def test_the_authors_time_is_quoted_only_where_the_own_is_not_known(unknown: int) -> None:
+    plan = Plan({}, frozenset(), {}, (), (), Estimate(9.0, 0.0, 3, unknown))
+    slots = (Slot("cpu slot 0", "cpu", "a cpu", 1, {}),)
+    stock = Inventory(0, 0, (), (), (), 0, 0)
+    outlook = Outlook(Work(plan, 0, Loads(0, 0, 0), 0, 0), None, slots, stock, {"six hours": ("figure1",)}, None)
+    assert ("the authors' time for figure1: six hours" in said("\n".join(in_words(outlook, "models")))) == bool(unknown)
 
 
 def test_time_and_disk_follow_from_finished_cells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.checkpoints import read_json
-from prism_ae.errors import CheckpointError, MissingError
+from prism_ae.errors import CheckpointError, MissingError, PrismError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -77,20 +77,25 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
     """The tokenizer in ``folder``, to be called without adding special tokens.
 
     Raises:
-        MissingError: no tokenizer.json.
-        CheckpointError: a damaged one, or a SentencePiece one of a form that is not known.
+        MissingError: no tokenizer.json; or one that imitates SentencePiece, and no tokenizer_config.json.
+        CheckpointError: a damaged one, or one that imitates SentencePiece in a form that is not known.
     """
     from tokenizers import Tokenizer
 
     file = folder / TOKENIZER
     if not file.exists():
         raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
+    if not (folder / RULES).exists() and _SPACE in _form(read_json(file)):
+        raise MissingError(
+            f"{folder / RULES} does not exist; it says where the tokenizer puts '{_SPACE}'",
+            "it belongs to the target's folder; fetch it again",
+        )
     try:
         if rules.sentencepiece:
             tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy, file)))
         else:
             tokenizer = Tokenizer.from_file(str(file))
-    except CheckpointError:
+    except PrismError:
         raise
     except Exception as error:  # the library raises bare Exception for a damaged file
         raise CheckpointError(f"{file} cannot be read: {error}", "fetch or make it again") from error
@@ -128,21 +133,25 @@ def answer_text(tokenizer: Tokenizer, rules: Rules, stop: Sequence[str], ids: Se
 
 def _as_sentencepiece(data: Mapping[str, Any], legacy: bool, where: Path) -> dict[str, Any]:
     """A tokenizer.json whose ids are those of the SentencePiece version; raises CheckpointError."""
-    form = json.dumps([data.get("normalizer"), data.get("pre_tokenizer")], ensure_ascii=False)
-    if _SPACE not in form:
+    if _SPACE not in _form(data):
         return dict(data)
     metaspace = data.get("normalizer") is None and (data.get("pre_tokenizer") or {}).get("type") == "Metaspace"
     prepend = data.get("normalizer") == _EVERYWHERE and data.get("pre_tokenizer") is None
     if not (metaspace or prepend):
         raise CheckpointError(
             f"{where}: how it treats spaces is not known, its ids might not be those of the SentencePiece tokenizer: "
-            f"{form[:200]}",
+            f"{_form(data)[:200]}",
             "use the tokenizer.json of the target's official repository",
         )
     # In the SentencePiece version special tokens are found in the text as it stands.
     added = [token | {"normalized": False} for token in data.get("added_tokens", [])]
     normalizer, pre_tokenizer = (_EVERYWHERE, None) if legacy else (None, _FIRST)
     return {**data, "added_tokens": added, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
+
+
+def _form(data: Mapping[str, Any]) -> str:
+    """What a tokenizer.json does to a text before it is cut into pieces, as JSON."""
+    return json.dumps([data.get("normalizer"), data.get("pre_tokenizer")], ensure_ascii=False)
 
 
 def _spaced(tokenizer: Tokenizer) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from prism_ae.errors import CheckpointError
+from prism_ae.errors import CheckpointError, MissingError
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
@@ -331,7 +331,7 @@ def test_the_old_file_as_it_stands_gives_other_ids_in_the_second_turn(
     opened: Callable[..., Conversation],
 ) -> None:
     users, said = ASKED
-    as_it_stands = opened(OLD, None)
+    as_it_stands = opened(OLD, LLAMA_2_RULES | {"tokenizer_class": "PreTrainedTokenizerFast"})
     assert as_it_stands.prompt(users, []) == slow_ids(fastchat(SYSTEM, users[:1], []), legacy=False)
     assert as_it_stands.prompt(users, [PLAIN.encode(said)]) != slow_ids(fastchat(SYSTEM, users, [said]), legacy=False)
 
@@ -380,19 +380,23 @@ def test_a_template_that_lacks_the_begin_marker_is_refused(opened: Callable[...,
         opened(OLD, LLAMA_2_RULES, dataclasses.replace(LLAMA_2, first=END + LLAMA_2.first))
 
 
-def test_a_file_that_treats_spaces_in_an_unknown_way_is_refused(opened: Callable[..., Conversation]) -> None:
+def test_a_file_that_treats_spaces_in_a_way_not_known_is_refused(opened: Callable[..., Conversation]) -> None:
     data = json.loads(OLD)
     data["normalizer"]["normalizers"].reverse()
     with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
         opened(json.dumps(data), LLAMA_2_RULES)
+    for file in (OLD, NEW):
+        with pytest.raises(MissingError, match=r"tokenizer_config\.json does not exist; it says where"):
+            opened(file, None)
     # A byte-level one has no prefix to disagree about.
     rules = LLAMA_3_RULES | {"tokenizer_class": "LlamaTokenizerFast"}
     expected = opened(THREE, LLAMA_3_RULES, LLAMA_3).prompt(["one"], [])
     assert opened(THREE, rules, LLAMA_3).prompt(["one"], []) == expected
+    assert opened(THREE, None, LLAMA_3).prompt(["one"], []) == expected
 
 
 @pytest.mark.parametrize("data", ["{}", "[]", '{"normalizer": "▁"}', '{"added_tokens": 1, "normalizer": null}', "x"])
-@pytest.mark.parametrize("rules", [LLAMA_2_RULES, None])
+@pytest.mark.parametrize("rules", [LLAMA_2_RULES, LLAMA_3_RULES])
 def test_a_damaged_file_is_refused(opened: Callable[..., Conversation], data: str, rules: Any) -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         opened(data, rules)

@@ -115,6 +115,20 @@ def test_what_the_folder_does_not_say_is_given(place: Path) -> None:
     assert read_config(place / "b") == dataclasses.replace(STAR, layer=layer)
 
 
+def test_a_base_that_the_folder_does_not_name_is_the_targets_if_that_names_none(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the authors' folders for LLaMA-2; what is written names it."""
+    for file in ("published", "target"):
+        text = (place / file / "config.json").read_text()
+        (place / file / "config.json").write_text(text.replace('"rope_theta": 500000.0,', ""))
+    common = ["convert", "published", "--to", "sglang", "--capture", "1,2,3"]
+    assert entry.run([*common, "--out", "a"]) == 5
+    assert "rope_theta is missing" in capsys.readouterr().err
+    assert entry.run([*common, "--out", "a", "--target", "target"]) == 0
+    assert json.loads((place / "a" / "config.json").read_text())["rope_theta"] == 10000.0
+
+
 def test_weights_become_another_dtype_only_when_asked(place: Path) -> None:
     assert entry.run(["convert", "prism", "--to", "sglang", "--out", "half", "--dtype", "bfloat16"]) == 0
     ours = load_file(place / "half" / "model.safetensors")

@@ -269,9 +269,8 @@ def test_a_folder_that_says_its_hidden_states_is_believed(tmp_path: Path, form: 
     suite = load_suite("mini")
     record = dataclasses.replace(suite.targets["mini-llama-2"], capture=(0, 1, 2), eagle3_capture=(0, 1, 3))
     engine = TorchEngine(dataclasses.replace(suite, targets={record.name: record}), tmp_path, "cpu", 1)
-    asked: Any = SimpleNamespace(
-        drafter_path=there, cells=(SimpleNamespace(point=SimpleNamespace(target=record.name)),)
-    )
+    point = SimpleNamespace(target=record.name, compat=())
+    asked: Any = SimpleNamespace(drafter_path=there, cells=(SimpleNamespace(point=point),))
     loaded: Any = SimpleNamespace(model=larger, dtype=torch.float32)
     drafter = engine._load_drafter(asked, loaded)
     assert drafter is not None
@@ -313,8 +312,9 @@ def test_others_folders_of_the_same_architecture_are_read_as_before(tmp_path: Pa
 def test_a_base_is_not_guessed_where_no_target_is_known(tmp_path: Path) -> None:
     source = written(tmp_path / "source", "torch prism")
     change_config(source, lambda data: data["eagle_config"].pop("rope_theta"))
-    with pytest.raises(CheckpointError, match="rope_theta is missing, and the target's is not known"):
+    with pytest.raises(CheckpointError, match=r"and the target's is not known\n.*name its target"):
         read_drafter(source, None)
+    assert read_config(source).layer.rope_theta == 10000.0  # whoever loads it knows the target
     assert read_drafter(source, None, rope_theta=500000.0).config.layer.rope_theta == 500000.0
 
 

@@ -160,7 +160,7 @@ def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> L
     if theta is None and base != HF_ROPE_THETA and not given.sizes_only:
         raise CheckpointError(
             f"{given.where}: rope_theta is missing, and the target's is {base or 'not known'}",
-            "say which one the drafter was trained with: rope_theta",
+            "say which one the drafter was trained with: rope_theta" + ("" if base else "; or name its target"),
         )
     layers = _bounded(num_hidden_layers, given, "num_hidden_layers")
     config = LlamaConfig.from_hf({**fields, "architectures": None, "num_hidden_layers": layers}, given.where)

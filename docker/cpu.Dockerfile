@@ -17,10 +17,11 @@ RUN apt-get update \
 WORKDIR /prism-ae
 USER 10001:10001
 
-# Any user may run it, also one without a home.
+# Any user may run it, also one without a home and a name.
 ENV HOME=/tmp \
     PIP_NO_CACHE_DIR=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    USER=prism-ae
 
 # What the set-up reads, before the code: a change of the code does not install everything again.
 COPY --chown=10001:10001 Makefile pyproject.toml requirements.lock requirements-sglang-cpu.lock README.md LICENSE ./
@@ -28,8 +29,14 @@ COPY --chown=10001:10001 prism_ae/__init__.py prism_ae/
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf,mode=0444 make setup
 COPY --chown=10001:10001 . .
 
-RUN mkdir -p models runs figures/out tables/out
+# Whoever runs it reads everything, whatever the modes of the files were outside, and writes only what is a result. What
+# was copied last must not look newer than the set-up, which may come from a builder's cache: make would repeat it.
+RUN chmod -R go=rX ./* \
+    && mkdir -p models runs figures/out tables/out \
+    && chmod 1777 models runs figures/out tables/out \
+    && touch .venv/.installed
 VOLUME ["/prism-ae/models", "/prism-ae/runs"]
 ENV PATH=/prism-ae/.venv/bin:$PATH
+USER 10002:10002
 ENTRYPOINT ["prism-ae"]
 CMD ["--help"]

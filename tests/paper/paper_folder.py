@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from drafters.published import eagle3, large_drafter, sglang_eagle, sglang_modules
 from fitted import make_drafter, make_small, scale_layers, written
+from published import eagle3, large_drafter, sglang_eagle, sglang_modules
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
@@ -28,7 +28,9 @@ from prism_ae.suites.load import load_suite
 PAPER = load_suite("paper")
 SCALES = [scale.name for scale in PAPER.scales]
 QUESTIONS = 80
-VOCABULARY = {"llama-2": 640, "llama-3": 520}
+LIKELY = 7
+"""Tokens that an answer mostly consists of, beside its end."""
+VOCABULARY = {"llama-2": 1000, "llama-3": 1000}
 
 
 def llama_2_tokenizer() -> Tokenizer:
@@ -53,7 +55,7 @@ def llama_3_tokenizer() -> Tokenizer:
     """As Llama-3's: bytes as letters, special tokens behind the vocabulary, a begin marker added."""
     special = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY["llama-3"] - len(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
@@ -65,16 +67,26 @@ def llama_3_tokenizer() -> Tokenizer:
     return tokenizer
 
 
+TOKENIZERS = {
+    True: {"tokenizer_class": "LlamaTokenizer", "legacy": False, "bos_token": "<s>", "eos_token": "</s>"},
+    False: {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": True,
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": "<|eot_id|>",
+    },
+}
+"""What a folder's tokenizer_config.json says as far as it decides ids: Llama-2's, and Llama-3's."""
+
+
 def _texts() -> list[str]:
     return [PAPER.system_prompt, "[INST] <<SYS>> <</SYS>> [/INST]", *(" ".join(turns) for turns in _questions("", 2))]
 
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """A published target: what its config.json says beside the sizes, and how it ends an answer. With its ``seed`` it
-    answers questions differently."""
+    """A published target: what its config.json says beside the sizes, and how it ends an answer."""
 
-    seed: int
     config: LlamaConfig
     says: dict[str, Any]
     end: str
@@ -89,7 +101,6 @@ def _config(role: str, kv_heads: int, theta: float, window: int) -> LlamaConfig:
 ORIGINALS = {
     # Llama-2's names no base of its rotary positions.
     "llama-2": Original(
-        0,
         _config("llama-2", 4, 10000.0, 4096),
         {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float16", "rope_theta": None},
         "</s>",
@@ -97,7 +108,6 @@ ORIGINALS = {
         {"bos_token_id": 1, "eos_token_id": 2, "torch_dtype": "float32", "rope_theta": None},
     ),
     "llama-3": Original(
-        1,
         _config("llama-3", 2, 500000.0, 8192),
         {"torch_dtype": "bfloat16"},
         "<|eot_id|>",
@@ -118,19 +128,23 @@ ORIGINALS = {
 
 
 def make_target(role: str, tokenizer: Tokenizer) -> Llama:
-    """Answers end after a few tokens, here sooner, there later."""
+    """Most answers end after a few tokens, here sooner, there later; some do not."""
     original = ORIGINALS[role]
-    torch.manual_seed(original.seed)
+    torch.manual_seed(8)
     target = Llama(original.config)
     scale_layers(target, 2.0)
-    size = original.config.vocab_size
-    order = torch.randperm(size - 3) + 3
+    end = tokenizer.token_to_id(original.end)
+    likely = torch.cat([torch.randperm(original.config.vocab_size - 8)[:LIKELY], torch.tensor([end])])
     with torch.no_grad():
         target.embedding.weight.normal_()
-        target.head.weight.normal_()
-        target.head.weight[order.roll(-1)] += target.embedding.weight[order]
-        # One token in eight is likely to be the last.
-        target.head.weight[tokenizer.token_to_id(original.end)] = target.embedding.weight[order[::8]].sum(0)
+        target.head.weight.normal_(std=0.1)
+        # Each token is mostly followed by one of a few: by which, its embedding decides, and a little what was before.
+        asked = tokenizer.encode(PAPER.templates[PAPER.target_of(role).template].later).ids[-1]
+        followed = torch.randint(len(likely), (original.config.vocab_size,))
+        followed[asked] = 0  # no answer is empty
+        followed[likely[:LIKELY]] = torch.arange(1, LIKELY + 1)  # nor goes round in circles
+        target.head.weight.index_add_(0, likely[followed], target.embedding.weight)
+        target.head.weight *= 0.2
     return target.eval().requires_grad_(False)
 
 
@@ -141,6 +155,7 @@ def write_model(folder: Path, model: Llama, tokenizer: Tokenizer, says: dict[str
     del config["head_dim"]
     (folder / "config.json").write_text(json.dumps(config))
     tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(TOKENIZERS[tokenizer.token_to_id("</s>") is not None]))
     state = published_state(model, target_names(model.config), model.config)
     if says.get("tie_word_embeddings"):
         state.pop("lm_head.weight", None)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from prism_ae.cells import Point
 from prism_ae.engines import registry
+from prism_ae.experiments.compat import text_flags
 from prism_ae.frame import Measured
 
 
@@ -30,7 +31,10 @@ def compare(measured: Mapping[Point, Measured]) -> Texts:
     versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
     for point, result in measured.items():
         if point.temperature == 0 or point.engine in same_texts:
-            rest = dataclasses.replace(point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="")
+            rest = dataclasses.replace(
+                point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="",
+                compat=text_flags(point.compat),
+            )  # fmt: skip
             for sample in result.samples:
                 versions[rest, sample.question_id].append(sample.output_sha256)
     repeated = [texts for texts in versions.values() if len(texts) > 1]

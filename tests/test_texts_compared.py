@@ -32,6 +32,7 @@ def result(*texts: str) -> Measured:
         {"tree": TreeShape(4, 4, 16)},
         {"batch": 4},
         {"questions": 1},
+        {"compat": ("eagle3-config-rope",)},
     ],
 )
 def test_what_must_not_change_a_text_is_compared(change: dict[str, object]) -> None:
@@ -52,6 +53,7 @@ def test_what_must_not_change_a_text_is_compared(change: dict[str, object]) -> N
         {"dtype": "bfloat16"},
         {"suite": "paper"},
         {"benchmark": "sum"},
+        {"compat": ("greedy-second-temperature",)},
     ],
 )
 def test_what_may_change_a_text_is_not(change: dict[str, object]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import sys
 from pathlib import Path
 
 from prism_ae.cells import Point
+from prism_ae.cli.output import amount
 from prism_ae.engines import registry
 from prism_ae.errors import MissingError
 from prism_ae.plan import Lookup
@@ -19,12 +21,14 @@ class LocalLookup:
 
     def __init__(self, suite: Suite, models_dir: Path) -> None:
         self._suite = suite
-        self.target = functools.cache(lambda target: locate_target(suite, target, models_dir))
+        self.target = functools.cache(lambda target: locate_target(suite, target, models_dir, _say_reading))
         self.prompts = functools.cache(
             lambda target, benchmark, questions: prompts_fingerprint(suite, target, benchmark, questions, models_dir)
         )
         self._drafter = functools.cache(
-            lambda target, drafter, scale, engine: locate_drafter(suite, target, drafter, scale, models_dir, engine)
+            lambda target, drafter, scale, engine: locate_drafter(
+                suite, target, drafter, scale, models_dir, engine, _say_reading
+            )
         )
         self.engine = functools.cache(registry.identify)
 
@@ -34,6 +38,12 @@ class LocalLookup:
 
     def engine_problem(self, point: Point) -> str:
         return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)
+
+
+def _say_reading(folder: Path, size: int) -> None:
+    """Models that were put in place by hand are read once, which takes minutes for all of the paper's."""
+    if size >= 1e9:
+        print(f"reading {folder} once ({amount(size)}): its content identifies what is measured", file=sys.stderr)
 
 
 class IfComplete:

@@ -39,3 +39,8 @@ def server_flags(compat: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a cell's flags that concern what an engine starts or loads, and so cells that are measured together; the
     others concern the cell alone."""
     return tuple(flag for flag in compat if flag != GREEDY_SECOND_TEMPERATURE)
+
+
+def text_flags(compat: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a cell's flags that change what the target writes."""
+    return tuple(flag for flag in compat if flag == GREEDY_SECOND_TEMPERATURE)

@@ -7,13 +7,14 @@ sums of the files an engine would read; it is never written to, so the sums are 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from prism_ae.checkpoints import MANIFEST, WEIGHTS, read_manifest
 from prism_ae.errors import CheckpointError
 from prism_ae.fingerprint import digest
 from prism_ae.suites.records import Drafter, Suite
-from prism_ae.suites.sums import cached_sums
+from prism_ae.suites.sums import Watch, cached_sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,18 +33,24 @@ class Absent:
     hint: str
 
 
-def locate_target(suite: Suite, target: str, models_dir: Path) -> Located | Absent:
-    """A target's folder; raises KeyError for a name the suite does not have."""
+def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
+    """A target's folder; raises KeyError for a name the suite does not have. ``watch``: see `cached_sums`."""
     record = suite.targets[target]
     if record.folder:
-        return _downloaded(models_dir, record.folder, suite, tokenizer=True)
+        return _downloaded(models_dir, record.folder, suite, ("config.json", "tokenizer.json"), watch)
     from prism_ae.training import catalogue
 
     return _trained(catalogue.target_folder(models_dir, target), f"target {target} is not trained yet", suite)
 
 
 def locate_drafter(
-    suite: Suite, target: str, drafter: str, scale: str | None, models_dir: Path, engine: str = "torch"
+    suite: Suite,
+    target: str,
+    drafter: str,
+    scale: str | None,
+    models_dir: Path,
+    engine: str = "torch",
+    watch: Watch | None = None,
 ) -> Located | Absent:
     """The folder of a drafter for a target.
 
@@ -56,6 +63,7 @@ def locate_drafter(
         scale: name of the training scale, None for a drafter that is not trained at scales.
         models_dir: the models folder.
         engine: the one that would read it.
+        watch: see `cached_sums`.
 
     Raises:
         KeyError: the suite has no such target, drafter or scale.
@@ -70,14 +78,14 @@ def locate_drafter(
         raise KeyError(scale)
     served = _served(record, of.role, scale)
     if served and (engine == "sglang" or record.absent):
-        return _downloaded(models_dir, served, suite, tokenizer=record.kind == "model")
+        return _downloaded(models_dir, served, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
     if of.role not in record.roles:
         return Absent(f"there is no {record.label} for {of.label}", "")
     if record.folder:
         folder = record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
-        return _downloaded(models_dir, folder, suite, tokenizer=record.kind == "model")
+        return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     from prism_ae.training import catalogue
 
     at = f" at {scale}" if scale is not None else ""
@@ -105,18 +113,21 @@ def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:
     return Located(folder, manifest.fingerprint)
 
 
-def _downloaded(models_dir: Path, below: str, suite: Suite, tokenizer: bool) -> Located | Absent:
-    """A folder as it was published: identified by its manifest if it has one, else by the files an engine reads."""
+def _downloaded(
+    models_dir: Path, below: str, suite: Suite, texts: Sequence[str], watch: Watch | None
+) -> Located | Absent:
+    """A folder as it was published: identified by its manifest if it has one, else by the files an engine reads:
+    ``texts`` and the weights."""
     folder = models_dir / below
     if not folder.is_dir():
         return Absent(f"{folder} does not exist", suite.models_hint)
     if (folder / MANIFEST).exists():
         return _trained(folder, "", suite)
-    files = ["config.json", *(["tokenizer.json"] if tokenizer else []), *_weights(folder)]
+    files = [*texts, *_weights(folder)]
     for name in files:
         if not (folder / name).is_file():
             return Absent(f"{folder / name} is missing", suite.models_hint)
-    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json")))
+    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json", watch)))
 
 
 def _weights(folder: Path) -> list[str]:

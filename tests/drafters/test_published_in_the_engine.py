@@ -23,7 +23,7 @@ def test_each_kind_reads_its_own_states(tmp_path: Path, case: str, capture: tupl
     record = dataclasses.replace(suite.targets["mini-llama-2"], capture=CAPTURE, eagle3_capture=(0, 1, 2))
     engine = TorchEngine(dataclasses.replace(suite, targets={record.name: record}), tmp_path, "cpu", 1)
     asked: Any = SimpleNamespace(
-        drafter_path=tmp_path, cells=(SimpleNamespace(point=SimpleNamespace(target=record.name)),)
+        drafter_path=tmp_path, cells=(SimpleNamespace(point=SimpleNamespace(target=record.name, compat=())),)
     )
     loaded: Any = SimpleNamespace(model=target, dtype=torch.float32)
     drafter = engine._load_drafter(asked, loaded)

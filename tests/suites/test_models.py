@@ -81,6 +81,13 @@ class TestDownloaded:
         assert located(target(tmp_path)) == first
         assert summed[3:] == ["config.json"]
 
+    def test_it_is_said_before_files_are_read(self, tmp_path: Path, folder: Path) -> None:
+        said: list[tuple[Path, int]] = []
+        for _ in range(2):
+            locate_target(PAPER, "llama-2-7b-chat", tmp_path, lambda *what: said.append(what))
+        names = ("config.json", "tokenizer.json", "model.safetensors")
+        assert said == [(folder, sum((folder / name).stat().st_size for name in names))]
+
     @pytest.mark.parametrize("damage", ["{", "[]", '{"config.json": 3, "tokenizer.json": {"sha256": 4}}'])
     def test_a_damaged_memory_is_no_harm(self, tmp_path: Path, folder: Path, damage: str) -> None:
         first = located(target(tmp_path))

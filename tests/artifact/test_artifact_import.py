@@ -13,6 +13,7 @@ from artifact_files import Artifact, answer, answers, lists_with_mean, log, rate
 
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import load_experiment
+from prism_ae.suites.load import load_suite
 
 LLAMA3, PRISM, HASS = "Llama-3-8B", "PRISM-800k", "HASS-1-800k"
 
@@ -37,38 +38,50 @@ def samples(runs: Path) -> list[Path]:
     return sorted(runs.glob("paper/cells/*/samples.jsonl"))
 
 
-def write(artifact: Artifact, name: str, benchmark: str, temperature: str, length: float) -> list[list[int]]:
+def write(
+    artifact: Artifact, name: str, benchmark: str, temperature: str, length: float, model: str = LLAMA3
+) -> list[list[int]]:
     lists = lists_with_mean(length)
-    artifact.write_answers(LLAMA3, name, benchmark, temperature, answers(name, temperature, benchmark, lists))
+    artifact.write_answers(model, name, benchmark, temperature, answers(name, temperature, benchmark, lists))
     text = log(name, temperature, benchmark, f"{length:.5f}", rates(lists))
-    artifact.write_log(LLAMA3, name, benchmark, temperature, text)
+    artifact.write_log(model, name, benchmark, temperature, text)
     return lists
 
 
+FOLDERS = {"eagle2": "Eagle2", "hass": "HASS-1", "prism_star": "PRISM"}
+"""What the artifact calls the drafters of figure 4 whose checkpoints it has."""
+
+
+@pytest.mark.parametrize(("role", "model"), [("llama-2", "Llama-2-7B"), ("llama-3", LLAMA3)])
 def test_the_papers_numbers_come_out(
-    artifact: Artifact, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    artifact: Artifact, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str, model: str
 ) -> None:
-    """Answers with the published acceptance lengths of LLaMA-3 at 800k, drawn by figure 4: its CSV has them."""
+    """Answers with every published acceptance length of figure 4's torch checkpoints: its CSV has them."""
+    scales = {scale.value: scale.name for scale in load_suite("paper").scales}
     published = {
-        (curve.drafter, curve.benchmark, curve.temperature): curve.y[-1]
+        (curve.drafter, scale, curve.benchmark, float(curve.temperature)): length
         for curve in load_experiment("figure4").paper.values
-        if curve.role == "llama-3" and curve.drafter in ("hass", "prism_star") and curve.benchmark in ("qa", "mt_bench")
+        if curve.role == role and curve.drafter in FOLDERS
+        for scale, length in zip(scales.values(), curve.y, strict=True)
     }
-    assert len(published) == 8
-    for (drafter, benchmark, temperature), length in published.items():
-        write(artifact, HASS if drafter == "hass" else PRISM, benchmark, f"{temperature:.1f}", length)
+    assert len(published) == len(FOLDERS) * len(scales) * 6 * 2
+    for (drafter, scale, benchmark, temperature), length in published.items():
+        write(artifact, f"{FOLDERS[drafter]}-{scale}", benchmark, f"{temperature:.1f}", length, model)
     code, out, err = call(capsys, "import", artifact.root, "--runs-dir", runs)
     assert (code, err) == (0, "")
     for length in published.values():
         assert f" {length:.5f} " in out
     drawn = tmp_path / "drawn"
-    options = ("--targets", "llama-3", "--scales", "800k", "--benches", "mt_bench,qa", "--drafters", "hass,prism_star")
+    options = ("--targets", role, "--drafters", "eagle2,hass,prism_star")
     command = ("render", "figure4", "--engine", "artifact", "--runs-dir", runs, "--out", drawn, *options)
     code, _, err = call(capsys, *command)
     assert (code, err) == (0, "")
     with (drawn / "paper/figure4.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["layer"] == "measured"]
-    values = {(row["drafter"], row["benchmark"], float(row["temperature"])): float(row["value"]) for row in rows}
+    values = {
+        (row["drafter"], scales[float(row["x"])], row["benchmark"], float(row["temperature"])): float(row["value"])
+        for row in rows
+    }
     assert values == pytest.approx(published, abs=1e-9)
 
 

@@ -100,9 +100,12 @@ def test_a_mean_is_compared_with_its_rows(tmp_path: Path) -> None:
         assert len(found.rows) == 4
 
 
-def test_unlabelled_results_of_the_client_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("begins", ["", "\n"])
+def test_unlabelled_results_of_the_client_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], begins: str
+) -> None:
     line = '{"temperature": 0.0, "question_file": "data/qa/question.jsonl", "throughput": 1.0, "accept_length": 3.5}\n'
-    (tmp_path / "results_temp_0.jsonl").write_text(line * 2)
+    (tmp_path / "results_temp_0.jsonl").write_text(begins + line * 2)
     (tmp_path / "question.jsonl").write_text('{"question_id": 1, "turns": ["?"]}\n')
     assert entry.run(("import", str(tmp_path), "--runs-dir", str(tmp_path / "runs"))) == 8
     said = capsys.readouterr().err

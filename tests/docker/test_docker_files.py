@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from dockerfiles import Instructions, flags, instructions, let_in
+from bare_roots import Root
+from dockerfiles import Instructions, flags, instructions, let_in, sent
+from image_steps import Image
 
 REPOSITORY = Path(__file__).parents[2]
 FILES = {"docker/Dockerfile": "make setup GPU=1", "docker/cpu.Dockerfile": "make setup"}
@@ -141,6 +143,31 @@ def test_the_context_holds_no_models_history_environment_or_secret() -> None:
         "tests/conftest.py",
     ):
         assert not let_in(path, rules), path
+
+
+def test_what_is_sent_is_what_the_rules_let_in(tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").write_text("*\n!kept\n!some/*.toml\n**/.*\n")
+    for path in ("kept/a.py", "kept/b/c.py", "kept/.env", "some/one.toml", "some/out/two.toml", "other/one.toml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert list(sent(tmp_path)) == ["kept/a.py", "kept/b/c.py", "some/one.toml"]
+    assert all(let_in(path, (REPOSITORY / ".dockerignore").read_text()) for path in sent(REPOSITORY))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ("HEALTHCHECK", "NONE"),
+        ("USER", "--new=flag 1:1"),
+        ("RUN", "--mount=type=cache,target=/root/.cache true"),
+        ("RUN", "--mount=type=secret,id=pip,target=/etc/pip.conf,uid=1 true"),
+        ("COPY", "--chown=1:1 no-such-file ."),
+    ],
+)
+def test_what_is_not_known_is_not_carried_out(step: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".dockerignore").touch()
+    with pytest.raises(ValueError, match=r"HEALTHCHECK|--new|type=cache|uid=1|no-such-file"):
+        Image(Root(()), tmp_path).carry_out([step])
 
 
 def test_the_context_holds_the_program() -> None:

@@ -88,7 +88,7 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
     if not (folder / RULES).exists() and _SPACE in _form(read_json(file)):
         raise MissingError(
             f"{folder / RULES} does not exist; it says where the tokenizer puts '{_SPACE}'",
-            "it belongs to the target's folder; fetch it again",
+            "it belongs to the target's folder: fetch it again, or with 'prism-ae download --official'",
         )
     try:
         if rules.sentencepiece:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 from collections.abc import Iterator
 
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
@@ -86,5 +87,8 @@ def _status(error: Exception) -> int:
 
 
 def _line(error: Exception) -> str:
+    """What went wrong: the system's own words, wherever in a long text they stand, or the text's first line."""
+    if found := re.search(r"\[Errno -?\d+\] ([\w ,.-]+)", str(error)):
+        return found[1].strip()
     lines = str(error).strip().splitlines()
     return lines[0].partition(" (Caused by")[0][:200] if lines else type(error).__name__

@@ -130,3 +130,16 @@ def test_two_at_once_do_not_get_in_each_others_way(
     assert "of 20 folders" in said
     assert entry.run(arguments(suite, tmp_path / "models")) == 0
     assert "20 folders verified here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("hub", ["modelscope", "huggingface"])
+def test_without_a_network_the_reason_is_one_line(hubs: Hubs, suite: Path, tmp_path: Path, hub: str) -> None:
+    nowhere = dict.fromkeys(("HF_ENDPOINT", "MODELSCOPE_ENDPOINT"), "http://127.0.0.1:9")
+    said = subprocess.run(
+        [sys.executable, "-m", "prism_ae", *arguments(suite, tmp_path / "models", "--from", hub)],
+        env=os.environ | environment(hubs, tmp_path) | nowhere,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 4
+    assert re.search(r"^error: Akem\S+ on .* cannot be fetched: Connection refused$", said.stderr, re.MULTILINE)

@@ -155,7 +155,7 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
 
 def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
     """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    from prism_ae.llama import LlamaConfig, cast_parameters, join_fused, load_strictly, target_names
+    from prism_ae.llama import Llama, LlamaConfig, load_strictly, target_names, unfilled
 
     check_published(folder)
     file = folder / "config.json"
@@ -165,30 +165,13 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
         raise CheckpointError(f"{file}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{file}: {error}") from error
-    target = _unfilled(config)
-    cast_parameters(target, dtype)
     weights = open_weights(folder)
-    state, where = weights.read(), str(weights.source)
+    state = weights.read()
     require_floats(state, state, weights)
     _drop_rotary_tables(state, config, weights)
-    load_strictly(target, join_fused(state, config, where), target_names(config), where)
-    return target.to(device).eval().requires_grad_(False)
-
-
-def _unfilled(config: LlamaConfig) -> Llama:
-    """A target without values yet: random ones take four seconds per billion parameters, and are overwritten."""
-    from torch.nn.init import kaiming_uniform_, normal_
-    from torch.overrides import TorchFunctionMode
-
-    from prism_ae.llama import Llama
-
-    class WithoutValues(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            return kwargs["tensor"] if func in (normal_, kaiming_uniform_) else func(*args, **kwargs)
-
-    with WithoutValues():
-        return Llama(config)
+    target = unfilled(lambda: Llama(config), dtype, device)
+    load_strictly(target, state, target_names(config), config, str(weights.source))
+    return target.eval().requires_grad_(False)
 
 
 _ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"

@@ -7,18 +7,20 @@ callback: `causal` here for whole sequences, the KV cache in `prism_ae.decoding`
 `prism_ae.training`.
 
 Parameters are held fused (q|k|v, gate|up): one matrix product where the published layout has three or two. The
-published names are restored by `split_fused` when a checkpoint is written and joined by `join_fused` when one is read.
+published tensors are their rows: `published_state` takes them out, `load_strictly` puts them in.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.init import kaiming_uniform_, normal_
+from torch.overrides import TorchFunctionMode
 
 from prism_ae.errors import CheckpointError
 
@@ -121,8 +123,9 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, theta: float, positions: int) -> None:
         super().__init__()
-        frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
-        angle = torch.arange(positions, dtype=torch.float32)[:, None] * frequency
+        # On the CPU, wherever the model is: the same table everywhere.
+        frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
+        angle = torch.arange(positions, dtype=torch.float32, device="cpu")[:, None] * frequency
         angle = torch.cat([angle, angle], dim=-1)
         self.register_buffer("cosine", angle.cos(), persistent=False)
         self.register_buffer("sine", angle.sin(), persistent=False)
@@ -263,42 +266,16 @@ LAYER_NAMES = {
     "mlp.gate_up.weight": "mlp.gate_up.weight",
     "mlp.down.weight": "mlp.down_proj.weight",
 }
-"""A layer's parameter here -> its published name (fused ones keep ours until `split_fused`)."""
+"""A layer's parameter here -> its published name (fused ones keep ours until `_published`)."""
 
 
-def split_fused(state: Mapping[str, Tensor], config: LlamaConfig) -> dict[str, Tensor]:
-    """Published tensors from fused ones: ``….qkv.weight`` becomes ``….q_proj.weight`` and so on."""
-    split: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        prefix, _, fused = name.removesuffix(".weight").rpartition(".")
-        if fused in _FUSED:
-            parts = tensor.split(_rows(config, fused))
-            for part_name, part in zip(_FUSED[fused], parts, strict=True):
-                split[f"{prefix}.{part_name}.weight"] = part.clone()
-        else:
-            split[name] = tensor
-    return split
-
-
-def join_fused(state: Mapping[str, Tensor], config: LlamaConfig, where: str) -> dict[str, Tensor]:
-    """Inverse of `split_fused`; raises CheckpointError for a part that is missing or has the wrong shape."""
-    joined = dict(state)
-    for fused, parts in _FUSED.items():
-        prefixes = [n.removesuffix(f"{parts[0]}.weight") for n in state if n.endswith(f".{parts[0]}.weight")]
-        for prefix in prefixes:
-            tensors = []
-            for part, rows in zip(parts, _rows(config, fused), strict=True):
-                name = f"{prefix}{part}.weight"
-                if name not in joined:
-                    raise CheckpointError(f"{where}: tensor '{name}' is missing")
-                tensor = joined.pop(name)
-                if tensor.dim() != 2 or tensor.shape[0] != rows:
-                    raise CheckpointError(f"{where}: '{name}' has shape {list(tensor.shape)}, expected {rows} rows")
-                tensors.append(tensor)
-            if len({tensor.shape[1] for tensor in tensors}) != 1:
-                raise CheckpointError(f"{where}: the parts of '{prefix}{fused}' differ in their columns")
-            joined[f"{prefix}{fused}.weight"] = torch.cat(tensors)
-    return joined
+def _published(stored: str, tensor: Tensor, config: LlamaConfig) -> dict[str, Tensor]:
+    """Published name -> what of ``tensor`` it is; ``stored`` is its name with fused names kept."""
+    prefix, _, last = stored.removesuffix(".weight").rpartition(".")
+    if last not in _FUSED:
+        return {stored: tensor}
+    parts = tensor.split(_rows(config, last))
+    return {f"{prefix}.{name}.weight": part for name, part in zip(_FUSED[last], parts, strict=True)}
 
 
 def target_names(config: LlamaConfig) -> dict[str, str]:
@@ -321,39 +298,72 @@ def cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
             part.dtype = dtype
 
 
-def load_strictly(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], where: str) -> None:
-    """Fill ``module`` from published tensors.
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves parameters as their memory happens to be."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func in (normal_, kaiming_uniform_) else func(*args, **kwargs)
+
+
+def unfilled(make: Callable[[], Module], dtype: torch.dtype, device: torch.device) -> Module:
+    """The module that ``make`` makes, in ``dtype`` on ``device``, its parameters without values: for `load_strictly`.
+
+    Random values would take four seconds per billion parameters; fp32 on the host, twice the memory of half precision.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _WithoutValues(), device:
+            module = make()
+    finally:
+        torch.set_default_dtype(before)
+    cast_parameters(module, dtype)
+    return module.to(device)
+
+
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], config: LlamaConfig, where: str
+) -> None:
+    """Fill ``module`` from published tensors, one after the other: nothing is held twice.
 
     Args:
-        module: its parameters are overwritten (cast to their dtype).
-        state: published name -> tensor, fused.
-        names: parameter -> published name, for every parameter of ``module``.
+        module: its parameters are overwritten (cast to their dtype, on their device).
+        state: published name -> tensor.
+        names: parameter -> published name (fused names kept), for every parameter of ``module``.
+        config: sizes of its layers.
         where: the file, for messages.
 
     Raises:
         CheckpointError: a tensor is missing, unexpected, of another shape, or not floating point.
     """
-    missing = sorted(set(names.values()) - set(state))
-    unexpected = sorted(set(state) - set(names.values()))
+    parameters = dict(module.named_parameters())
+    assert parameters.keys() == names.keys()
+    places: dict[str, Tensor] = {}
+    for ours, stored in names.items():
+        places |= _published(stored, parameters[ours].data, config)
+    missing = sorted(places.keys() - state.keys())
+    unexpected = sorted(state.keys() - places.keys())
     if missing:
         raise CheckpointError(f"{where}: tensor '{missing[0]}' is missing ({len(missing)} in all)")
     if unexpected:
         raise CheckpointError(f"{where}: tensor '{unexpected[0]}' is unexpected ({len(unexpected)} in all)")
-    parameters = dict(module.named_parameters())
-    with torch.no_grad():
-        for ours, published in names.items():
-            tensor, parameter = state[published], parameters[ours]
-            if tensor.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{where}: '{published}' has shape {list(tensor.shape)}, expected {list(parameter.shape)}"
-                )
-            if not tensor.is_floating_point():
-                raise CheckpointError(f"{where}: '{published}' is {tensor.dtype}, expected floating point")
-            parameter.copy_(tensor)
+    for name, place in places.items():
+        tensor = state[name]
+        if tensor.shape != place.shape:
+            raise CheckpointError(f"{where}: '{name}' has shape {list(tensor.shape)}, expected {list(place.shape)}")
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{where}: '{name}' is {tensor.dtype}, expected floating point")
+        place.copy_(tensor)
 
 
 def published_state(module: nn.Module, names: Mapping[str, str], config: LlamaConfig) -> dict[str, Tensor]:
-    """The tensors to write for ``module``: published names, unfused, contiguous, on the CPU."""
+    """The tensors to write for ``module``: published names, unfused, contiguous, on the CPU, sharing no memory."""
     parameters = dict(module.named_parameters())
-    state = {published: parameters[ours].detach().cpu() for ours, published in names.items()}
-    return {name: tensor.contiguous() for name, tensor in split_fused(state, config).items()}
+    state: dict[str, Tensor] = {}
+    for ours, stored in names.items():
+        state |= _published(stored, parameters[ours].detach().cpu(), config)
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -256,3 +258,30 @@ def test_a_bf16_model_keeps_its_rotary_tables_in_fp32(tmp_path: Path) -> None:
     cosine, sine = theirs.model.rotary_emb(torch.zeros(1, dtype=torch.bfloat16), positions)
     for mine, reference in zip(ours.rotary(positions), (cosine, sine), strict=True):
         assert torch.equal(mine[:, 0], reference)
+
+
+_LOAD_WITHIN = """
+import resource, sys
+from pathlib import Path
+import torch
+from prism_ae.checkpoints import load_target
+from prism_ae.llama import Llama
+
+folder, room = Path(sys.argv[1]), int(sys.argv[2])
+used = [int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmData")][0]
+resource.setrlimit(resource.RLIMIT_DATA, (used + room,) * 2)
+load_target(folder, torch.float16, torch.device("cpu"))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts a process' data as Linux does")
+def test_a_target_is_held_once_while_it_is_read(tmp_path: Path) -> None:
+    """Beside the model there is only the file, mapped into memory and counted here, whose pages may be let go."""
+    config = dataclasses.replace(
+        CONFIG, vocab_size=8000, hidden_size=1024, intermediate_size=2816, num_attention_heads=8
+    )
+    save_target(tmp_path, Llama(config).half())
+    size = (tmp_path / WEIGHTS).stat().st_size
+    for times, fits in ((2.2, True), (1.7, False)):
+        command = [sys.executable, "-c", _LOAD_WITHIN, str(tmp_path), str(int(times * size))]
+        assert (subprocess.run(command, capture_output=True).returncode == 0) == fits, times

@@ -19,7 +19,7 @@ from prism_ae.drafters.layouts.records import TargetSizes as TargetSizes
 from prism_ae.drafters.layouts.table import OWN
 from prism_ae.drafters.layouts.write import in_layout, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import LAYER_NAMES, Llama, cast_parameters, join_fused, load_strictly, published_state
+from prism_ae.llama import LAYER_NAMES, Llama, load_strictly, published_state, unfilled
 
 if TYPE_CHECKING:
     import torch
@@ -71,10 +71,8 @@ def load_drafter(
 ) -> Drafter:
     """A drafter for ``target``, frozen, in evaluation mode; other arguments and errors as `read_drafter`."""
     stored = read_drafter(folder, TargetSizes.of(target.config), capture, rope_theta)
-    drafter = Drafter(stored.config, target)
-    cast_parameters(drafter, dtype)
+    drafter = unfilled(lambda: Drafter(stored.config, target), dtype, device)
     if DRAFT_IDS in stored.state:
-        drafter.draft_ids = stored.state.pop(DRAFT_IDS)
-    state = join_fused(stored.state, stored.config.layer, str(folder))
-    load_strictly(drafter, state, parameter_names(stored.config), str(folder))
-    return drafter.to(device).eval().requires_grad_(False)
+        drafter.draft_ids = stored.state.pop(DRAFT_IDS).to(device)
+    load_strictly(drafter, stored.state, parameter_names(stored.config), stored.config.layer, str(folder))
+    return drafter.eval().requires_grad_(False)

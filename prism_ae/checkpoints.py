@@ -129,6 +129,7 @@ def publish(
         for path in temporary.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+            path.chmod(0o644)  # safetensors' library lets nobody else read what it writes
         temporary.chmod(0o755)
         try:
             temporary.rename(folder)

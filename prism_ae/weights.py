@@ -60,8 +60,10 @@ class Weights:
         for path in dict.fromkeys(self.files.values()):
             try:
                 tensors |= load_file(path)
-            except (SafetensorError, OSError) as error:
+            except SafetensorError as error:
                 raise CheckpointError(f"{path} is damaged: {error}", AGAIN) from error
+            except OSError as error:
+                raise _unreadable(path, error) from error
         return tensors
 
 
@@ -73,6 +75,7 @@ def open_weights(folder: Path) -> Weights:
     Raises:
         MissingError: there are none, or a shard is missing.
         CheckpointError: a file is damaged, holds more than tensors, or is not what the index says.
+        StoreError: a file cannot be read.
     """
     for name in (WEIGHTS, PICKLED):
         source, index = folder / name, folder / f"{name}.index.json"
@@ -143,8 +146,14 @@ def _header_names(path: Path) -> list[str]:
         # "np": names need no torch.
         with safe_open(path, framework="np") as file:
             return list(file.keys())
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is damaged: {error}", AGAIN) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(f"{path} cannot be read: {error.strerror or error}", "let this user read it, then run again")
 
 
 def _load_pickled(path: Path) -> dict[str, Tensor]:
@@ -161,6 +170,8 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise more from error
+    except PermissionError as error:
+        raise _unreadable(path, error) from error
     except Exception as error:  # a damaged archive surfaces as whatever the place of the damage raises
         reason = str(error).split("\n", 1)[0]
         raise CheckpointError(f"{path} is damaged: {reason or type(error).__name__}", AGAIN) from error

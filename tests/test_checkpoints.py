@@ -285,3 +285,8 @@ def test_a_target_is_held_once_while_it_is_read(tmp_path: Path) -> None:
     for times, fits in ((2.2, True), (1.7, False)):
         command = [sys.executable, "-c", _LOAD_WITHIN, str(tmp_path), str(int(times * size))]
         assert (subprocess.run(command, capture_output=True).returncode == 0) == fits, times
+
+
+def test_other_users_may_read_what_is_published(tmp_path: Path, target: Llama) -> None:
+    publish(tmp_path / "x", "target", "x", None, {}, {}, lambda folder: save_target(folder, target))
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "x").iterdir()} == {"0o644"}

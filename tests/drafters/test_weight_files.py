@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from prism_ae.checkpoints import load_target, save_target
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
-from prism_ae.errors import CheckpointError, MissingError
+from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.weights import open_weights, read_weights
 
 CPU = torch.device("cpu")
@@ -263,3 +263,17 @@ def test_names_of_a_safetensors_file_need_no_torch(tmp_path: Path) -> None:
         "print(list(open_weights(Path(sys.argv[1])).files), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True) == "['a'] False\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / name).write_bytes(b"x")
+    monkeypatch.setattr("safetensors.safe_open", refuse)
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(StoreError, match=rf"{name} cannot be read: Permission denied"):
+        open_weights(tmp_path)

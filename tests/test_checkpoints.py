@@ -260,6 +260,22 @@ def test_a_bf16_model_keeps_its_rotary_tables_in_fp32(tmp_path: Path) -> None:
         assert torch.equal(mine[:, 0], reference)
 
 
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_models_are_read_onto_their_device(tmp_path: Path, target: Llama, name: str) -> None:
+    """torch's ``meta`` device stands for a GPU: what was left on the CPU shows."""
+    meta = torch.device("meta")
+    for folder in ("target", "drafter"):
+        (tmp_path / folder).mkdir()
+    save_target(tmp_path / "target", target)
+    save_drafter(tmp_path / "drafter", Drafter(DRAFTERS[name], target))
+    there = load_target(tmp_path / "target", torch.float16, meta)
+    drafter = load_drafter(tmp_path / "drafter", there, torch.float16, meta)
+    for model in (there, drafter):
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+        assert all(tensor.is_meta for tensor in (*model.parameters(), *model.buffers()))
+    assert torch.get_default_dtype() == torch.float32
+
+
 _LOAD_WITHIN = """
 import resource, sys
 from pathlib import Path

@@ -36,6 +36,10 @@ Drafting = Annotated[
     str | None,
     typer.Option(help="With sglang: exact, stock (SGLang's own draft loop), or both.", metavar="exact|stock|both"),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Numbers to compute in, instead of the suite's.", metavar="float32|bfloat16|float16"),
+]
 PaperCompat = Annotated[
     bool,
     typer.Option("--paper-compat", help="Imitate the authors' runs: how they served, and EAGLE-3's RoPE base."),

@@ -17,6 +17,7 @@ def plan(
     tree: o.Trees = None,
     batch_size: o.BatchSizes = None,
     drafting: o.Drafting = None,
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
     paper_compat: o.PaperCompat = False,
@@ -58,6 +59,7 @@ def plan(
         controls,
         batch_size,
         drafting,
+        dtype,
         paper_compat,
     )
     where = slots(gpus, workers, elsewhere=True)

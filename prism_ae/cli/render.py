@@ -17,6 +17,7 @@ def render(
     tree: o.Trees = None,
     batch_size: o.BatchSizes = None,
     drafting: o.Drafting = None,
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
     paper_compat: o.PaperCompat = False,
@@ -53,6 +54,7 @@ def render(
         controls,
         batch_size,
         drafting,
+        dtype,
         paper_compat,
     )
     store = open_store(runs_dir, request.suite)

@@ -48,6 +48,7 @@ def make_request(
     controls: bool = False,
     batch_sizes: Iterable[int] | None = None,
     drafting: str | None = None,
+    dtype: str | None = None,
     paper_compat: bool = False,
 ) -> Request:
     """Check and expand; raises UsageError and ConfigError."""
@@ -63,6 +64,7 @@ def make_request(
         controls=controls,
         batch_sizes=tuple(batch_sizes or ()),
         drafting=drafting,
+        dtype=dtype,
         paper_compat=paper_compat,
     )
     loaded_suite = load_suite(suite)

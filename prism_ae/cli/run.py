@@ -23,6 +23,7 @@ def run(
     tree: o.Trees = None,
     batch_size: o.BatchSizes = None,
     drafting: o.Drafting = None,
+    dtype: o.Dtype = None,
     engine: o.Engine = None,
     controls: o.Controls = False,
     paper_compat: o.PaperCompat = False,
@@ -76,6 +77,7 @@ def run(
         controls,
         batch_size,
         drafting,
+        dtype,
         paper_compat,
     )
     where = slots(gpus, workers)

@@ -65,7 +65,7 @@ def small_print(
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
     texts += _compat(frame)
-    texts += lossless(written, "drafters and scales")
+    texts += lossless(written, "drafters and scales", frame)
     texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]
     if paper:
@@ -86,18 +86,19 @@ def _compat(frame: pd.DataFrame) -> list[Text]:
     return [Text(f"As in the authors' own evaluation (--paper-compat): {said}.")] if said else []
 
 
-def lossless(written: Texts, among: str, half: bool = False) -> list[Text]:
-    """What the texts show, where any was written more than once.
+def lossless(written: Texts, among: str, frame: pd.DataFrame) -> list[Text]:
+    """What the texts show, where any was written more than once; ``among`` is what may not change them.
 
-    Args:
-        among: what may not change them.
-        half: decoded in half precision, where a batch or tree of another shape adds up in another order and often turns
-            a near tie: differing texts are then expected, and no warning.
+    In half precision a batch or tree of another shape adds up in another order and often turns a near tie: differing
+    texts are then expected, and no warning.
     """
-    if written.differing and half:
+    if written.differing and set(frame["dtype"]) != {"float32"}:
         said = f"{written.differing} of {written.compared} texts are not the same under all of these {among}"
         return [
-            Text(f"Lossless up to rounding: {said}; half precision turns near ties, and a text goes on from there.")
+            Text(
+                f"Lossless up to rounding: {said}; half precision turns near ties, and a text goes on from there "
+                "(--dtype float32 tells a tie from a fault)."
+            )
         ]
     if written.differing:
         said = f"{written.differing} of {written.compared} texts are not the same under all of these {among}"

@@ -73,8 +73,7 @@ def small_print(
         texts.append(Text("There is no equal-budget control here."))
     texts += _compat(frame, options.paper_compat)
     texts += _devices(frame)
-    half = set(frame["dtype"]) != {"float32"}
-    texts += lossless(written, "drafters, draft trees and batch sizes", half)
+    texts += lossless(written, "drafters, draft trees and batch sizes", frame)
     texts += [Text(line) for line in without]
     texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]

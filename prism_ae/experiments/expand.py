@@ -13,6 +13,7 @@ from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment, SuiteChoice
 from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
 from prism_ae.toml import closest, meant
+from prism_ae.weights import FLOATS
 
 BASELINE = "vanilla"
 """Speed-ups are over this one."""
@@ -41,6 +42,9 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     batches = _batches(experiment, options, questions)
     trees = _trees(experiment, suite, options, limits)
     drafting = _drafting(experiment, options, engine)
+    if options.dtype is not None:
+        _known("--dtype", (options.dtype,), FLOATS)
+    dtype = options.dtype or limits.dtype
     benchmarks = _benchmarks(experiment, suite, options)
     temperatures = _temperatures(experiment, options)
     points = tuple(
@@ -59,7 +63,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             max_new_tokens=_answer(limits, suite.benchmarks[benchmark].turns),
             max_length=limits.max_length,
             seed=limits.seed,
-            dtype=limits.dtype,
+            dtype=dtype,
             drafting=drafted,
             compat=_compat(experiment, options, drafter, temperature, suite.benchmarks[benchmark].turns),
         )

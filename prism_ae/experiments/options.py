@@ -19,6 +19,7 @@ class Options:
         controls: add the equal-budget controls.
         batch_sizes: for experiments that measure time.
         drafting: "exact", "stock" or "both", for the engine that knows both.
+        dtype: "float32", "bfloat16" or "float16", instead of the suite's.
         paper_compat: imitate the authors' runs (`prism_ae.experiments.compat`).
     """
 
@@ -33,6 +34,7 @@ class Options:
     controls: bool = False
     batch_sizes: tuple[int, ...] = ()
     drafting: str | None = None
+    dtype: str | None = None
     paper_compat: bool = False
 
     def described(self) -> str:
@@ -54,5 +56,6 @@ class Options:
         said += ["--controls"] if self.controls else []
         said += [f"--batch-size {size}" for size in self.batch_sizes]
         said += [f"--drafting {self.drafting}"] if self.drafting is not None else []
+        said += [f"--dtype {self.dtype}"] if self.dtype is not None else []
         said += ["--paper-compat"] if self.paper_compat else []
         return " ".join(said)

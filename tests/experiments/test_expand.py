@@ -175,10 +175,17 @@ def test_a_suite_that_lacks_what_the_figure_names(mini: Suite) -> None:
         expand(experiment, dataclasses.replace(mini, drafters=drafters), Options())
 
 
+def test_numbers_can_be_computed_in_another_dtype(mini: Suite) -> None:
+    asked = points(load_suite("paper"), Options(dtype="float32"), "figure5", "table4")
+    assert {point.dtype for point in asked} == {"float32"}
+    with pytest.raises(UsageError, match=r"--dtype: .*'float23'"):
+        points(mini, Options(dtype="float23"), "figure5")
+
+
 def test_options_in_words() -> None:
     assert Options().described() == ""
-    said = Options(benches=("qa", "sum"), questions=4, trees=(TreeShape(3, 2, 6),), controls=True).described()
-    assert said == "--benches qa,sum --questions 4 --tree 3,2,6 --controls"
+    said = Options(benches=("qa", "sum"), questions=4, trees=(TreeShape(3, 2, 6),), controls=True, dtype="float32")
+    assert said.described() == "--benches qa,sum --questions 4 --tree 3,2,6 --controls --dtype float32"
 
 
 def test_planning_imports_neither_torch_nor_matplotlib() -> None:

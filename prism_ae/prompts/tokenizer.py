@@ -57,9 +57,18 @@ class Rules:
 
 
 def read_rules(folder: Path) -> Rules:
-    """The rules of the tokenizer in ``folder``; raises CheckpointError for a damaged file."""
+    """The rules of the tokenizer in ``folder``.
+
+    Raises:
+        CheckpointError: the file is damaged; or there is none, and tokenizer.json imitates SentencePiece.
+    """
     path = folder / RULES
     if not path.exists():
+        if (folder / TOKENIZER).exists() and _SPACE in _form(read_json(folder / TOKENIZER)):
+            raise CheckpointError(
+                f"{path} does not exist; it says where the tokenizer puts '{_SPACE}'",
+                "it belongs to the target's folder: fetch it again, or with 'prism-ae download --official'",
+            )
         return Rules()
     data = read_json(path)
     marks = {name: _text(data[name], name, path) for name in _MARKS if data.get(name) is not None}
@@ -77,7 +86,7 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
     """The tokenizer in ``folder``, to be called without adding special tokens.
 
     Raises:
-        MissingError: no tokenizer.json; or one that imitates SentencePiece, and no tokenizer_config.json.
+        MissingError: no tokenizer.json.
         CheckpointError: a damaged one, or one that imitates SentencePiece in a form that is not known.
     """
     from tokenizers import Tokenizer
@@ -85,11 +94,6 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
     file = folder / TOKENIZER
     if not file.exists():
         raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
-    if not (folder / RULES).exists() and _SPACE in _form(read_json(file)):
-        raise MissingError(
-            f"{folder / RULES} does not exist; it says where the tokenizer puts '{_SPACE}'",
-            "it belongs to the target's folder: fetch it again, or with 'prism-ae download --official'",
-        )
     try:
         if rules.sentencepiece:
             tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy, file)))

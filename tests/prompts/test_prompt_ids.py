@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from prism_ae.errors import CheckpointError, MissingError
+from prism_ae.errors import CheckpointError
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
@@ -386,7 +386,7 @@ def test_a_file_that_treats_spaces_in_a_way_not_known_is_refused(opened: Callabl
     with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
         opened(json.dumps(data), LLAMA_2_RULES)
     for file in (OLD, NEW):
-        with pytest.raises(MissingError, match=r"tokenizer_config\.json does not exist; it says where"):
+        with pytest.raises(CheckpointError, match=r"tokenizer_config\.json does not exist; it says where"):
             opened(file, None)
     # A byte-level one has no prefix to disagree about.
     rules = LLAMA_3_RULES | {"tokenizer_class": "LlamaTokenizerFast"}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from prism_ae.errors import CheckpointError
 from prism_ae.prompts.fingerprint import prompts_fingerprint
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
@@ -74,3 +75,14 @@ def test_what_a_model_does_not_read_does_not_count(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", load_suite("mini").targets)
 def test_the_mini_suite_needs_no_file(tmp_path: Path, target: str) -> None:
     assert len(prompts_fingerprint(load_suite("mini"), target, "qa", 3, tmp_path)) == 64
+
+
+def test_rules_that_are_not_here_are_said_before_anything_is_measured(tmp_path: Path) -> None:
+    write(tmp_path, "one", "two")
+    folder = tmp_path / PAPER.targets[TARGET].folder
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps({"normalizer": {"type": "Prepend", "prepend": "▁"}}))
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json does not exist"):
+        fingerprint(tmp_path)
+    (folder / "tokenizer_config.json").write_text("{}")
+    fingerprint(tmp_path)

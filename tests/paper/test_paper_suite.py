@@ -126,9 +126,11 @@ def test_a_figure_of_speed(suite: Path, models: Path) -> None:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(0)
 def test_everything(suite: Path, models: Path) -> None:
     """Every figure and table, with few questions and one scale."""
     command(suite, models, "run", *ACCEPTANCE, "--questions", "2", "--scales", "800k")
-    command(suite, models, "run", "figure7", "--questions", "2", "--batch-size", "2")
-    command(suite, models, "run", *SPEED[1:], "--questions", "1")
+    command(suite, models, "run", "figure7", "--questions", "2", "--batch-size", "2", "--benches", "qa")
+    command(suite, models, "run", "figure8", "--questions", "1")
+    command(suite, models, "run", *SPEED[2:], "--questions", "1", "--benches", "qa")
     check_drawn(models, [*ACCEPTANCE, *SPEED])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prism_ae.errors import MissingError, UsageError
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
 
 if TYPE_CHECKING:
     from prism_ae.cells import Point
@@ -135,7 +135,7 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
         return "the engine torch drafts with draft heads only, not with a model of its own"
     if point.drafting != "exact":
         return f"the engine torch has one way of drafting, exact, not {point.drafting}"
-    if serving := [flag for flag in point.compat if flag != EAGLE3_CONFIG_ROPE]:
+    if serving := serving_only(point.compat):
         return f"the engine torch imitates none of the authors' serving choices ({', '.join(serving)})"
     return ""
 

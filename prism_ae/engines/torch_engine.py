@@ -30,7 +30,7 @@ from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Assignment, Result
 from prism_ae.engines.registry import VERIFIER
 from prism_ae.errors import CheckpointError, DeviceError, UsageError
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
+from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
 from prism_ae.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.questions import Question, load_questions
@@ -121,7 +121,7 @@ class TorchEngine:
                 f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
                 "choose other drafters with --drafters",
             )
-        if serving := [flag for flag in point.compat if flag != EAGLE3_CONFIG_ROPE]:
+        if serving := serving_only(point.compat):
             raise UsageError(
                 f"the torch engine imitates none of the authors' serving choices ({', '.join(serving)})",
                 "measure without them",

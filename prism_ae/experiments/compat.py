@@ -41,6 +41,11 @@ def server_flags(compat: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(flag for flag in compat if flag != GREEDY_SECOND_TEMPERATURE)
 
 
+def serving_only(compat: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a cell's flags that imitate how the authors served, not how they evaluated acceptance."""
+    return tuple(flag for flag in compat if flag != EAGLE3_CONFIG_ROPE)
+
+
 def text_flags(compat: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a cell's flags that change what the target writes."""
     return tuple(flag for flag in compat if flag == GREEDY_SECOND_TEMPERATURE)

@@ -159,7 +159,7 @@ def test_what_is_sent_is_what_the_rules_let_in(tmp_path: Path) -> None:
     [
         ("HEALTHCHECK", "NONE"),
         ("USER", "--new=flag 1:1"),
-        ("RUN", "--mount=type=cache,target=/root/.cache true"),
+        ("RUN", "--mount=type=cache,target=/var/cache true"),
         ("RUN", "--mount=type=secret,id=pip,target=/etc/pip.conf,uid=1 true"),
         ("COPY", "--chown=1:1 no-such-file ."),
     ],

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 
 _SITE = Path(__file__).parent / "site"
-_FOLDERS = {"sgl_kernel": _SITE / "kernels", "torchvision": _SITE / "vision"}
+_FOLDERS = {"sgl_kernel": _SITE / "kernels", "torchvision": _SITE / "vision", "soundfile": _SITE / "audio"}
 
 
 def stand_in_paths() -> list[Path]:

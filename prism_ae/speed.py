@@ -2,7 +2,8 @@
 
 Figures and tables draw entries and claims are judged on them. An entry is of one benchmark, or of the mean over all
 that were asked, and then it is a hole wherever one of their cells is missing. A ratio to vanilla decoding needs the
-vanilla cell of everything that is alike (`_ALIKE`), measured on the same device, and is a hole without it.
+vanilla cell of everything that is alike (`_ALIKE`), measured on the same device with the same attention kernels, and is
+a hole without it.
 
 Over several benchmarks, acceptance length and TPS are arithmetic means, and the speed-up is the mean TPS over
 vanilla's mean TPS (the paper's definition). All that comes from rounds and decode seconds (decode TPS, tokens per
@@ -90,11 +91,15 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Cell:
-    """A measured cell with its resampled sums, computed once however many entries it is part of."""
+    """A measured cell with its resampled sums, computed once however many entries it is part of.
+
+    Attributes:
+        hardware: the device and the engine's attention kernels, None where the engine has one kind.
+    """
 
     id: str
     benchmark: str
-    device: str
+    hardware: tuple[str, str | None]
     counts: Counts
     times: Times
 
@@ -133,7 +138,8 @@ def fold_times(frame: pd.DataFrame, benchmarks: bool) -> tuple[Entry, ...]:
 def _cell(row: Mapping[Hashable, Any]) -> _Cell | None:
     if not row["measured"]:
         return None
-    return _Cell(row["cell_id"], row["benchmark"], row["device"], row["counts"], row["times"])
+    hardware = row["device"], row["settings"].get("attention")
+    return _Cell(row["cell_id"], row["benchmark"], hardware, row["counts"], row["times"])
 
 
 def _key(row: Mapping[Hashable, Any], columns: Sequence[str]) -> tuple[Hashable, ...]:
@@ -147,7 +153,7 @@ def _entry(
     base = [cell for cell in alike if cell is not None]
     complete = len(done) == len(found)
     comparable = complete and len(base) == len(found)
-    comparable = comparable and all(one.device == other.device for one, other in zip(done, base, strict=True))
+    comparable = comparable and all(one.hardware == other.hardware for one, other in zip(done, base, strict=True))
     vanilla = row["tree"] is None
     values = _values(done, vanilla) if complete else {}
     if comparable:

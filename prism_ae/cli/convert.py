@@ -78,7 +78,7 @@ def convert(
     stored = read_drafter(drafter, sizes, states, rope_theta)
     config = stored.config
     if to == "sglang" and target and sizes:
-        check_fits(config, sizes, drafter, target)
+        check_fits(config, sizes, drafter, str(target))
     if states and states != config.capture:
         reads = ",".join(map(str, config.capture)) or "the last one alone"
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")

@@ -223,13 +223,25 @@ def _check_state(state: Mapping[str, Any], assignment: Assignment, wanted: Setup
     different = [f"{key} {found[key]} instead of {asked[key]}" for key in asked if asked[key] != found[key]]
     if state["largest_batch"] < wanted.batch:
         different.append(f"at most {state['largest_batch']} sequences together instead of {wanted.batch}")
-    graphs = state["cuda_graphs"]
     if wanted.device != "cpu" and GRAPHS_BATCH_1 not in wanted.server_flags:
-        largest = 0 if graphs == "eager" else max(graphs)
-        if largest < wanted.batch:
-            different.append(f"CUDA graphs up to batch {largest} instead of {wanted.batch}")
+        different += _without_graphs(state, assignment.tree, wanted)
     if different:
         raise DeviceError(f"SGLang does not run as asked: {'; '.join(different)}", "its log is in engine.log")
+
+
+def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Setup) -> list[str]:
+    """The CUDA graphs that do not cover the batch: the target's, the draft loop's and the drafter's first step's."""
+    needed = {"cuda_graphs": "CUDA graphs"}
+    if tree is not None and wanted.architecture != "standard":
+        needed["extend_cuda_graphs"] = "CUDA graphs of the draft's first step"
+        if tree.steps > 1:  # a single step is drafted by the first step alone
+            needed["draft_cuda_graphs"] = "CUDA graphs of the draft loop"
+    largest = {key: 0 if state[key] == "eager" else max(state[key]) for key in needed}
+    return [
+        f"{words} up to batch {largest[key]} instead of {wanted.batch}"
+        for key, words in needed.items()
+        if largest[key] < wanted.batch
+    ]
 
 
 @cache
@@ -246,7 +258,7 @@ def _check_drafter(drafter: Path, target: Path) -> str:
     """
     sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
     capture = published_capture(read_layout(drafter), sizes.num_hidden_layers)
-    check_fits(read_config(drafter, capture), sizes, drafter, target)
+    check_fits(read_config(drafter, capture), sizes, drafter, str(target))
     return architecture_text(read_drafter(drafter, sizes, capture).config)
 
 

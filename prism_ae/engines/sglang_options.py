@@ -16,12 +16,17 @@ from typing import Any
 
 from prism_ae.cells import TreeShape
 from prism_ae.experiments.compat import GRAPHS_BATCH_1
+from prism_ae.sglang_prism.refusals import falsifying_variables
 
 ACCEPTANCE_BATCH = 8
 """Requests in flight where time is not measured: the numbers do not depend on it."""
 
 SLACK = 16
 """Positions beyond prompt and answer that SGLang keeps for itself."""
+
+GPU_ATTENTION = "flashinfer"
+"""One set of attention kernels for vanilla decoding and every drafter. Left to itself, SGLang takes other kernels for
+trees than for vanilla and chains on some GPUs, and a speed-up would compare those. This is its own choice for trees."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +101,11 @@ def engine_options(setup: Setup) -> dict[str, Any]:
             "max_total_tokens": setup.batch * (context + 2 * _reserved(setup.tree)) + 4096,
         }
     else:
-        options["cuda_graph_max_bs_decode"] = 1 if GRAPHS_BATCH_1 in setup.server_flags else setup.batch
+        options |= {
+            "attention_backend": GPU_ATTENTION,
+            "sampling_backend": "flashinfer",
+            "cuda_graph_max_bs_decode": 1 if GRAPHS_BATCH_1 in setup.server_flags else setup.batch,
+        }
     if setup.tree is not None:
         options |= {
             "speculative_algorithm": "STANDALONE" if setup.architecture == "standard" else "PRISM",
@@ -113,14 +122,25 @@ def _reserved(tree: TreeShape | None) -> int:
     return max(tree.steps * tree.branch, tree.verified) if tree else 1
 
 
-def engine_environment(setup: Setup, stand_ins: list[Path], threads: int) -> Mapping[str, str]:
-    """Variables of the engine's processes, added to those of this one; ``PYTHONPATH`` goes in front."""
-    environment = {
+def engine_environment(
+    setup: Setup, stand_ins: list[Path], threads: int, ours: Mapping[str, str] | None = None
+) -> Mapping[str, str | None]:
+    """Variables of the engine's processes, added to those of this one; ``PYTHONPATH`` goes in front.
+
+    None takes a variable away: what would falsify a measurement, and a choice of plugins without this one.
+
+    Args:
+        ours: this process's variables.
+    """
+    ours = os.environ if ours is None else ours
+    environment: dict[str, str | None] = dict.fromkeys([*falsifying_variables(ours), "SGLANG_PLUGINS"])
+    environment |= {
         "SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1",
         "PRISM_AE_DRAFTING": setup.drafting,
         "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
+        **compiler_caches(ours),
     }
     if setup.device == "cpu":
         environment |= {
@@ -129,6 +149,13 @@ def engine_environment(setup: Setup, stand_ins: list[Path], threads: int) -> Map
             "PYTHONPATH": os.pathsep.join(str(folder) for folder in stand_ins),
         }
     return environment
+
+
+def compiler_caches(ours: Mapping[str, str]) -> dict[str, str]:
+    """Where compiled kernels are kept from one start to the next: an engine's own temporary folder goes with it."""
+    cache = Path(ours.get("XDG_CACHE_HOME") or Path(ours.get("HOME") or "~").expanduser() / ".cache") / "prism-ae"
+    folders = {"TORCHINDUCTOR_CACHE_DIR": cache / "inductor", "TRITON_CACHE_DIR": cache / "triton"}
+    return {name: ours.get(name) or str(folder) for name, folder in folders.items()}
 
 
 def architecture_text(config: Any) -> str:

@@ -41,7 +41,7 @@ class Host:
 
     Args:
         options: of ``sglang.Engine``.
-        environment: variables added to this process's.
+        environment: variables added to this process's, or with None taken away.
         should_stop: asked while waiting.
 
     Raises:
@@ -51,7 +51,7 @@ class Host:
     """
 
     def __init__(
-        self, options: Mapping[str, Any], environment: Mapping[str, str], should_stop: Callable[[], bool]
+        self, options: Mapping[str, Any], environment: Mapping[str, str | None], should_stop: Callable[[], bool]
     ) -> None:
         self.nonce = secrets.token_hex(8)
         self._should_stop = should_stop
@@ -61,6 +61,7 @@ class Host:
         self._folder = tempfile.mkdtemp(prefix="prism-ae-engine-")
         ours, theirs = socket.socketpair()
         package = str(Path(prism_ae.__file__).resolve().parents[1])
+        given = {**os.environ, **environment, "TMPDIR": self._folder}
         path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package, os.environ.get("PYTHONPATH")]))
         try:
             self._popen = subprocess.Popen(
@@ -68,7 +69,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                env={**os.environ, **environment, "PYTHONPATH": path, "TMPDIR": self._folder},
+                env={name: value for name, value in (given | {"PYTHONPATH": path}).items() if value is not None},
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
             )

@@ -18,6 +18,10 @@ PRISM = "PRISM"
 PRISM_CAPTURED = "PRISM_CAPTURED"
 """The drafter reads several captured hidden states (PRISM*, EAGLE-3)."""
 
+OVERRIDDEN = frozenset({"is_eagle", "is_eagle3", "create_worker"})
+"""What PRISM answers itself. Everything else it answers as SGLang's own enum of algorithms does, whose functions are
+written in terms of these."""
+
 
 def register_algorithms() -> None:
     """Add both to SGLang's registry; once per process."""
@@ -35,25 +39,33 @@ def register_algorithms() -> None:
         def is_eagle3(self) -> bool:
             return self.captured
 
-        def supports_grammar_overlap(self) -> bool:
-            return True
-
-        def handle_server_args(self, server_args: ServerArgs) -> None:
-            SpeculativeAlgorithm.EAGLE.handle_server_args(server_args)
-
     class PrismCaptured(Prism):
         captured = True
 
-    # The registry's base class lacks some of the enum's plain methods that SGLang calls on either (create_future_map
-    # and others): they are written in terms of the predicates above, so the enum's own functions serve.
+    # The registry's base class answers for an algorithm that shares nothing with SGLang's own: no draft input in a
+    # disaggregated decode server, for one.
     for name, function in vars(SpeculativeAlgorithm).items():
-        if isinstance(function, types.FunctionType) and not name.startswith("_") and not hasattr(Prism, name):
+        if isinstance(function, types.FunctionType) and not name.startswith("_") and name not in OVERRIDDEN:
             setattr(Prism, name, function)
 
-    def worker(server_args: ServerArgs) -> Any:
-        from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
+    SpeculativeAlgorithm.register(PRISM, supports_overlap=True, spec_class=Prism)(_worker)
+    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismCaptured)(_worker)
 
-        return EAGLEWorkerV2
 
-    SpeculativeAlgorithm.register(PRISM, supports_overlap=True, spec_class=Prism)(worker)
-    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismCaptured)(worker)
+def _worker(server_args: ServerArgs) -> Any:
+    """The class of the worker, asked for in the scheduler's process.
+
+    Raises:
+        RuntimeError: a hook is not in place. SGLang only logs that, and would draft with the wrong modules or answer
+            wrongly.
+    """
+    from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
+
+    from prism_ae.sglang_prism.plugin import missing_hooks
+
+    if missing := missing_hooks():
+        raise RuntimeError(
+            f"PRISM's changes to {', '.join(missing)} could not be made (SGLang's log says why): another plugin, or "
+            "a changed SGLang, is in the way"
+        )
+    return EAGLEWorkerV2

@@ -1,10 +1,10 @@
 """What a sweep asks of a running engine: prove who you are, say how you really run, change drafter, tree or
 drafting.
 
-Active only in engines that this project starts: they have a nonce in their environment. A user's own server gets
-none of it. The commands are methods added to SGLang's scheduler, called by its own remote calls; what is in effect
-is read from the objects that use it, not from what was asked for, and added to SGLang's answer about its internal
-state.
+Changing anything is possible only in engines that this project starts: they have a nonce in their environment. A
+user's own server with PRISM says how it runs, in ``/server_info``, and no more. The commands are methods added to
+SGLang's scheduler, called by its own remote calls; what is in effect is read from the objects that use it, not from
+what was asked for, and added to SGLang's answer about its internal state.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ def configure(scheduler: Any, drafter: str | None = None, tree: str | None = Non
 
 def _load(draft_worker: Any, folder: Path) -> None:
     model = draft_worker.draft_runner.model
+    if model.quant_config is not None:
+        raise RuntimeError("a quantised drafter's weights cannot be replaced; start the engine with the other one")
     model.load_drafter(folder)
     if draft_worker.hot_token_id is not None:
         draft_worker.hot_token_id.copy_(model.hot_token_id)
@@ -90,48 +92,77 @@ def _shape(worker: Any, steps: int, branch: int, verified: int) -> None:
 
 
 def add_state(result: Any, scheduler: Any, *args: Any) -> None:
-    """After SGLang described its state: what this project asks for."""
-    if os.environ.get(NONCE):
+    """After SGLang described its state: what this project asks for, and what a user's server drafts with."""
+    from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+
+    if os.environ.get(NONCE) or scheduler.spec_algorithm.name in (PRISM, PRISM_CAPTURED):
         result.internal_state[KEY] = state(scheduler)
 
 
 def state(scheduler: Any) -> dict[str, Any]:
     """What is in effect, read from where it takes effect; plain values."""
     runner = scheduler.tp_worker.model_runner
-    worker = scheduler.draft_worker
     found = {
-        "nonce": os.environ[NONCE],
         "pid": os.getpid(),
         "algorithm": scheduler.spec_algorithm.name,
         "dtype": str(next(runner.model.parameters()).dtype).removeprefix("torch."),
         "device": str(runner.device),
         "attention": type(runner.attn_backend).__name__,
+        "sampling": sampling_backend(),
         "cuda_graphs": captured_batches(scheduler) or "eager",
         "radix_cache": type(scheduler.tree_cache).__name__ != "ChunkCache",
         "overlap": bool(scheduler.enable_overlap),
         "largest_batch": scheduler.max_running_requests,
+        "kv_tokens": int(scheduler.max_total_num_tokens),
         "tree": None,
         "drafting": None,
         "drafter": None,
     }
-    if worker is not None:
-        from prism_ae.sglang_prism import drafting
+    if nonce := os.environ.get(NONCE):
+        found["nonce"] = nonce
+    return found if scheduler.draft_worker is None else found | draft_state(scheduler.draft_worker.draft_worker)
 
-        draft_worker = worker.draft_worker
-        exact = drafting.is_exact(draft_worker.speculative_algorithm)
-        found["tree"] = [
+
+def draft_state(draft_worker: Any) -> dict[str, Any]:
+    """`state` of what drafts."""
+    from prism_ae.sglang_prism import drafting
+    from prism_ae.sglang_prism.description import KEY as DESCRIBED
+
+    model = draft_worker.draft_runner.model
+    exact = drafting.is_exact(draft_worker.speculative_algorithm)
+    described = getattr(model.config, DESCRIBED, {}).get("config", {})
+    extend = draft_worker.draft_extend_attn_backend or draft_worker.draft_runner.attn_backend
+    return {
+        "tree": [
             draft_worker.speculative_num_steps,
             draft_worker.topk,
             draft_worker.speculative_num_draft_tokens,
-        ]
-        found["drafting"] = drafting.EXACT if exact else drafting.STOCK
-        found["drafter"] = getattr(draft_worker.draft_runner.model, "prism_ae_folder", None)
-    return found
+        ],
+        "drafting": drafting.EXACT if exact else drafting.STOCK,
+        "drafter": getattr(model, "prism_ae_folder", None),
+        "modules": described.get("modules"),
+        "step_mapping": described.get("step_mapping"),
+        "captured_states": described.get("capture"),
+        "draft_attention": type(draft_worker.draft_attn_backend).__name__,
+        "extend_attention": type(extend).__name__,
+        "draft_cuda_graphs": _captured(getattr(draft_worker, "cuda_graph_runner", None)) or "eager",
+        "extend_cuda_graphs": _captured(getattr(draft_worker, "cuda_graph_runner_for_draft_extend", None)) or "eager",
+    }
+
+
+def sampling_backend() -> str:
+    """Whose kernels filter and sample."""
+    from sglang.srt.runtime_context import get_exec
+
+    return str(get_exec().kernel.sampling_backend)
 
 
 def captured_batches(scheduler: Any) -> list[int]:
     """Batch sizes that CUDA graphs of the target's decoding were captured for; [] runs eagerly."""
-    graphs = getattr(scheduler.tp_worker.model_runner, "decode_cuda_graph_runner", None)
+    return _captured(getattr(scheduler.tp_worker.model_runner, "decode_cuda_graph_runner", None))
+
+
+def _captured(graphs: Any) -> list[int]:
     return [int(size) for size in getattr(graphs, "capture_bs", ())]
 
 

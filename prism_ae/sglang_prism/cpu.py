@@ -3,7 +3,8 @@ CPU.
 
 Its one attention backend for CPUs with a tree mask and several draft steps is called ``intel_amx`` and asks for
 AMX; with the stand-ins it needs none. In 0.5.17 its two forward functions work out the right lengths and then use
-the batch's instead.
+the batch's instead. And a grammar (regex, JSON schema) ends the server: its mask wants pinned memory, and is refused
+where it is applied.
 """
 
 from __future__ import annotations
@@ -61,8 +62,33 @@ def _decoded(backend: Any, forward_batch: Any) -> Tensor:
     return forward_batch.seq_lens if metadata is None else metadata[1]
 
 
+def allocate_vocab_mask(original: Callable[..., Any], vocab_size: int, batch_size: int) -> Tensor:
+    """Around the allocation of a grammar's mask: xgrammar's own, in memory that is not pinned."""
+    import xgrammar
+
+    return xgrammar.allocate_token_bitmask(batch_size, vocab_size)
+
+
+def apply_vocab_mask(original: Callable[..., Any], grammar: Any, logits: Tensor, vocab_mask: Tensor) -> None:
+    """Around the application of a grammar's mask: xgrammar's own function for CPUs.
+
+    Args:
+        logits: [n, V], changed in place.
+        vocab_mask: int32 [n, V / 32 rounded up], a bit per token.
+    """
+    import xgrammar
+
+    if logits.device.type == "cpu":
+        xgrammar.apply_token_bitmask_inplace(logits, vocab_mask)
+    else:
+        original(grammar, logits, vocab_mask)
+
+
 _BACKEND = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
+_GRAMMAR = "sglang.srt.constrained.xgrammar_backend"
 HOOKS: list[Hook] = [
     (f"{_BACKEND}.forward_extend", _with_lengths(_extended), "around"),
     (f"{_BACKEND}.forward_decode", _with_lengths(_decoded), "around"),
+    (f"{_GRAMMAR}._allocate_token_bitmask", allocate_vocab_mask, "around"),
+    (f"{_GRAMMAR}.XGrammarGrammar.apply_vocab_mask", apply_vocab_mask, "around"),
 ]

@@ -27,32 +27,75 @@ EAGLE_MODEL, EAGLE3_MODEL = "PrismDraftModel", "PrismEagle3DraftModel"
 
 KEY = "prism_ae"
 
+_PREFIX = "prism-ae-drafter-"
+"""Of the names of described folders."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What of a target its drafter is described by, as SGLang resolved it.
+
+    Attributes:
+        name: folder or repository, for messages.
+        dtype: in which SGLang runs it, "bfloat16". The drafter shares its embedding, head and hidden states, so it is
+            given the same; without it SGLang would choose float16 for the drafter, whatever the target is.
+        context: tokens of prompt and answer together at most. The drafter is given no less, or SGLang would not start.
+    """
+
+    name: str
+    sizes: TargetSizes
+    dtype: str
+    context: int
+
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """``folder`` is what SGLang is given; ``captures`` whether the drafter reads captured hidden states."""
+    """``folder`` is what SGLang is given, ``config`` what the drafter is."""
 
     folder: Path
-    captures: bool
+    config: DrafterConfig
+
+    @property
+    def captures(self) -> bool:
+        """Whether the drafter reads captured hidden states."""
+        return bool(self.config.capture)
+
+    @property
+    def summary(self) -> str:
+        """One line for the log."""
+        config = self.config
+        steps = ", ".join(str(module) for module in config.step_mapping)
+        reads = f"hidden states {list(config.capture)}" if config.capture else "the last hidden state"
+        return (
+            f"{config.cell} cell, {config.modules} module(s) of {config.layer.num_hidden_layers} layer(s), "
+            f"step mapping [{steps}], reads {reads}"
+        )
 
 
-def describe(drafter: Path, target: Path) -> Described:
-    """Describe the drafter in ``drafter`` for the target in ``target``; the description goes when the process ends.
+def describe(drafter: Path, target: Target) -> Described:
+    """Describe the drafter in ``drafter`` for a target; the description goes when the process ends.
 
     Raises:
         PrismError: a folder that is missing, malformed or of another target.
     """
-    drafter = drafter.resolve()
-    sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
-    config = read_config(drafter, published_capture(read_layout(drafter), sizes.num_hidden_layers))
-    check_fits(config, sizes, drafter, target)
-    folder = Path(tempfile.mkdtemp(prefix="prism-ae-drafter-"))
+    drafter = described_drafter(drafter).resolve()
+    config = read_config(drafter, published_capture(read_layout(drafter), target.sizes.num_hidden_layers))
+    check_fits(config, target.sizes, drafter, target.name)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    text = json.dumps(hugging_face_config(config, drafter, sizes), indent=1)
+    text = json.dumps(hugging_face_config(config, drafter, target), indent=1)
     (folder / "config.json").write_text(text + "\n")
     for file in [*drafter.glob("*.safetensors"), *drafter.glob("*.bin")]:
         (folder / file.name).symlink_to(file)
-    return Described(folder, bool(config.capture))
+    return Described(folder, config)
+
+
+def described_drafter(folder: Path) -> Path:
+    """The drafter's own folder, where ``folder`` is a description of it: SGLang builds its arguments from themselves
+    again in some of its entrances."""
+    if not (folder.name.startswith(_PREFIX) and (folder / "config.json").is_file()):
+        return folder
+    return Path(read_json(folder / "config.json")[KEY]["drafter"])
 
 
 def published_capture(layout: str, layers: int) -> tuple[int, ...]:
@@ -64,7 +107,7 @@ def published_capture(layout: str, layers: int) -> tuple[int, ...]:
     return (2, layers // 2, layers - 3) if layout == EAGLE3.name else (3, layers // 2 + 1, layers - 2)
 
 
-def check_fits(config: DrafterConfig, sizes: TargetSizes, drafter: Path, target: Path) -> None:
+def check_fits(config: DrafterConfig, sizes: TargetSizes, drafter: Path, target: str) -> None:
     """Raises CheckpointError when a drafter cannot read this target, or reads what SGLang cannot capture."""
     other = "choose the drafter that was trained for this target"
     for key in ("vocab_size", "hidden_size"):
@@ -80,7 +123,7 @@ def check_fits(config: DrafterConfig, sizes: TargetSizes, drafter: Path, target:
             )
 
 
-def hugging_face_config(config: DrafterConfig, drafter: Path, target: TargetSizes) -> dict[str, Any]:
+def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) -> dict[str, Any]:
     """What SGLang reads: sizes under their Hugging Face names; ``prism_ae`` holds the drafter's own."""
     layer = dataclasses.asdict(config.layer)
     described = {
@@ -91,13 +134,15 @@ def hugging_face_config(config: DrafterConfig, drafter: Path, target: TargetSize
         "mlp_bias": False,
         "bias": False,  # of attention, as SGLang reads it; the fusion layers have one
         **layer,
+        "max_position_embeddings": max(config.layer.max_position_embeddings, target.context),
         "head_dim": config.layer.head_dim,
+        "torch_dtype": target.dtype,
         "tie_word_embeddings": False,  # embedding and head are the target's, whatever it ties
         "target_hidden_size": config.layer.hidden_size,
         KEY: {
             "drafter": str(drafter),
             "config": json.loads(json.dumps(dataclasses.asdict(config))),
-            "target": dataclasses.asdict(target),
+            "target": dataclasses.asdict(target.sizes),
         },
     }
     if config.capture:

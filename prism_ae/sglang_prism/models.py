@@ -65,7 +65,8 @@ class Drafter(nn.Module):
         super().__init__()
         described = getattr(config, KEY)["config"]
         size = config.hidden_size
-        self.embed_tokens = VocabParallelEmbedding(config.vocab_size, size)
+        with torch.device("meta"):  # the target's is put in its place: no memory for one of its own
+            self.embed_tokens = VocabParallelEmbedding(config.vocab_size, size)
         self.modules_ = nn.ModuleList(Module(config, quant_config) for _ in range(described["modules"]))
         self.step_mapping: list[int] = described["step_mapping"]
         captured = len(described["capture"])
@@ -100,13 +101,19 @@ class PrismDraftModel(LlamaForCausalLM):
         self.config, self.quant_config = config, quant_config
         self.pp_group = get_pp_group()
         self.model = Drafter(config, quant_config)
-        self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size, quant_config=quant_config)
+        with torch.device("meta"):  # as the embedding
+            self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
         self.logits_processor = LogitsProcessor(config)
         self.capture_aux_hidden_states = False
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """SGLang's ``weights`` are not read: the described folder is, strictly."""
-        self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
+        """SGLang's ``weights`` are not read: the described folder is, strictly, and once.
+
+        SGLang calls this again where a target's weights are updated while it runs, for each bucket of them: they are
+        the target's, and the drafter stays as it is.
+        """
+        if not hasattr(self, "prism_ae_folder"):
+            self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
 
     def load_drafter(self, folder: Path) -> None:
         """Fill every parameter of the drafter from a folder, in place.
@@ -125,9 +132,15 @@ class PrismEagle3DraftModel(LlamaForCausalLMEagle3):
     hot_token_id: Tensor | None
     """Target token id of each draft token id; None until loaded."""
 
+    def __init__(self, config: Any, *args: Any, **options: Any) -> None:
+        super().__init__(config, *args, **options)
+        with torch.device("meta"):  # the target's is put in its place
+            self.model.embed_tokens = VocabParallelEmbedding(config.vocab_size, config.hidden_size)
+
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """See `PrismDraftModel.load_weights`."""
-        self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
+        if not hasattr(self, "prism_ae_folder"):
+            self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
 
     def load_drafter(self, folder: Path) -> None:
         """See `PrismDraftModel.load_drafter`."""
@@ -190,8 +203,11 @@ def _eagle3_name(name: str) -> tuple[str, str | int | None]:
 
 
 def _fill(parameters: Mapping[str, Any], state: Mapping[str, Tensor], named: Any) -> None:
-    """Copy every stored tensor to its parameter, and notice a parameter that none went to."""
-    left = set(parameters)
+    """Copy every stored tensor to its parameter, and notice a parameter that none went to.
+
+    Scales that SGLang's quantised layers bring along with their defaults are not stored, and stay.
+    """
+    left = {name for name, parameter in parameters.items() if not getattr(parameter, "_skip_weight_check", False)}
     for stored, tensor in state.items():
         name, shard = named(stored)
         parameter = parameters[name]

@@ -22,12 +22,13 @@ CPU_VARIABLE = "SGLANG_USE_CPU_ENGINE"
 def register() -> None:
     """Called by SGLang while it loads its plugins.
 
-    Raises:
-        RuntimeError: another version of SGLang; SGLang logs it and goes on without PRISM.
+    In another version of SGLang nothing is registered but the sentence that says so, to whoever asks for PRISM: what
+    is raised here SGLang only logs.
     """
     found = importlib.metadata.version("sglang")
     if found != SGLANG_VERSION:
-        raise RuntimeError(f"prism-ae's plugin is made for SGLang {SGLANG_VERSION}, this is {found}")
+        _register_hook(*_another_version(found))
+        return
     from prism_ae.sglang_prism import control
 
     register_algorithms()
@@ -38,15 +39,34 @@ def register() -> None:
 
 def hooks() -> list[Hook]:
     """Every wrapped function of SGLang."""
-    from prism_ae.sglang_prism import control, drafting, registration, sampling, steps
+    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, sampling, steps
 
-    found = [*registration.HOOKS, *steps.HOOKS, *drafting.HOOKS, *control.HOOKS]
+    modules = (registration, steps, drafting, control, finish, penalties)
+    found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
     if os.environ.get(CPU_VARIABLE) == "1":
         from prism_ae.sglang_prism import cpu
 
         cpu.install()
         return [*found, *cpu.HOOKS, *sampling.HOOKS]
     return [*found, *((target, _for_prism(hook), kind) for target, hook, kind in sampling.HOOKS)]
+
+
+def missing_hooks() -> list[str]:
+    """The functions of SGLang that should be wrapped in this process and are not, sorted."""
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    return sorted({target for target, _, _ in hooks()} - HookRegistry._patched)
+
+
+def _another_version(found: str) -> Hook:
+    def refuse(server_args: Any, *args: Any, **options: Any) -> None:
+        if (server_args.speculative_algorithm or "").upper() == PRISM:
+            raise ValueError(
+                f"prism-ae's PRISM is made for SGLang {SGLANG_VERSION}, and this is {found}; "
+                f"pip install sglang=={SGLANG_VERSION}"
+            )
+
+    return "sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding", refuse, "before"
 
 
 def _for_prism(hook: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,41 +1,155 @@
 """Hooks that let SGLang find the drafter's checkpoint and its model class.
 
 SGLang reads a draft folder's ``config.json`` as a Hugging Face config before any algorithm is asked. So, as the
-first thing, the folder that the user named is checked against the target and described to SGLang by a folder of our
-own: a Hugging Face config, and links to the weights. The user's folder is never written to.
+first thing, the folder or repository that the user named is checked against the target and described to SGLang by a
+folder of our own: a Hugging Face config, and links to the weights. The user's folder is never written to.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.cells import TreeShape
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
+    from prism_ae.sglang_prism.description import Target
+
+_UNQUANTISED = "unquant"
+"""SGLang's word for a model that is not quantised whatever the target is."""
+
+WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin")
+"""What is fetched of a drafter's repository: never code."""
+
+
+def is_ours(server_args: ServerArgs) -> bool:
+    """Whether a server drafts with PRISM; also where its arguments were resolved before."""
+    return (server_args.speculative_algorithm or "").upper() in (PRISM, PRISM_CAPTURED)
+
+
+def keep_the_drafter_unquantised(server_args: ServerArgs) -> None:
+    """Before SGLang fills in defaults: it would give the drafter the target's ``--quantization``.
+
+    A drafter's checkpoint is not quantised, and its layers are a small part of the work; who wants it quantised says
+    ``--speculative-draft-model-quantization``.
+    """
+    if is_ours(server_args) and server_args.speculative_draft_model_quantization is None:
+        server_args.speculative_draft_model_quantization = _UNQUANTISED
+
 
 def describe_drafter(server_args: ServerArgs) -> None:
     """Before SGLang reads the draft folder: replace it by its description, and choose the algorithm that fits it.
 
     Raises:
-        ValueError: no draft folder, a malformed one, or one of another target; the message says which and why.
+        ValueError: an option that PRISM cannot serve, no draft folder, a malformed one, or one of another target; the
+            message says which and why.
     """
-    if (server_args.speculative_algorithm or "").upper() != PRISM:
+    if not is_ours(server_args):
         return
     from prism_ae.errors import PrismError
     from prism_ae.sglang_prism.description import describe
+    from prism_ae.sglang_prism.refusals import refused_options, warn_of_environment
 
+    if problem := refused_options(server_args):
+        raise ValueError(problem)
+    warn_of_environment()
     if not server_args.speculative_draft_model_path:
         raise ValueError("--speculative-algorithm PRISM needs --speculative-draft-model-path, a drafter's folder")
+    target = resolved_target(server_args)
     try:
-        described = describe(Path(server_args.speculative_draft_model_path), Path(server_args.model_path))
+        described = describe(drafter_folder(server_args), target)
     except PrismError as error:
         raise ValueError(str(error)) from error
+    if problem := _tree_problem(server_args, described.config.draft_vocab_size or described.config.layer.vocab_size):
+        raise ValueError(problem)
+    layer = described.config.layer
+    log = logging.getLogger(__name__)
+    log.info("PRISM drafts with %s: %s", server_args.speculative_draft_model_path, described.summary)
+    if layer.max_position_embeddings < target.context:
+        log.warning(
+            "The drafter was made for %d tokens, the target reads %d: beyond that fewer drafts may be accepted",
+            layer.max_position_embeddings,
+            target.context,
+        )
     server_args.speculative_draft_model_path = str(described.folder)
+    server_args.speculative_draft_model_revision = None  # of the repository; the description is a folder
     server_args.speculative_algorithm = PRISM_CAPTURED if described.captures else PRISM
+
+
+def resolved_target(server_args: ServerArgs) -> Target:
+    """The target as SGLang itself resolves it: a folder, a repository and revision, a file of a cache."""
+    from prism_ae.drafters.layouts.records import TargetSizes
+    from prism_ae.errors import PrismError
+    from prism_ae.sglang_prism.description import Target
+
+    config = server_args.get_model_config()
+    name = server_args.model_path
+    try:
+        sizes = TargetSizes.from_hf(config.hf_text_config.to_dict(), f"the target {name}")
+    except PrismError as error:
+        raise ValueError(str(error)) from error
+    return Target(name, sizes, str(config.dtype).removeprefix("torch."), int(config.context_len))
+
+
+def drafter_folder(server_args: ServerArgs) -> Path:
+    """The drafter's folder on this machine; a repository's name is fetched, or found in the cache, as SGLang does it.
+
+    Raises:
+        ValueError: neither a folder nor a repository that can be had.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name = server_args.speculative_draft_model_path
+    assert name is not None
+    folder = Path(name).expanduser()
+    if folder.exists():
+        return folder
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=server_args.speculative_draft_model_revision,
+                cache_dir=server_args.download_dir,
+                allow_patterns=list(WEIGHTS_AND_CONFIGS),
+            )
+        )
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"--speculative-draft-model-path {name}: no such folder, and no repository of that name can be had here "
+            f"({reason}); name the folder of a drafter on this machine, or a repository that has one at its top"
+        ) from error
+
+
+def _tree_problem(server_args: ServerArgs, vocabulary: int) -> str:
+    """Why no engine can build the draft tree that was asked for, or ""; where none was, SGLang chooses."""
+    given = (
+        server_args.speculative_num_steps,
+        server_args.speculative_eagle_topk,
+        server_args.speculative_num_draft_tokens,
+    )
+    if all(part is None for part in given):
+        return ""
+    names = "--speculative-num-steps, --speculative-eagle-topk and --speculative-num-draft-tokens"
+    steps, branch, verified = given
+    if branch == 1 and steps is not None and verified is None:
+        verified = steps + 1  # as SGLang fills it in
+    if steps is None or branch is None or verified is None:
+        return f"a draft tree takes all of {names}, or none of them"
+    if branch == 1:
+        verified = steps + 1  # SGLang sets it to that whatever was asked for
+    tree = TreeShape(steps, branch, verified)
+    if problem := tree.problem():
+        return f"draft tree {tree} ({names}): {problem}"
+    if branch > vocabulary:
+        return f"draft tree {tree} ({names}): branch {branch} of a vocabulary of {vocabulary} tokens"
+    return ""
 
 
 def register_models(*args: Any, **options: Any) -> None:
@@ -49,6 +163,7 @@ def register_models(*args: Any, **options: Any) -> None:
 
 
 HOOKS: list[Hook] = [
+    ("sglang.srt.server_args.ServerArgs._handle_missing_default_values", keep_the_drafter_unquantised, "before"),
     ("sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding", describe_drafter, "before"),
     ("sglang.srt.model_loader.utils.get_model_architecture", register_models, "before"),
 ]

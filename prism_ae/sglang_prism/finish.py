@@ -1,0 +1,60 @@
+"""Where an answer ends, when a round brings several tokens at once: where it would have ended token by token.
+
+SGLang looks at a round's tokens together, and at the limit first: a stop string, stop token or end token inside the
+last accepted chunk is missed when the chunk reaches ``max_new_tokens``, and text behind it is returned. Here a
+request is shown its tokens one after the other, as without drafts, so whatever SGLang checks at a token is checked
+there and in its own order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prism_ae.sglang_prism.hooks import Hook
+
+
+def around_update_finish_state(original: Callable[..., None], request: Any, new_accepted_len: int = 1) -> None:
+    """Around ``Req.update_finish_state``: for each of the ``new_accepted_len`` tokens at the end of
+    ``request.output_ids``.
+
+    ``output_ids`` keeps every token that the round committed: the key-value cache holds them all. ``finished_len`` says
+    how many of them are the answer.
+    """
+    from sglang.srt.runtime_context import get_server_args
+
+    from prism_ae.sglang_prism.registration import is_ours
+
+    if new_accepted_len <= 1 or not is_ours(get_server_args()):
+        original(request, new_accepted_len)
+        return
+    one_by_one(original, request, new_accepted_len)
+
+
+def one_by_one(check: Callable[..., None], request: Any, count: int) -> None:
+    """Call ``check(request, 1)`` for each of the last ``count`` tokens, until the request is finished."""
+    if request.finished() or request.to_finish:
+        check(request, count)  # an abort needs no look at the tokens
+        return
+    tokens = request.output_ids
+    behind = tokens[len(tokens) - count :]
+    del tokens[len(tokens) - count :]
+    grammar = request.grammar
+    try:
+        for number, token in enumerate(behind, start=1):
+            tokens.append(token)
+            # A grammar was advanced over the whole chunk, which ends where the grammar does.
+            request.grammar = grammar if number == count else None
+            check(request, 1)
+            if request.finished():
+                if request.finished_len is None:
+                    request.finished_len = len(tokens)
+                break
+    finally:
+        request.grammar = grammar
+        tokens.extend(behind[number:])
+
+
+HOOKS: list[Hook] = [
+    ("sglang.srt.managers.schedule_batch.Req.update_finish_state", around_update_finish_state, "around"),
+]

@@ -1,0 +1,74 @@
+"""What a PRISM server refuses when it starts, and the variables that would falsify what it reports. Imports no SGLang.
+
+Each option below starts a stock server, or would start this one, and then fails at the first request or answers
+wrongly without a word.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    (
+        "--enable-multi-layer-eagle",
+        lambda args: bool(args.enable_multi_layer_eagle),
+        "it is for drafters of another family; PRISM's modules are chosen by the step mapping in their checkpoint",
+    ),
+    (
+        "--tokenizer-worker-num",
+        lambda args: args.tokenizer_worker_num > 1,
+        "SGLang's extra tokenizer processes load no plugins and do not know PRISM; leave it at 1",
+    ),
+    (
+        "--enable-custom-logit-processor",
+        lambda args: bool(args.enable_custom_logit_processor),
+        "drafted tokens would be verified without the processors; serve such requests without PRISM",
+    ),
+    (
+        "--disaggregation-mode",
+        lambda args: args.disaggregation_mode not in (None, "null"),
+        "drafting across separate prefill and decode servers has never been tried with PRISM",
+    ),
+    (
+        "--enable-dp-attention",
+        lambda args: bool(args.enable_dp_attention),
+        "SGLang has none for Llama targets, and idle ranks would feed drafters inputs of the wrong width",
+    ),
+    (
+        "--quantization-param-path",
+        lambda args: bool(args.quantization_param_path),
+        "a file of key-value scales is for the target's layers, and SGLang would apply it to the drafter's, too",
+    ),
+    (
+        "--speculative-draft-model-quantization",
+        lambda args: args.speculative_draft_model_quantization not in (None, "unquant", "fp8"),
+        "drafters are stored as floats, and fp8 is the method that quantises such weights while they are loaded",
+    ),
+)
+
+FALSIFYING = ("SGLANG_SIMULATE_", "SGLANG_TEST_")
+"""Beginnings of SGLang's variables that simulate results or provoke failures, for its own tests."""
+
+
+def refused_options(server_args: Any) -> str:
+    """Why a server of these arguments cannot draft with PRISM, or ""."""
+    for option, given, reason in _REFUSED:
+        if given(server_args):
+            return f"PRISM cannot be served with {option}: {reason}"
+    return ""
+
+
+def falsifying_variables(environment: Mapping[str, str]) -> list[str]:
+    """The variables that are set and would falsify a measurement, sorted."""
+    return sorted(name for name, value in environment.items() if name.startswith(FALSIFYING) and value)
+
+
+def warn_of_environment() -> None:
+    """A server of a user's own may be run like that on purpose; it is said, not forbidden."""
+    for name in falsifying_variables(os.environ):
+        logging.getLogger(__name__).warning(
+            "%s=%s is set: what this server accepts, writes or reports may be simulated", name, os.environ[name]
+        )

@@ -196,6 +196,18 @@ def test_another_device_is_not_compared_with() -> None:
     assert "speed_up" not in found[0].values
 
 
+@pytest.mark.parametrize(("kernels", "compared"), [(("a", "a"), True), (("a", "b"), False), ((None, "a"), False)])
+def test_other_attention_kernels_are_not_compared_with(kernels: tuple[str | None, str], compared: bool) -> None:
+    """A speed-up is of drafting, not of one kernel over another."""
+    plain = dataclasses.replace(PRISM, drafter="vanilla", scale=None, tree=None)
+    both = {
+        point: dataclasses.replace(result(point), settings={"attention": kernel} if kernel else {})
+        for point, kernel in zip((PRISM, plain), kernels, strict=True)
+    }
+    found = fold_times(build_frame(both, both), benchmarks=False)
+    assert ("speed_up" in found[0].values) == compared
+
+
 def test_other_questions_give_a_ratio_without_an_interval() -> None:
     plain = dataclasses.replace(PRISM, drafter="vanilla", scale=None, tree=None)
     cell = result(plain)

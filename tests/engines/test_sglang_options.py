@@ -122,8 +122,45 @@ def test_graphs_cover_the_batch() -> None:
     assert engine_options(with_(GPU, batch=32))["cuda_graph_max_bs_decode"] == 32
     assert engine_options(with_(GPU, server_flags=(GRAPHS_BATCH_1, WARM_CACHE)))["cuda_graph_max_bs_decode"] == 1
     assert engine_options(GPU)["device"] == "cuda"
-    assert not {"disable_cuda_graph", "attention_backend", "mem_fraction_static"} & set(engine_options(GPU))
+    assert not {"disable_cuda_graph", "mem_fraction_static"} & set(engine_options(GPU))
     assert "cuda_graph_max_bs_decode" not in engine_options(CPU)
+
+
+def test_every_cell_has_the_same_attention_and_sampling_kernels() -> None:
+    """SGLang takes others for trees than for vanilla on some GPUs; a speed-up would compare those."""
+    chain = {"tree": TreeShape(3, 1, 4)}
+    for setup in (CPU, GPU):
+        kernels = {
+            (options["attention_backend"], options["sampling_backend"])
+            for changes in ({}, VANILLA, chain, {"architecture": "standard"})
+            for options in [engine_options(with_(setup, **changes))]
+        }
+        assert len(kernels) == 1
+
+
+def test_what_would_falsify_a_measurement_is_taken_away() -> None:
+    ours = {
+        "SGLANG_SIMULATE_ACC_LEN": "4",
+        "SGLANG_SIMULATE_ACC_METHOD": "multinomial",
+        "SGLANG_TEST_RETRACT": "1",
+        "SGLANG_PLUGINS": "another",
+        "SGLANG_LOG_MS": "1",
+        "HOME": "/somewhere",
+    }
+    for setup in (CPU, GPU):
+        given = engine_environment(setup, [], 1, ours)
+        assert {name for name, value in given.items() if value is None} == set(ours) - {"SGLANG_LOG_MS", "HOME"}
+        assert "SGLANG_LOG_MS" not in given
+
+
+def test_compiled_kernels_are_kept_from_start_to_start() -> None:
+    """Where the user keeps such things, or says; never in the engine's own temporary folder."""
+    kept = engine_environment(GPU, [], 1, {"HOME": "/me"})
+    assert kept["TORCHINDUCTOR_CACHE_DIR"] == "/me/.cache/prism-ae/inductor"
+    assert kept["TRITON_CACHE_DIR"] == "/me/.cache/prism-ae/triton"
+    kept = engine_environment(GPU, [], 1, {"HOME": "/me", "XDG_CACHE_HOME": "/cache", "TRITON_CACHE_DIR": "/mine"})
+    assert kept["TORCHINDUCTOR_CACHE_DIR"] == "/cache/prism-ae/inductor"
+    assert kept["TRITON_CACHE_DIR"] == "/mine"
 
 
 def test_the_environment() -> None:

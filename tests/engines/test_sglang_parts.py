@@ -93,6 +93,22 @@ def test_every_disagreement_is_named(state: dict[str, Any], says: str) -> None:
     assert says in caught.value.what
 
 
+def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
+    """Where SGLang captured none, or smaller ones, drafting would run eagerly and be measured in silence."""
+    gpu = dataclasses.replace(SETUP, device="cuda:0")
+    captured: list[int] = [1, 2, 4, 8]
+    state = STATE | {"cuda_graphs": captured, "draft_cuda_graphs": captured, "extend_cuda_graphs": captured}
+    _check_state(state, assignment(), gpu)
+    for key, found, says in (
+        ("draft_cuda_graphs", "eager", "of the draft loop up to batch 0 instead of 8"),
+        ("extend_cuda_graphs", [1, 2], "of the draft's first step up to batch 2 instead of 8"),
+    ):
+        with pytest.raises(DeviceError, match=says):
+            _check_state(state | {key: found}, assignment(), gpu)
+    chain = dataclasses.replace(assignment(), tree=TreeShape(1, 1, 2))
+    _check_state(state | {"tree": [1, 1, 2], "draft_cuda_graphs": "eager"}, chain, gpu)  # it has no loop
+
+
 @pytest.mark.parametrize(
     ("graphs", "flags", "says"),
     [
@@ -104,7 +120,8 @@ def test_every_disagreement_is_named(state: dict[str, Any], says: str) -> None:
 )
 def test_graphs_smaller_than_the_batch_are_noticed_on_a_gpu(graphs: Any, flags: tuple[str, ...], says: str) -> None:
     gpu = dataclasses.replace(SETUP, device="cuda:0", server_flags=flags)
-    state = STATE | {"cuda_graphs": graphs}
+    covering = [1, 2, 4, 8]
+    state = STATE | {"cuda_graphs": graphs, "draft_cuda_graphs": covering, "extend_cuda_graphs": covering}
     _check_state(state, assignment(), SETUP)  # a CPU has none
     if not says:
         _check_state(state, assignment(), gpu)

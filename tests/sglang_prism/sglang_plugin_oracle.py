@@ -24,8 +24,10 @@ from sglang.srt.server_args import ServerArgs
 from sglang.srt.speculative import spec_utils
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
-from prism_ae.sglang_prism import control, drafting, plugin, registration
+from prism_ae.sglang_prism import control, drafting, plugin
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+
+LOOKS_UP_A_MODEL = "sglang.srt.model_loader.utils.get_model_architecture"
 
 
 def signature(target: str) -> list[str]:
@@ -43,6 +45,36 @@ def questions_of(algorithm: Any) -> dict[str, Any]:
             if list(inspect.signature(function).parameters) == ["self"] and name != "create_future_map":
                 answers[name] = getattr(algorithm, name)()
     return answers
+
+
+def own_answers(algorithm: Any) -> list[str]:
+    """The functions of SGLang's enum that an algorithm does not take from it."""
+    found = []
+    for name, function in vars(SpeculativeAlgorithm).items():
+        if inspect.isfunction(function) and not name.startswith("_"):
+            own = getattr(type(algorithm), name)
+            if own is not function:
+                found.append(name)
+    return sorted(found)
+
+
+def disaggregated(algorithm: Any) -> str:
+    """What a decode server of two is given to draft from."""
+    from sglang.srt.speculative import eagle_disaggregation
+
+    with mock.patch.object(eagle_disaggregation, "build_eagle_disagg_draft_input", return_value="built"):
+        return str(algorithm.build_disagg_draft_input(None, None, None, None))
+
+
+def unhooked(algorithm: Any, worker_args: Any) -> str:
+    """What is said where SGLang could not apply a hook."""
+    kept = {target for target in HookRegistry._patched if not target.endswith("select_top_k_tokens")}
+    try:
+        with mock.patch.object(HookRegistry, "_patched", kept):
+            algorithm.create_worker(worker_args)
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
 
 
 def selection() -> list[list[int]]:
@@ -91,9 +123,12 @@ def main() -> None:
     found["eagle"] = {name: questions_of(SpeculativeAlgorithm[name]) for name in ("EAGLE", "EAGLE3")}
     worker_args = SimpleNamespace(disable_overlap_schedule=True)
     found["worker"] = [algorithm.create_worker(worker_args).__name__ for algorithm in algorithms.values()]
+    found["own_answers"] = {name: own_answers(algorithm) for name, algorithm in algorithms.items()}
+    found["disaggregated"] = [disaggregated(algorithm) for algorithm in algorithms.values()]
+    found["unhooked"] = unhooked(algorithms[PRISM], worker_args)
     before = set(ModelRegistry.models)
     with contextlib.suppress(Exception):  # the hook comes before; the wrapped function gets nothing to work with
-        pkgutil.resolve_name(registration.HOOKS[1][0])(SimpleNamespace())
+        pkgutil.resolve_name(LOOKS_UP_A_MODEL)(SimpleNamespace())
     found["models"] = sorted(set(ModelRegistry.models) - before)
     found["command"] = hasattr(Scheduler, control.CONFIGURE)
     print(json.dumps(found, default=str))

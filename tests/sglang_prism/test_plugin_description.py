@@ -15,13 +15,14 @@ from sglang_models import DRAFTERS, LAYER, TARGET
 
 from prism_ae.checkpoints import save_target
 from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import CheckpointError, MissingError, PrismError
 from prism_ae.llama import Llama
 from prism_ae.sglang_prism import registration
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
-from prism_ae.sglang_prism.description import KEY, describe, published_capture
+from prism_ae.sglang_prism.description import KEY, Described, Target, describe, described_drafter, published_capture
 
 SIZES = {"vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 4, "rope_theta": 10000.0}
 
@@ -30,6 +31,39 @@ def _target(folder: Path, **changes: Any) -> Path:
     folder.mkdir()
     save_target(folder, Llama(dataclasses.replace(TARGET, **changes)))
     return folder
+
+
+def _describe(drafter: Path, target: Path, dtype: str = "float32", context: int = 256) -> Described:
+    config = json.loads((target / "config.json").read_text())
+    return describe(drafter, Target(str(target), TargetSizes.from_hf(config, str(target)), dtype, context))
+
+
+def _arguments(drafter: Path, target: Path, **changes: Any) -> Any:
+    """SGLang's, as far as they are read."""
+    config = json.loads((target / "config.json").read_text())
+    resolved = SimpleNamespace(
+        hf_text_config=SimpleNamespace(to_dict=lambda: config), dtype="torch.bfloat16", context_len=256
+    )
+    given = {
+        "speculative_algorithm": "PRISM",
+        "speculative_draft_model_path": str(drafter),
+        "speculative_draft_model_revision": None,
+        "speculative_draft_model_quantization": None,
+        "speculative_num_steps": None,
+        "speculative_eagle_topk": None,
+        "speculative_num_draft_tokens": None,
+        "speculative_draft_window_size": None,
+        "enable_multi_layer_eagle": False,
+        "tokenizer_worker_num": 1,
+        "enable_custom_logit_processor": False,
+        "disaggregation_mode": "null",
+        "enable_dp_attention": False,
+        "quantization_param_path": None,
+        "download_dir": None,
+        "model_path": str(target),
+        "get_model_config": lambda: resolved,
+    }
+    return SimpleNamespace(**given | changes)
 
 
 def _drafter(folder: Path, config: DrafterConfig, **target: Any) -> Path:
@@ -56,7 +90,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_architecture_is_described(name: str, model: str, layers: int, target: Path, tmp_path: Path) -> None:
     drafter = _drafter(tmp_path / "drafter", DRAFTERS[name])
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in drafter.iterdir()}
-    described = describe(drafter, target)
+    described = _describe(drafter, target)
     assert described.captures == (name in ("prism_star", "eagle3"))
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in drafter.iterdir()} == before
     assert described.folder.parent != drafter
@@ -80,6 +114,7 @@ def test_every_architecture_is_described(name: str, model: str, layers: int, tar
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "max_position_embeddings": 256,
+        "torch_dtype": "float32",
         "tie_word_embeddings": False,
         "target_hidden_size": 32,
     }
@@ -100,14 +135,109 @@ def test_every_architecture_is_described(name: str, model: str, layers: int, tar
 def test_sglang_is_given_the_description(target: Path, tmp_path: Path) -> None:
     for name, algorithm in (("prism", PRISM), ("prism_star", PRISM_CAPTURED)):
         drafter = _drafter(tmp_path / name, DRAFTERS[name])
-        arguments: Any = SimpleNamespace(
-            speculative_algorithm="PRISM", speculative_draft_model_path=str(drafter), model_path=str(target)
-        )
+        arguments = _arguments(drafter, target)
         registration.describe_drafter(arguments)
         assert arguments.speculative_algorithm == algorithm
         given = Path(arguments.speculative_draft_model_path)
         assert given != drafter
         assert (given / "config.json").exists()
+
+
+def test_the_target_decides_dtype_and_context(target: Path, tmp_path: Path) -> None:
+    """SGLang would choose float16, and refuse a drafter that was made for less than the target reads."""
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism"])
+    for dtype, context, positions in (("bfloat16", 4096, 4096), ("float16", 128, 256)):
+        data = json.loads((_describe(drafter, target, dtype, context).folder / "config.json").read_text())
+        assert (data["torch_dtype"], data["max_position_embeddings"]) == (dtype, positions)
+        assert data[KEY]["config"]["layer"]["max_position_embeddings"] == 256  # what it is stays written down
+
+
+def test_a_description_can_be_described_again(target: Path, tmp_path: Path) -> None:
+    """SGLang's offline benchmarks make its arguments from themselves again."""
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism_star"])
+    arguments = _arguments(drafter, target)
+    registration.describe_drafter(arguments)
+    first = Path(arguments.speculative_draft_model_path)
+    registration.describe_drafter(arguments)
+    again = Path(arguments.speculative_draft_model_path)
+    assert again != first
+    assert arguments.speculative_algorithm == PRISM_CAPTURED
+    assert (again / "config.json").read_text() == (first / "config.json").read_text()
+    # A folder from elsewhere that names another is not followed.
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text(json.dumps({KEY: {"drafter": str(drafter)}}))
+    assert described_drafter(foreign) == foreign
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"speculative_num_steps": 0, "speculative_eagle_topk": 2, "speculative_num_draft_tokens": 4}, "at least 1"),
+        ({"speculative_num_steps": 3, "speculative_eagle_topk": 0, "speculative_num_draft_tokens": 4}, "at least 1"),
+        ({"speculative_num_steps": 3, "speculative_eagle_topk": 2, "speculative_num_draft_tokens": 1}, "at least 2"),
+        ({"speculative_num_steps": 1, "speculative_eagle_topk": 2, "speculative_num_draft_tokens": 64}, "at most 3"),
+        ({"speculative_num_steps": 3, "speculative_eagle_topk": 31, "speculative_num_draft_tokens": 8}, "of 30 tokens"),
+        ({"speculative_num_steps": 3, "speculative_eagle_topk": 2}, "all of"),
+        ({"enable_multi_layer_eagle": True}, "--enable-multi-layer-eagle"),
+        ({"tokenizer_worker_num": 2}, "--tokenizer-worker-num"),
+        ({"enable_custom_logit_processor": True}, "--enable-custom-logit-processor"),
+        ({"disaggregation_mode": "decode"}, "--disaggregation-mode"),
+        ({"enable_dp_attention": True}, "--enable-dp-attention"),
+        ({"quantization_param_path": "scales.json"}, "--quantization-param-path"),
+        ({"speculative_draft_model_quantization": "awq"}, "--speculative-draft-model-quantization"),
+    ],
+)
+def test_what_no_engine_can_do_is_refused_by_name(
+    changes: dict[str, Any], says: str, target: Path, tmp_path: Path
+) -> None:
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism"])
+    with pytest.raises(ValueError, match=says):
+        registration.describe_drafter(_arguments(drafter, target, **changes))
+
+
+@pytest.mark.parametrize("tree", [(None, None, None), (5, 4, 16), (3, 1, 4), (3, 1, 9), (3, 1, None), (2, 30, 900)])
+def test_trees_that_can_be_built_are_served(tree: tuple[int | None, ...], target: Path, tmp_path: Path) -> None:
+    """None is SGLang's own choice; of a chain it corrects the number of tokens itself."""
+    names = ("speculative_num_steps", "speculative_eagle_topk", "speculative_num_draft_tokens")
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism"])
+    registration.describe_drafter(_arguments(drafter, target, **dict(zip(names, tree, strict=True))))
+
+
+def test_the_branch_fits_the_drafters_own_vocabulary(target: Path, tmp_path: Path) -> None:
+    """EAGLE-3 drafts 24 of the target's 30 tokens."""
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["eagle3"])
+    tree = {"speculative_num_steps": 2, "speculative_num_draft_tokens": 20}
+    registration.describe_drafter(_arguments(drafter, target, **tree, speculative_eagle_topk=24))
+    with pytest.raises(ValueError, match="of 24 tokens"):
+        registration.describe_drafter(_arguments(drafter, target, **tree, speculative_eagle_topk=25))
+
+
+def test_only_a_user_quantises_a_drafter() -> None:
+    """SGLang would give it the target's --quantization."""
+    for algorithm, given, kept in (
+        ("PRISM", None, "unquant"),
+        ("prism", "fp8", "fp8"),
+        ("PRISM_CAPTURED", None, "unquant"),
+        ("EAGLE", None, None),
+        (None, None, None),
+    ):
+        arguments: Any = SimpleNamespace(
+            speculative_algorithm=algorithm, speculative_draft_model_quantization=given, quantization="fp8"
+        )
+        registration.keep_the_drafter_unquantised(arguments)
+        assert arguments.speculative_draft_model_quantization == kept
+
+
+def test_variables_that_simulate_are_said(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism"])
+    registration.describe_drafter(_arguments(drafter, target))
+    assert "simulated" not in caplog.text
+    monkeypatch.setenv("SGLANG_SIMULATE_ACC_LEN", "4")
+    registration.describe_drafter(_arguments(drafter, target))
+    assert "SGLANG_SIMULATE_ACC_LEN=4 is set" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -122,12 +252,10 @@ def test_another_targets_drafter_is_refused(changes: dict[str, Any], says: str, 
     other = _target(tmp_path / "other", **changes)
     drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism_star"])
     with pytest.raises(CheckpointError, match=says) as caught:
-        describe(drafter, other)
+        _describe(drafter, other)
     assert str(drafter) in caught.value.what
     assert "trained for this target" in caught.value.hint
-    arguments: Any = SimpleNamespace(
-        speculative_algorithm="PRISM", speculative_draft_model_path=str(drafter), model_path=str(other)
-    )
+    arguments = _arguments(drafter, other)
     with pytest.raises(ValueError, match=says):
         registration.describe_drafter(arguments)
 
@@ -137,7 +265,7 @@ def test_states_that_sglang_cannot_capture_are_refused(capture: tuple[int, ...],
     """The embedding, and what leaves the last layer."""
     drafter = _drafter(tmp_path / "drafter", DrafterConfig("eagle", LAYER, capture=capture))
     with pytest.raises(CheckpointError, match=r"SGLang captures 1 to 3"):
-        describe(drafter, target)
+        _describe(drafter, target)
 
 
 def _break(folder: Path, how: str) -> None:
@@ -163,7 +291,7 @@ def test_a_malformed_folder_is_refused_by_name(how: str, target: Path, tmp_path:
     drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism"])
     _break(drafter, how)
     with pytest.raises(PrismError) as caught:
-        describe(drafter, target)
+        _describe(drafter, target)
     assert str(drafter) in caught.value.what
     assert isinstance(caught.value, MissingError if how in ("no config", "no weights") else CheckpointError)
 
@@ -172,14 +300,14 @@ def test_the_description_is_gone_when_the_process_ends(target: Path, tmp_path: P
     drafter = _drafter(tmp_path / "drafter", DRAFTERS["eagle2"])
     code = """
 import sys, pathlib
-from prism_ae.sglang_prism.description import describe
-folder = describe(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])).folder
+from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.sglang_prism.description import Target, describe
+sizes = TargetSizes(30, 32, 4, 10000.0)
+folder = describe(pathlib.Path(sys.argv[1]), Target("target", sizes, "float32", 256)).folder
 assert (folder / "config.json").exists()
 print(folder)
 """
-    process = subprocess.run(
-        [sys.executable, "-c", code, str(drafter), str(target)], capture_output=True, text=True, check=True
-    )
+    process = subprocess.run([sys.executable, "-c", code, str(drafter)], capture_output=True, text=True, check=True)
     assert not Path(process.stdout.strip()).exists()
     assert (drafter / "model.safetensors").exists()
 

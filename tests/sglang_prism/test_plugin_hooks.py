@@ -18,12 +18,13 @@ from prism_ae.cells import TreeShape
 from prism_ae.engines.sglang_options import Setup, engine_options
 from prism_ae.experiments.compat import GRAPHS_BATCH_1
 from prism_ae.sglang_prism import control, plugin, registration
-from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+from prism_ae.sglang_prism.algorithm import OVERRIDDEN, PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.host import Host
 from prism_ae.sglang_prism.messages import Serve
 
 _AMX = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
 _ATTENTION = ["self", "q", "k", "v", "layer", "forward_batch", "save_kv_cache", "sinks"]
+_GRAMMAR = "sglang.srt.constrained.xgrammar_backend"
 _WORKER = "sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker"
 SIGNATURES = {
     "sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding": ["server_args"],
@@ -38,9 +39,13 @@ SIGNATURES = {
         "recovered_rank",
         "max_world_size",
     ],
+    "sglang.srt.managers.schedule_batch.Req.update_finish_state": ["self", "new_accepted_len"],
     "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
+    "sglang.srt.managers.scheduler.Scheduler.is_disable_overlap_for_batch": ["self", "batch", "last_batch"],
     "sglang.srt.mem_cache.radix_cache.RadixCache.__init__": ["self", "params"],
     "sglang.srt.model_loader.utils.get_model_architecture": ["model_config"],
+    "sglang.srt.sampling.sampling_batch_info.SamplingBatchInfo.copy_for_forward": ["self"],
+    "sglang.srt.server_args.ServerArgs._handle_missing_default_values": ["self"],
     "sglang.srt.speculative.eagle_utils.eagle_sample": ["verify_input", "batch", "logits_output", "grammar_mask"],
     "sglang.srt.speculative.spec_utils.select_top_k_tokens": [
         "i",
@@ -52,6 +57,8 @@ SIGNATURES = {
     ],
     f"{_WORKER}.draft_forward": ["self", "forward_batch"],
     f"{_WORKER}.init_attention_backend": ["self"],
+    f"{_GRAMMAR}._allocate_token_bitmask": ["vocab_size", "batch_size"],
+    f"{_GRAMMAR}.XGrammarGrammar.apply_vocab_mask": ["self", "logits", "vocab_mask"],
     f"{_AMX}.forward_decode": _ATTENTION,
     f"{_AMX}.forward_extend": _ATTENTION,
 }
@@ -163,6 +170,20 @@ def test_the_algorithms_answer_as_eagle_does(found: dict[str, Any]) -> None:
 
 
 @needs_sglang
+def test_every_other_question_is_answered_by_sglangs_own_functions(found: dict[str, Any]) -> None:
+    """Also one that takes arguments: the registry's base class answers some as for an algorithm without drafts."""
+    for own in found["own_answers"].values():
+        assert set(own) == OVERRIDDEN
+    assert found["disaggregated"] == ["built", "built"]
+
+
+@needs_sglang
+def test_a_worker_without_all_hooks_is_refused(found: dict[str, Any]) -> None:
+    assert "select_top_k_tokens" in found["unhooked"]
+    assert "could not be made" in found["unhooked"]
+
+
+@needs_sglang
 def test_the_models_are_registered_when_sglang_looks_one_up(found: dict[str, Any]) -> None:
     assert found["models"] == ["PrismDraftModel", "PrismEagle3DraftModel"]
 
@@ -192,27 +213,42 @@ def test_an_engine_with_a_nonce_has_the_command(monkeypatch: pytest.MonkeyPatch)
         assert hasattr(module.Scheduler, control.CONFIGURE) == bool(nonce)
 
 
-def test_only_an_engine_with_a_nonce_describes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "state", lambda scheduler: {"tree": scheduler})
-    result = SimpleNamespace(internal_state={})
-    monkeypatch.delenv(control.NONCE, raising=False)
-    control.add_state(result, "scheduler")
-    assert result.internal_state == {}
-    monkeypatch.setenv(control.NONCE, "f00")
-    control.add_state(result, "scheduler")
-    assert result.internal_state == {control.KEY: {"tree": "scheduler"}}
+def test_engines_of_ours_and_servers_with_prism_describe_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "state", lambda scheduler: {"tree": "4,4,16"})
+    for nonce, algorithm, described in (
+        (None, "EAGLE", False),
+        (None, "NONE", False),
+        (None, PRISM, True),
+        (None, PRISM_CAPTURED, True),
+        ("f00", "NONE", True),
+    ):
+        monkeypatch.delenv(control.NONCE, raising=False)
+        if nonce:
+            monkeypatch.setenv(control.NONCE, nonce)
+        result = SimpleNamespace(internal_state={})
+        control.add_state(result, SimpleNamespace(spec_algorithm=SimpleNamespace(name=algorithm)))
+        assert result.internal_state == ({control.KEY: {"tree": "4,4,16"}} if described else {})
 
 
-def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_is_refused_where_prism_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a plugin raises SGLang only logs, and goes on to a message that leads nobody here."""
+    registered: list[Any] = []
+    monkeypatch.setattr(plugin, "_register_hook", lambda *hook: registered.append(hook))
     monkeypatch.setattr(plugin.importlib.metadata, "version", lambda name: "0.5.23")
-    with pytest.raises(RuntimeError, match=r"made for SGLang 0\.5\.17, this is 0\.5\.23"):
-        plugin.register()
+    plugin.register()
+    ((target, hook, kind),) = registered
+    assert target in SIGNATURES
+    assert kind == "before"
+    with pytest.raises(ValueError, match=r"made for SGLang 0\.5\.17, and this is 0\.5\.23"):
+        hook(SimpleNamespace(speculative_algorithm="Prism"))
+    for other in ("EAGLE", None):
+        hook(SimpleNamespace(speculative_algorithm=other))
 
 
 def test_only_prism_is_sampled_by_us_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugin.CPU_VARIABLE, raising=False)
     monkeypatch.setattr("prism_ae.sglang_prism.sampling.HOOKS", [("x.eagle_sample", lambda *_: "ours", "around")])
-    (hook,) = [hook for target, hook, _ in plugin.hooks() if target.endswith("eagle_sample")]
+    (hook,) = [hook for target, hook, _ in plugin.hooks() if target == "x.eagle_sample"]
     for algorithm, sampled in (
         (PRISM, "ours"),
         (PRISM_CAPTURED, "ours"),
@@ -230,14 +266,3 @@ def test_a_server_without_prism_is_left_alone() -> None:
     arguments.speculative_algorithm = before["speculative_algorithm"] = None
     registration.describe_drafter(arguments)  # type: ignore[arg-type]
     assert vars(arguments) == before
-
-
-def test_prism_needs_a_drafter() -> None:
-    arguments: Any = SimpleNamespace(
-        speculative_algorithm="prism", speculative_draft_model_path=None, model_path="target"
-    )
-    with pytest.raises(ValueError, match="--speculative-draft-model-path"):
-        registration.describe_drafter(arguments)
-    arguments.speculative_draft_model_path = "nothing/here"
-    with pytest.raises(ValueError, match="does not exist"):
-        registration.describe_drafter(arguments)

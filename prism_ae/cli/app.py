@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from prism_ae.cli import convert, download, import_, ls, plan, render, run, status, train
+from prism_ae.cli import convert, download, import_, ls, plan, render, run, serve, status, train
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
 
@@ -20,6 +20,7 @@ Examples:
   prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
   prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
   prism-ae status --suite mini                  how far everything is
+  prism-ae serve my-target my-drafter           an SGLang server with PRISM, on this machine
   prism-ae convert my-prism --to sglang --out my-prism-sglang
 
 \b
@@ -55,6 +56,7 @@ for verb, short in (
     (status.status, "How far everything is, what failed and why."),
     (render.render, "Draw from what is measured."),
     (import_.import_, "Take over results of the original artifact."),
+    (serve.serve, "Serve a target with its drafter, by SGLang."),
     (convert.convert, "Write a drafter for SGLang, or in another layout."),
 ):
     app.command(name=verb.__name__.rstrip("_"), short_help=short)(verb)

@@ -67,8 +67,8 @@ def convert(
     from prism_ae.sglang_prism.description import check_fits
     from prism_ae.weights import FLOATS
 
-    _check_word("--to", to, FORMS)
-    _check_word("--dtype", dtype or FLOATS[0], FLOATS)
+    check_word("--to", to, FORMS)
+    check_word("--dtype", dtype or FLOATS[0], FLOATS)
     states = _states(capture)
     if rope_theta is not None and not 0 < rope_theta < float("inf"):
         raise UsageError(f"--rope-theta: {rope_theta:g} is no RoPE base", "leave it out for the folder's own")
@@ -101,7 +101,8 @@ def convert(
     say([f"{out}: {number_of(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"])
 
 
-def _check_word(option: str, word: str, known: Any) -> None:
+def check_word(option: str, word: str, known: Any) -> None:
+    """Raises UsageError for a word that an option does not know."""
     from prism_ae.errors import UsageError
     from prism_ae.toml import meant
 

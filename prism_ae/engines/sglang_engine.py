@@ -232,7 +232,7 @@ def _check_state(state: Mapping[str, Any], assignment: Assignment, wanted: Setup
 def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Setup) -> list[str]:
     """The CUDA graphs that do not cover the batch: the target's, the draft loop's and the drafter's first step's."""
     needed = {"cuda_graphs": "CUDA graphs"}
-    if tree is not None and wanted.architecture != "standard":
+    if tree is not None:
         needed["extend_cuda_graphs"] = "CUDA graphs of the draft's first step"
         if tree.steps > 1:  # a single step is drafted by the first step alone
             needed["draft_cuda_graphs"] = "CUDA graphs of the draft loop"

@@ -49,6 +49,8 @@ _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
 )
 
+_INTERPRETER = "TRITON_INTERPRET"
+
 FALSIFYING = ("SGLANG_SIMULATE_", "SGLANG_TEST_")
 """Beginnings of SGLang's variables that simulate results or provoke failures, for its own tests."""
 
@@ -58,7 +60,22 @@ def refused_options(server_args: Any) -> str:
     for option, given, reason in _REFUSED:
         if given(server_args):
             return f"PRISM cannot be served with {option}: {reason}"
+    if method := _without_kernels(server_args):
+        return (
+            f"a model quantised by {method} cannot be served on this CPU: SGLang's kernels for it are not installed, "
+            f"or need a GPU (for a test, {_INTERPRETER}=1 interprets them)"
+        )
     return ""
+
+
+def _without_kernels(server_args: Any) -> str | None:
+    """The method of quantisation that nothing on a CPU can compute; the server would end with its first request."""
+    from prism_ae.sglang_prism.stand_ins.paths import is_stood_in
+
+    if server_args.device != "cpu" or os.environ.get(_INTERPRETER) == "1" or not is_stood_in("sgl_kernel"):
+        return None
+    target = getattr(server_args.get_model_config(), "quantization", None)
+    return server_args.quantization or server_args.speculative_draft_model_quantization or target
 
 
 def falsifying_variables(environment: Mapping[str, str]) -> list[str]:

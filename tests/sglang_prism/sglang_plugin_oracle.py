@@ -77,6 +77,52 @@ def unhooked(algorithm: Any, worker_args: Any) -> str:
     return "nothing"
 
 
+def loads() -> dict[str, int]:
+    """How often each model's drafter is read while SGLang hands over several buckets of weights."""
+    from prism_ae.sglang_prism import models
+
+    found = {}
+    for kind in models.EntryClass:
+        model = kind.__new__(kind)
+        torch.nn.Module.__init__(model)
+        model.config = SimpleNamespace(prism_ae={"drafter": "drafter"})
+        read: list[Any] = []
+
+        def load(self: Any, folder: Any, read: list[Any] = read) -> None:
+            read.append(folder)
+            self.prism_ae_folder = str(folder)
+
+        with mock.patch.object(kind, "load_drafter", load):
+            for _ in range(3):
+                model.load_weights(iter(()))
+        found[kind.__name__] = len(read)
+    return found
+
+
+def shared_allocations() -> list[str]:
+    """On which device a drafter makes the embedding and head that the target's replace."""
+    from prism_ae.sglang_prism import models
+
+    devices: list[str] = []
+
+    class Recorded(torch.nn.Module):
+        def __init__(self, *sizes: int, **options: Any) -> None:
+            super().__init__()
+            devices.append(torch.empty(0).device.type)
+
+    described = {"modules": 2, "step_mapping": [0, 1], "capture": []}
+    config = SimpleNamespace(vocab_size=9, hidden_size=4, prism_ae={"config": described})
+    with (
+        mock.patch.object(models, "VocabParallelEmbedding", Recorded),
+        mock.patch.object(models, "ParallelLMHead", Recorded),
+        mock.patch.object(models, "Module", lambda *_: torch.nn.Identity()),
+        mock.patch.object(models, "LogitsProcessor", lambda *_: torch.nn.Identity()),
+        mock.patch.object(models, "get_pp_group", lambda: None),
+    ):
+        models.PrismDraftModel(config)
+    return devices
+
+
 def selection() -> list[list[int]]:
     """The branches that SGLang's own selection continues, and those that a loop's buffers were copied from."""
     torch.manual_seed(0)
@@ -125,6 +171,8 @@ def main() -> None:
     found["worker"] = [algorithm.create_worker(worker_args).__name__ for algorithm in algorithms.values()]
     found["own_answers"] = {name: own_answers(algorithm) for name, algorithm in algorithms.items()}
     found["disaggregated"] = [disaggregated(algorithm) for algorithm in algorithms.values()]
+    found["loads"] = loads()
+    found["shared"] = shared_allocations()
     found["unhooked"] = unhooked(algorithms[PRISM], worker_args)
     before = set(ModelRegistry.models)
     with contextlib.suppress(Exception):  # the hook comes before; the wrapped function gets nothing to work with

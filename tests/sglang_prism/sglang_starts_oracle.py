@@ -1,7 +1,7 @@
 """Run in a process of its own: SGLang's arguments as users give them, resolved as a server resolves them.
 
-Reads a list of cases as JSON, {"arguments": {...}, "again": bool} each, and prints for each what came of it,
-{"error": "..."} or what the target and the drafter would run with.
+Reads a list of cases as JSON, {"arguments": {...}, "environment": {...}, "again": bool} each, and prints for each what
+came of it, {"error": "..."} or what the target and the drafter would run with.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import sys
 from typing import Any
+from unittest import mock
 
 from sglang.srt.configs.model_config import ModelConfig
 from sglang.srt.plugins import load_plugins
@@ -24,6 +26,11 @@ def resolve(arguments: dict[str, Any], again: bool) -> ServerArgs:
 
 
 def outcome(case: dict[str, Any]) -> dict[str, Any]:
+    with mock.patch.dict(os.environ, case.get("environment", {})):
+        return resolved(case)
+
+
+def resolved(case: dict[str, Any]) -> dict[str, Any]:
     try:
         found = resolve(case["arguments"], case.get("again", False))
         found.check_server_args()

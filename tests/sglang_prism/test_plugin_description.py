@@ -60,6 +60,8 @@ def _arguments(drafter: Path, target: Path, **changes: Any) -> Any:
         "enable_dp_attention": False,
         "quantization_param_path": None,
         "download_dir": None,
+        "quantization": None,
+        "device": "cuda",
         "model_path": str(target),
         "get_model_config": lambda: resolved,
     }

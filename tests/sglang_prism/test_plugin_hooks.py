@@ -184,6 +184,24 @@ def test_a_worker_without_all_hooks_is_refused(found: dict[str, Any]) -> None:
 
 
 @needs_sglang
+def test_new_weights_of_the_target_leave_the_drafter_alone(found: dict[str, Any]) -> None:
+    """SGLang hands them over in buckets, dozens of them, and calls the drafter's loading for each."""
+    assert found["loads"] == {"PrismDraftModel": 1, "PrismEagle3DraftModel": 1}
+
+
+@needs_sglang
+def test_no_memory_is_taken_for_what_the_target_shares(found: dict[str, Any]) -> None:
+    """SGLang sizes its key-value cache while a drafter's own embedding and head would still lie there."""
+    assert found["shared"] == ["meta", "meta"]
+
+
+def test_a_quantised_drafter_is_not_replaced() -> None:
+    model = SimpleNamespace(quant_config=object(), load_drafter=None)
+    with pytest.raises(RuntimeError, match="quantised"):
+        control._load(SimpleNamespace(draft_runner=SimpleNamespace(model=model)), Path("drafter"))
+
+
+@needs_sglang
 def test_the_models_are_registered_when_sglang_looks_one_up(found: dict[str, Any]) -> None:
     assert found["models"] == ["PrismDraftModel", "PrismEagle3DraftModel"]
 

@@ -104,9 +104,12 @@ def found(models: Models) -> dict[str, dict[str, Any]]:
         **{name: _case(models, name) for name in ("prism_star", "eagle3")},
         "longer target": _case(models, model_path=str(models.folder / "long")),
         "context given": _case(models, model_path=str(models.folder / "long"), context_length=1000),
-        "fp8 given": _case(models, quantization="fp8"),
-        "fp8 given for both": _case(models, quantization="fp8", speculative_draft_model_quantization="fp8"),
-        "fp8 target": _case(models, model_path=str(models.folder / "fp8")),
+        "fp8 on this CPU": _case(models, quantization="fp8"),
+        "fp8 target on this CPU": _case(models, model_path=str(models.folder / "fp8")),
+        "fp8 drafter on this CPU": _case(models, speculative_draft_model_quantization="fp8"),
+        "fp8 given": _interpreted(models, quantization="fp8"),
+        "fp8 given for both": _interpreted(models, quantization="fp8", speculative_draft_model_quantization="fp8"),
+        "fp8 target": _interpreted(models, model_path=str(models.folder / "fp8")),
         "awq drafter": _case(models, speculative_draft_model_quantization="awq"),
         "hub ids": _hub(models, "org/drafter"),
         "hub revisions": _hub(models, "org/drafter", revision="v1", speculative_draft_model_revision="v1"),
@@ -142,6 +145,11 @@ def found(models: Models) -> dict[str, dict[str, Any]]:
 
 def _case(models: Models, drafter: str = "prism", **changes: Any) -> dict[str, Any]:
     return {"arguments": models.arguments(drafter, **changes)}
+
+
+def _interpreted(models: Models, **changes: Any) -> dict[str, Any]:
+    """Where the kernels of a quantised model can be computed, if only by an interpreter."""
+    return {**_case(models, **changes), "environment": {"TRITON_INTERPRET": "1"}}
 
 
 def _hub(models: Models, drafter: str, **changes: Any) -> dict[str, Any]:
@@ -199,6 +207,9 @@ def test_repositories_are_found_as_sglang_finds_them(models: Models, found: dict
         ("one token", "at least 2 tokens must be verified"),
         ("more tokens than the tree has", "at most 3 can be verified, not 64"),
         ("branch above the vocabulary", "branch 2000 of a vocabulary of 30 tokens"),
+        ("fp8 on this CPU", "fp8 cannot be served on this CPU"),
+        ("fp8 target on this CPU", "fp8 cannot be served on this CPU"),
+        ("fp8 drafter on this CPU", "fp8 cannot be served on this CPU"),
         ("tokenizer workers", "--tokenizer-worker-num"),
         ("multi-layer", "--enable-multi-layer-eagle"),
         ("processors", "--enable-custom-logit-processor"),

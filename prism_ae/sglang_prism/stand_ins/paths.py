@@ -15,7 +15,12 @@ def stand_in_paths() -> list[Path]:
     Nothing is imported to find out. A stand-in that is on the path already counts as not installed, so a
     process that an engine starts gets the same answer.
     """
-    return [folder for package, folder in _FOLDERS.items() if not _installed(package, folder)]
+    return [folder for package, folder in _FOLDERS.items() if is_stood_in(package)]
+
+
+def is_stood_in(package: str) -> bool:
+    """Whether one of these packages is not installed, so that a stand-in is, or has to be, on the path."""
+    return not _installed(package, _FOLDERS[package])
 
 
 def _installed(package: str, folder: Path) -> bool:

@@ -18,7 +18,7 @@ from prism_ae.sglang_prism.hooks import Hook
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
-    from prism_ae.sglang_prism.description import Target
+    from prism_ae.sglang_prism.description import Described, Target
 
 _UNQUANTISED = "unquant"
 """SGLang's word for a model that is not quantised whatever the target is."""
@@ -67,6 +67,14 @@ def describe_drafter(server_args: ServerArgs) -> None:
         raise ValueError(str(error)) from error
     if problem := _tree_problem(server_args, described.config.draft_vocab_size or described.config.layer.vocab_size):
         raise ValueError(problem)
+    _log(server_args, described, target)
+    server_args.speculative_draft_model_path = str(described.folder)
+    server_args.speculative_draft_model_revision = None  # of the repository; the description is a folder
+    server_args.speculative_algorithm = PRISM_CAPTURED if described.captures else PRISM
+
+
+def _log(server_args: ServerArgs, described: Described, target: Target) -> None:
+    """What drafts, and what of it a user may not expect."""
     layer = described.config.layer
     log = logging.getLogger(__name__)
     log.info("PRISM drafts with %s: %s", server_args.speculative_draft_model_path, described.summary)
@@ -76,9 +84,10 @@ def describe_drafter(server_args: ServerArgs) -> None:
             layer.max_position_embeddings,
             target.context,
         )
-    server_args.speculative_draft_model_path = str(described.folder)
-    server_args.speculative_draft_model_revision = None  # of the repository; the description is a folder
-    server_args.speculative_algorithm = PRISM_CAPTURED if described.captures else PRISM
+    if server_args.speculative_draft_window_size is not None and described.config.cell == "eagle3":
+        log.info(
+            "This drafter keeps to --speculative-draft-window-size, whatever is said of the algorithm's name below"
+        )
 
 
 def resolved_target(server_args: ServerArgs) -> Target:

@@ -242,6 +242,23 @@ def test_variables_that_simulate_are_said(
     assert "SGLANG_SIMULATE_ACC_LEN=4 is set" in caplog.text
 
 
+def test_the_log_says_what_drafts(target: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    drafter = _drafter(tmp_path / "drafter", DRAFTERS["prism_star"])
+    registration.describe_drafter(_arguments(drafter, target, speculative_draft_window_size=64))
+    assert f"PRISM drafts with {drafter}: eagle cell, 2 module(s) of 1 layer(s), step mapping [0, 1]" in caplog.text
+    assert "reads hidden states [1, 2, 3]" in caplog.text
+    assert "keeps to --speculative-draft-window-size" not in caplog.text  # SGLang warns that it has no effect
+    eagle3 = _drafter(tmp_path / "eagle3", DRAFTERS["eagle3"])
+    registration.describe_drafter(_arguments(eagle3, target, speculative_draft_window_size=64))
+    assert "keeps to --speculative-draft-window-size" in caplog.text
+    assert "beyond that fewer drafts" not in caplog.text
+    longer = _arguments(drafter, target)
+    longer.get_model_config().context_len = 4096
+    registration.describe_drafter(longer)
+    assert "made for 256 tokens, the target reads 4096" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

@@ -50,9 +50,10 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """``folder`` is what SGLang is given, ``config`` what the drafter is."""
+    """``folder`` is what SGLang is given; ``drafter`` the drafter's own, and ``config`` what it is."""
 
     folder: Path
+    drafter: Path
     config: DrafterConfig
 
     @property
@@ -87,7 +88,7 @@ def describe(drafter: Path, target: Target) -> Described:
     (folder / "config.json").write_text(text + "\n")
     for file in [*drafter.glob("*.safetensors"), *drafter.glob("*.bin")]:
         (folder / file.name).symlink_to(file)
-    return Described(folder, config)
+    return Described(folder, drafter, config)
 
 
 def described_drafter(folder: Path) -> Path:

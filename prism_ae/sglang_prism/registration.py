@@ -77,7 +77,7 @@ def _log(server_args: ServerArgs, described: Described, target: Target) -> None:
     """What drafts, and what of it a user may not expect."""
     layer = described.config.layer
     log = logging.getLogger(__name__)
-    log.info("PRISM drafts with %s: %s", server_args.speculative_draft_model_path, described.summary)
+    log.info("PRISM drafts with %s: %s", described.drafter, described.summary)
     if layer.max_position_embeddings < target.context:
         log.warning(
             "The drafter was made for %d tokens, the target reads %d: beyond that fewer drafts may be accepted",

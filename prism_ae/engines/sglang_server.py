@@ -19,8 +19,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
-
 from prism_ae.cells import TreeShape
 from prism_ae.checkpoints import read_json
 from prism_ae.drafters.layouts.read import read_config, read_layout
@@ -220,11 +218,9 @@ def serve(service: Service, should_stop: Callable[[], bool], ready: Callable[[],
         env={**os.environ, **server_environment(service, os.environ)},
         process_group=0,
     )
-    seen: set[psutil.Process] = set()
     answers = False
     try:
         while process.poll() is None:
-            _remember(process.pid, seen)
             if should_stop():
                 return
             if not answers and _answers(service.url):
@@ -233,7 +229,7 @@ def serve(service: Service, should_stop: Callable[[], bool], ready: Callable[[],
             time.sleep(_TICK)
         raise DeviceError(f"SGLang ended with exit code {process.returncode}", "its last words are above")
     finally:
-        _end(process, seen)
+        _end(process)
 
 
 def _answers(url: str) -> bool:
@@ -245,24 +241,12 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _remember(pid: int, seen: set[psutil.Process]) -> None:
-    """The processes that the server started, which may outlive it."""
-    with contextlib.suppress(psutil.Error):
-        seen.update(psutil.Process(pid).children(recursive=True))
-
-
-def _end(process: subprocess.Popen[bytes], seen: set[psutil.Process]) -> None:
-    """As a Ctrl-C ends it, then by force; none of its processes is left."""
-    _remember(process.pid, seen)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """As a Ctrl-C ends it, then by force: its processes are a group of their own, and none of them is left."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
-        deadline = time.monotonic() + GRACE
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(_TICK)
-    for child in seen:
-        with contextlib.suppress(psutil.Error):
-            child.kill()  # psutil notices a number that was given to another process meanwhile
-    if process.poll() is None:
-        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    psutil.wait_procs(seen, timeout=GRACE)

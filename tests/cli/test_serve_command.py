@@ -275,6 +275,7 @@ def test_a_server_answers_ends_with_ctrl_c_and_is_the_command_it_printed(tmp_pat
         assert len(family) >= 3  # the server, its scheduler, its detokenizer
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
+        psutil.wait_procs(family, timeout=30)  # they were told to end; a loaded machine takes a moment
         assert [child for child in family if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
     printed = log.read_text()
     assert f"ready: http://127.0.0.1:{port}" in printed

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -140,15 +140,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def start(place: HttpPlace, drafter: str | None, *options: str, pool: int = POOL) -> Iterator[Server]:
-    """A server with a drafter of the place, or without drafts; yields when it answers."""
+def start(
+    place: HttpPlace, drafter: str | None, *options: str, pool: int = POOL, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """A server with a drafter of the place, or without drafts; yields when it answers.
+
+    Args:
+        variables: added to its environment.
+    """
     folder = Path(tempfile.mkdtemp(prefix="http-"))  # short: sockets below it have long names
     port = free_port()
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", _LAUNCH, str(os.getpid()), *command(place, drafter, port, pool), *options],
-            env=environment(folder),
+            env=environment(folder) | dict(variables or {}),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

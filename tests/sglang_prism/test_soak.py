@@ -38,8 +38,11 @@ pytestmark = [
 ]
 
 REQUESTS, CONCURRENCY = 1000, 16
-POOL = 1280
-"""Tokens of the small cache: a fifth of what 16 requests may want."""
+POOL = 640
+"""Tokens of the small cache, where 16 requests may want 4,000."""
+
+BOLD = {"SGLANG_CLIP_MAX_NEW_TOKENS_ESTIMATION": "4", "SGLANG_NEW_TOKEN_RATIO_DECAY_STEPS": "5"}
+"""SGLang admits requests as if each wanted four tokens more, and forgets soon that this was wrong."""
 
 LONGEST_PROMPT, LONGEST_ANSWER = 60, 200
 GROWTH = 0.02
@@ -82,7 +85,8 @@ def wishes() -> list[Wish]:
         prompt = [chance.randrange(len(SPECIAL), WORDS) for _ in range(chance.randint(1, LONGEST_PROMPT))]
         sampling = {"temperature": chance.choice((0, 0, 0, 0.8)), "max_new_tokens": chance.randint(1, LONGEST_ANSWER)}
         sampling |= chance.choice(KINDS)(chance, sampling["max_new_tokens"])
-        body = {"input_ids": prompt, "sampling_params": sampling, "rid": f"wish-{number}"}
+        # SGLang aborts every request whose name begins with the given one: so all are of the same length.
+        body = {"input_ids": prompt, "sampling_params": sampling, "rid": f"wish-{number:04}"}
         patience = chance.uniform(0.02, 0.5) if ending == IMPATIENT else chance.randint(1, 12)
         found.append(Wish(Case(f"{number}", "/generate", body), ending, patience))
     return found
@@ -218,8 +222,8 @@ def expected(place: HttpPlace) -> Mapping[str, Answer]:
 
 @pytest.fixture(scope="module")
 def run(place: HttpPlace, expected: object) -> Iterator[Run]:
-    """The PRISM server, all wishes asked; it admits boldly, as it is to run out of memory."""
-    with start(place, "prism", "--schedule-conservativeness", "0.2", pool=POOL) as server:
+    """The PRISM server, all wishes asked."""
+    with start(place, "prism", pool=POOL, variables=BOLD) as server:
         found = Run(server)
         found.ask(wishes())
         yield found
@@ -249,20 +253,26 @@ def test_every_finished_answer_is_the_one_without_drafts(run: Run, expected: Map
     assert not wrong, f"{len(wrong)} of {compared}: {wrong[:3]}"
 
 
-def test_an_aborted_answer_is_a_beginning(run: Run, expected: Mapping[str, Answer]) -> None:
+def test_an_aborted_answer_is_a_beginning(run: Run, place: HttpPlace, expected: Mapping[str, Answer]) -> None:
+    """Nothing behind a stop or a limit, either. Its text is: of a request that waits to come back SGLang returns only
+    the last token ids."""
     reasons: Counter[str] = Counter()
+    wrong = []
     for wish in wishes():
         if wish.greedy and wish.ending == ABORTED:
             ours, theirs = run.answers[wish.case.name].body, expected[wish.case.name].body
             reasons[ours["meta_info"]["finish_reason"]["type"]] += 1
-            assert ours["output_ids"] == theirs["output_ids"][: len(ours["output_ids"])]
+            text = ours["text"].rstrip("\N{REPLACEMENT CHARACTER}")  # the first half of a letter
+            if not place.tokenizer.decode(theirs["output_ids"]).startswith(text):
+                wrong.append((wish.case.body["sampling_params"], ours["text"], theirs["text"]))
     print(f"\naborted: {dict(reasons)}")
+    assert not wrong, f"{len(wrong)}: {wrong[:5]}"
     assert reasons["abort"] > 10
 
 
 def test_memory_was_short(run: Run) -> None:
     """Otherwise none of this would be worth much."""
-    counts = Counter(answer.body["meta_info"]["num_retractions"] for answer in run.answers.values())
+    counts = Counter(answer.body["meta_info"].get("num_retractions", 0) for answer in run.answers.values())
     print(f"\ntimes that requests gave up their place -> requests: {dict(sorted(counts.items()))}")
     assert sum(counts[times] for times in counts if times) > 20
     assert "etract" in run.server.log

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import psutil
 import pytest
-from fake_graph.harness import Engines, engines_with_fake_graphs, make_near, rounds, written
+from fake_graph.harness import Engines, check_graphs, engines_with_fake_graphs, make_near, rounds, written
 
 from prism_ae.engines import sglang_engine
 from prism_ae.engines.sglang_options import engine_options
@@ -27,6 +27,12 @@ pytestmark = [
 ]
 
 
+BATCHES = (2, 5, 8)
+
+DRAFTERS = {"prism": "near", "prism_star": "prism_star", "eagle3": "eagle3"}
+"""And the folders of their checkpoints."""
+
+
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     with pytest.MonkeyPatch.context() as patch:
@@ -38,24 +44,19 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
             yield found
 
 
-@pytest.mark.parametrize(
-    ("drafter", "folder"), [("prism", "near"), ("prism_star", "prism_star"), ("eagle3", "eagle3"), ("eagle2", "eagle2")]
-)
-def test_two_ranks_draft_what_one_drafts(drafter: str, folder: str, engines: Engines) -> None:
-    """The torch engine, whose texts and rounds are those of one rank, is one process."""
-    engines.order(())
-    found = engines.measure(drafter, folder)
-    assert len(schedulers(engines)) == 2
+@pytest.mark.parametrize("batches", [(), BATCHES], ids=["eager", "graphs"])
+@pytest.mark.parametrize("drafter", DRAFTERS)
+def test_two_ranks_draft_what_one_drafts(drafter: str, batches: tuple[int, ...], engines: Engines) -> None:
+    """The texts and rounds of one rank are the torch engine's, see `engines/test_sglang_real.py`."""
+    engines.order(batches)
+    found = engines.measure(drafter, DRAFTERS[drafter])
     assert written(found) == written(engines.expected("vanilla"))
-    assert rounds(found) == rounds(engines.expected(drafter, folder))
-
-
-def test_the_ranks_meet_on_this_machine_alone(engines: Engines) -> None:
-    engines.order(())
-    engines.measure("prism", "near")
-    for process in schedulers(engines):
-        addresses = {item.laddr.ip for item in process.net_connections() if item.status == psutil.CONN_LISTEN}
-        assert addresses <= {"127.0.0.1", "::1"}
+    assert rounds(found) == rounds(engines.expected(drafter, DRAFTERS[drafter]))
+    if batches:
+        check_graphs(engines.report(), found, batches)
+    ranks = schedulers(engines)
+    assert len(ranks) == 2
+    assert {address for rank in ranks for address in listening(rank)} <= {"127.0.0.1", "::1"}
 
 
 def schedulers(engines: Engines) -> list[psutil.Process]:
@@ -63,3 +64,8 @@ def schedulers(engines: Engines) -> list[psutil.Process]:
     assert host
     children = psutil.Process(host.pid).children(recursive=True)
     return [child for child in children if "scheduler" in child.name()]
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """The addresses where anybody could connect to it."""
+    return {item.laddr.ip for item in process.net_connections() if item.status == psutil.CONN_LISTEN}

@@ -30,8 +30,8 @@ pytestmark = [
     ),
 ]
 
-BATCHES = (1, 3)
-"""A batch of two is padded."""
+BATCHES = (4,)
+"""All batches are padded."""
 
 DRAFTERS = {"prism": "near", "prism_star": "prism_star"}
 """And the folders of their checkpoints."""
@@ -64,14 +64,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory, trees: dict[str, Counter[s
 
 @contextmanager
 def few_answers(parents: pytest.TempPathFactory) -> Iterator[Engines]:
-    """Two short prompts with short answers, since each interpreted kernel takes long; models are the same each time."""
-    with engines_with_fake_graphs(parents, ("one",), questions=2, max_new_tokens=12) as found:
+    """Three short prompts with short answers, since interpreted kernels take long; models are the same each time."""
+    with engines_with_fake_graphs(parents, ("one",), questions=3, max_new_tokens=8) as found:
         make_near(found.place)
         yield found
 
 
-@pytest.mark.parametrize("batches", [(), BATCHES], ids=["eager", "graphs"])
-@pytest.mark.parametrize("drafter", DRAFTERS)
+@pytest.mark.parametrize(("drafter", "batches"), [("prism", ()), ("prism", BATCHES), ("prism_star", BATCHES)])
 def test_tritons_attention_drafts_as_the_other_does(
     drafter: str, batches: tuple[int, ...], engines: Engines, trees: dict[str, Counter[str]]
 ) -> None:
@@ -85,8 +84,7 @@ def test_tritons_attention_drafts_as_the_other_does(
     assert report.trees == trees[drafter]
     if batches:
         check_graphs(report, [found], batches)
-        assert ("draft", 3) in padded(report)
-        assert ("extend", 3) in padded(report)
+        assert padded(report) == set(report.captured)
     else:
         assert not report.replays
 

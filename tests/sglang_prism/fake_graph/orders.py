@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 from collections import Counter
 from pathlib import Path
 
@@ -26,15 +27,17 @@ class Orders:
     fault: str = ""
 
     def write(self, folder: Path) -> None:
-        """Order this; what has been reported is forgotten."""
-        (folder / "orders").write_text(json.dumps(dataclasses.asdict(self)))
+        """Order this, also where the same was ordered before; what has been reported is forgotten."""
+        (folder / "orders").write_text(json.dumps(dataclasses.asdict(self) | {"number": secrets.token_hex(8)}))
         (folder / "report").unlink(missing_ok=True)
 
     @classmethod
-    def read(cls, folder: Path) -> Orders:
+    def read(cls, folder: Path) -> tuple[str, Orders]:
+        """What was ordered last, and the number of the order."""
         file = folder / "orders"
         found = json.loads(file.read_text()) if file.exists() else {}
-        return cls(**(found | {"batches": tuple(found.get("batches", ()))}))
+        number = found.pop("number", "")
+        return number, cls(**(found | {"batches": tuple(found.get("batches", ()))}))
 
 
 @dataclasses.dataclass

@@ -22,6 +22,8 @@ def register() -> None:
 
     if os.environ.get(FULL_MASK):
         HookRegistry.register("sglang.srt.speculative.eagle_utils.default_tree_mask_mode", full_mask, HookType.REPLACE)
+    environment = "sglang.srt.distributed.parallel_state.init_distributed_environment"
+    HookRegistry.register(environment, meet_in_a_file, HookType.AROUND)
     HookRegistry.register(f"{SCHEDULER}.flush_cache", obey, HookType.BEFORE)
     HookRegistry.register(f"{SCHEDULER}.run_batch", tell, HookType.AFTER)
     HookRegistry.register(f"{WORKER}.draft", faults.begin_round, HookType.BEFORE)
@@ -34,13 +36,26 @@ def full_mask() -> Any:
     return TreeMaskMode.FULL_MASK
 
 
+def meet_in_a_file(original: Any, *args: Any, **options: Any) -> Any:
+    """Around the set-up of torch's process group: several ranks, which one process started, meet in a file of theirs
+    and not at a port that every interface would listen at."""
+    if options.get("world_size", 1) > 1:
+        options["distributed_init_method"] = f"file://{folder()}/ranks-of-{os.getppid()}"
+    return original(*args, **options)
+
+
 @dataclasses.dataclass
 class _State:
-    """Of this process: what was done, whether attention has been made opaque, and whether drafting is exact."""
+    """Of this process.
+
+    Attributes:
+        obeyed: number of the order that was obeyed last, and whether drafting was exact then; None before the first.
+        rank: only the first one reports.
+    """
 
     report: Report = dataclasses.field(default_factory=Report)
-    ready: bool = False
-    exact: bool | None = None
+    obeyed: tuple[str, bool] | None = None
+    rank: int = 0
 
 
 _state = _State()
@@ -57,13 +72,13 @@ def obey(scheduler: Any, *args: Any, **options: Any) -> None:
     from prism_ae.sglang_prism import drafting
 
     draft_worker = scheduler.draft_worker.draft_worker
-    exact = drafting.is_exact(draft_worker.speculative_algorithm)
-    if _state.exact == exact and (folder() / "report").exists():
+    number, orders = Orders.read(folder())
+    wanted = number, drafting.is_exact(draft_worker.speculative_algorithm)
+    if _state.obeyed == wanted:
         return
-    if not _state.ready:
+    if _state.obeyed is None:
         backend.make_attention_opaque()
-    orders = Orders.read(folder())
-    _state.report, _state.ready, _state.exact = Report(), True, exact
+    _state.report, _state.obeyed, _state.rank = Report(), wanted, scheduler.ps.tp_rank
     faults.apply(orders.fault)
     backend.capture(draft_worker, orders, _state.report)
     tell()
@@ -71,7 +86,7 @@ def obey(scheduler: Any, *args: Any, **options: Any) -> None:
 
 def note_trees(drafted: Any, *args: Any, **options: Any) -> None:
     """After the draft worker drafted: each request's tree, its tokens with their places and their kin."""
-    if drafted.draft_token is None or not _state.ready:
+    if drafted.draft_token is None or _state.obeyed is None:
         return
     width = drafted.draft_token_num
     parts = (drafted.draft_token, drafted.positions, drafted.retrieve_next_token, drafted.retrieve_next_sibling)
@@ -81,5 +96,5 @@ def note_trees(drafted: Any, *args: Any, **options: Any) -> None:
 
 def tell(*args: Any, **options: Any) -> None:
     """After each pass, so before anybody is given what came of it."""
-    if _state.ready:
+    if _state.obeyed is not None and _state.rank == 0:
         _state.report.write(folder())

@@ -29,6 +29,9 @@ there. The last one is a tensor made of Python's numbers."""
 WAITING_METHODS = ("__array__", "cpu", "numpy", "tolist")
 """Methods of tensors that would wait for a device, and are no operation on a CPU."""
 
+_COLLECTIVE = "c10d::"
+"""Operations among ranks, which do not say that they write."""
+
 _UNFILLED = ("aten::empty", "aten::new_empty")
 
 
@@ -52,7 +55,11 @@ class Operation:
             for output in self.outputs:
                 output.fill_(float("nan") if output.is_floating_point() else 0)
             return
-        results = _tensors(self.function(*self.args, **self.options))
+        result = self.function(*self.args, **self.options)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.ScriptObject):  # what a collective operation is waited for by
+                leaf.wait()
+        results = _tensors(result)
         for output, result, fresh in zip(self.outputs, results, self.fresh, strict=True):
             if fresh:
                 output.copy_(result)
@@ -141,7 +148,8 @@ class _Operations(TorchDispatchMode):
     def _note(self, operation: Operation) -> None:
         if _waits(operation):
             self.recording.waits.append(operation.name)
-        if operation.function._schema.is_mutable or any(operation.fresh):
+        writes = operation.function._schema.is_mutable or operation.name.startswith(_COLLECTIVE)
+        if writes or any(operation.fresh):
             self.recording.nodes.append(operation)
 
     @contextmanager

@@ -33,10 +33,12 @@ def around_update_finish_state(original: Callable[..., None], request: Any, new_
 
 def one_by_one(check: Callable[..., None], request: Any, count: int) -> None:
     """Call ``check(request, 1)`` for each of the last ``count`` tokens, until the request is finished."""
-    if request.finished() or request.to_finish:
-        check(request, count)  # an abort needs no look at the tokens
-        return
     tokens = request.output_ids
+    if request.finished() or request.to_finish:
+        check(request, count)  # an abort needs no look at the tokens, and without drafts one would have come before it
+        if request.finished_len is None:
+            request.finished_len = len(tokens) - count + 1
+        return
     behind = tokens[len(tokens) - count :]
     del tokens[len(tokens) - count :]
     grammar = request.grammar

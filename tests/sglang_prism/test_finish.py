@@ -98,12 +98,14 @@ def test_a_grammar_ends_with_the_chunk_that_ends_it() -> None:
     assert request.grammar is not None
 
 
-def test_an_abort_is_one() -> None:
-    request = Request()
-    request.output_ids.extend([1, STOP_TOKEN, 1])
-    request.to_finish = "abort"
-    ours(request, 3)
-    assert outcome(request) == ("abort", [1, STOP_TOKEN, 1])
+def test_an_abort_comes_with_one_token_as_without_drafts() -> None:
+    """Not with what the round wrote behind a stop, or beyond the limit."""
+    for before, chunk, check in (([1, 2], [1, STOP_TOKEN, 1], ours), ([1, 2], [1], Request.check)):
+        request = Request()
+        request.output_ids.extend(before + chunk)
+        request.to_finish = "abort"
+        check(request, len(chunk))
+        assert outcome(request) == ("abort", [1, 2, 1])
 
 
 def test_what_goes_wrong_while_checking_loses_no_token() -> None:

@@ -42,7 +42,7 @@ def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Counter[str]]:
     """What is drafted with the attention that engines on a CPU otherwise have, by drafter."""
     with few_answers(tmp_path_factory) as engines:
         engines.order(())
-        found = {}
+        found: dict[str, Counter[str]] = {}
         for drafter, folder in DRAFTERS.items():
             before = engines.report().trees if found else Counter()
             engines.measure(drafter, folder)

@@ -7,5 +7,6 @@ imitated: `recording` records the operations of a capture with their tensors, an
 `backend` is what SGLang's own graph runners capture with and replay by. Padding, copying and choosing a captured batch
 is left to those runners.
 
-`orders` is how a test says what to do and reads what was done, `faults` are mistakes that the tests have to notice.
+`orders` is how a test says what to do and reads what was done, `faults` are mistakes that the tests have to notice,
+`harness` starts SGLang with the plugin, which is found by an entry point on the ``PYTHONPATH``.
 """

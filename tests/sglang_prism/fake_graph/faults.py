@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -24,10 +25,10 @@ def begin_round(*args: Any, **options: Any) -> None:
 def apply(fault: str) -> None:
     """Make this mistake, or with "" none, from now on; captured graphs stay as they are."""
     global _right
-    from prism_ae.sglang_prism import models
-
-    _right = _right or models.draft_step
-    models.draft_step = {"": _right, COUNTED: _counted, ASKED: _asked}[fault]
+    models: Any = importlib.import_module("prism_ae.sglang_prism.models")
+    right: Callable[[Any], int] = _right or models.draft_step
+    _right = right
+    models.draft_step = {"": right, COUNTED: _counted, ASKED: _asked}[fault]
 
 
 def _counted(forward_batch: Any) -> int:

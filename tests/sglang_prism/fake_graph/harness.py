@@ -12,7 +12,6 @@ import pytest
 import torch
 from fitted import written as written_by
 from sglang_models import QUESTIONS, TARGET, Place, make_place, save
-from torch import nn
 
 from fake_graph.orders import VARIABLE, Orders, Report
 from prism_ae.cells import TreeShape
@@ -103,7 +102,7 @@ def make_near(place: Place) -> str:
 
 
 @torch.no_grad()
-def _imitate(module: nn.Module, target: Llama) -> None:
+def _imitate(module: Any, target: Llama) -> None:
     """Give a module the target's layers, with noise: it reads the embedding, and a little of the hidden state.
 
     A drafter has no final norm. Its layers write as much less as that norm would take away, or probabilities would be

@@ -8,6 +8,7 @@ behaves as before.
 from __future__ import annotations
 
 import importlib.metadata
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -38,11 +39,13 @@ def register() -> None:
 
 
 def hooks() -> list[Hook]:
-    """Every wrapped function of SGLang."""
-    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, sampling, steps
+    """Every function of SGLang that is wrapped in this process."""
+    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, sampling, steps, streams
 
     modules = (registration, steps, drafting, control, finish, penalties)
     found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
+    if multiprocessing.parent_process() is None:
+        found += streams.HOOKS
     if os.environ.get(CPU_VARIABLE) == "1":
         from prism_ae.sglang_prism import cpu
 

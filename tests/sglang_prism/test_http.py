@@ -142,8 +142,7 @@ def logprobs() -> Cases:
         chat("logprobs", "ab", logprobs=True, top_logprobs=3, max_tokens=20),
         streamed(completion("logprobs", "cd", logprobs=2, max_tokens=20)),
         streamed(also(short[2], "logprobs", **asked)),
-        # SGLang gives each token of a chunk the alternatives of the chunk's first: they are not asked for here.
-        streamed(chat("logprobs", "cd", logprobs=True, top_logprobs=0, max_tokens=20)),
+        streamed(chat("logprobs", "cd", logprobs=True, top_logprobs=3, max_tokens=20)),
     ]
 
 
@@ -675,11 +674,12 @@ def test_requests_whose_client_has_gone_are_given_up(prism: Server) -> None:
     assert total(prism, counted) == before + 9
 
 
-def test_a_server_says_what_it_is_and_how_it_does(prism: Server) -> None:
+def test_a_server_says_what_it_is_and_how_it_does(place: HttpPlace, prism: Server) -> None:
     prism.answer(generate("long", "ab", **LONG))  # averages are taken every 40 rounds
     info = prism.get("/server_info").json()
     assert info["speculative_algorithm"].startswith("PRISM")
-    assert info["internal_states"][0]["avg_spec_accept_length"] > 1
+    assert info["internal_states"][0]["prism_ae"]["tree"] == [STEPS, BRANCH, VERIFIED]
+    assert info["internal_states"][0]["prism_ae"]["drafter"] == str(place.drafter("prism").resolve())
     model = prism.get("/get_model_info").json()
     assert model["is_generation"]
     assert prism.get("/v1/models").json()["data"][0]["max_model_len"] == CONTEXT

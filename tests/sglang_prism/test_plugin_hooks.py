@@ -17,7 +17,7 @@ from stand_in_process import needs_sglang, run
 from prism_ae.cells import TreeShape
 from prism_ae.engines.sglang_options import Setup, engine_options
 from prism_ae.experiments.compat import GRAPHS_BATCH_1
-from prism_ae.sglang_prism import control, plugin, registration
+from prism_ae.sglang_prism import control, plugin, registration, streams
 from prism_ae.sglang_prism.algorithm import OVERRIDDEN, PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.host import Host
 from prism_ae.sglang_prism.messages import Serve
@@ -38,6 +38,11 @@ SIGNATURES = {
         "moe_a2a_backend",
         "recovered_rank",
         "max_world_size",
+    ],
+    "sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._process_logprobs_tokens": [
+        "self",
+        "logprobs",
+        "use_token_index",
     ],
     "sglang.srt.managers.schedule_batch.Req.update_finish_state": ["self", "new_accepted_len"],
     "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
@@ -275,6 +280,21 @@ def test_only_prism_is_sampled_by_us_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -
     ):
         batch = SimpleNamespace(spec_algorithm=SimpleNamespace(name=algorithm))
         assert hook(lambda *_: "theirs", None, batch, None) == sampled
+
+
+def test_every_token_of_a_chunk_has_its_own_alternatives() -> None:
+    """Where there are as many as tokens, and PRISM drafts."""
+    for algorithm, alternatives, given, index in (
+        (PRISM, [{}, {}], False, True),
+        (PRISM, [{}], False, False),
+        (PRISM, None, False, False),
+        (PRISM, [{}, {}], True, True),
+        ("EAGLE", [{}, {}], False, False),
+    ):
+        arguments = SimpleNamespace(speculative_algorithm=algorithm)
+        serving = SimpleNamespace(tokenizer_manager=SimpleNamespace(server_args=arguments))
+        logprobs = SimpleNamespace(tokens=["a", "b"], top_logprobs=alternatives)
+        assert streams.each_its_own(serving, logprobs, given) == ((serving, logprobs), {"use_token_index": index})
 
 
 def test_a_server_without_prism_is_left_alone() -> None:

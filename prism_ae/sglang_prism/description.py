@@ -8,10 +8,13 @@ the model reads them itself, strictly.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ KEY = "prism_ae"
 
 _PREFIX = "prism-ae-drafter-"
 """Of the names of described folders."""
+
+_DAY = 86400.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +87,7 @@ def describe(drafter: Path, target: Target) -> Described:
     drafter = described_drafter(drafter).resolve()
     config = read_config(drafter, published_capture(read_layout(drafter), target.sizes.num_hidden_layers))
     check_fits(config, target.sizes, drafter, target.name)
+    remove_old_descriptions(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     text = json.dumps(hugging_face_config(config, drafter, target), indent=1)
@@ -89,6 +95,18 @@ def describe(drafter: Path, target: Target) -> Described:
     for file in [*drafter.glob("*.safetensors"), *drafter.glob("*.bin")]:
         (folder / file.name).symlink_to(file)
     return Described(folder, drafter, config)
+
+
+def remove_old_descriptions(place: Path) -> None:
+    """Delete this user's descriptions of more than a day ago: a server that is ended by force leaves its own behind.
+
+    None is read any more once its server has loaded its drafter.
+    """
+    for folder in place.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            about = folder.lstat()
+            if about.st_uid == os.getuid() and time.time() - about.st_mtime > _DAY and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def described_drafter(folder: Path) -> Path:

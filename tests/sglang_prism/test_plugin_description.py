@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,15 @@ from prism_ae.errors import CheckpointError, MissingError, PrismError
 from prism_ae.llama import Llama
 from prism_ae.sglang_prism import registration
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
-from prism_ae.sglang_prism.description import KEY, Described, Target, describe, described_drafter, published_capture
+from prism_ae.sglang_prism.description import (
+    KEY,
+    Described,
+    Target,
+    describe,
+    described_drafter,
+    published_capture,
+    remove_old_descriptions,
+)
 
 SIZES = {"vocab_size": 30, "hidden_size": 32, "num_hidden_layers": 4, "rope_theta": 10000.0}
 
@@ -329,6 +339,18 @@ print(folder)
     process = subprocess.run([sys.executable, "-c", code, str(drafter)], capture_output=True, text=True, check=True)
     assert not Path(process.stdout.strip()).exists()
     assert (drafter / "model.safetensors").exists()
+
+
+def test_what_servers_that_were_killed_left_behind_goes_after_a_day(tmp_path: Path) -> None:
+    for name, days in (("prism-ae-drafter-old", 2.0), ("prism-ae-drafter-new", 0.5), ("other", 9.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        then = time.time() - days * 86400
+        os.utime(tmp_path / name, (then, then))
+    (tmp_path / "prism-ae-drafter-link").symlink_to(tmp_path / "other")
+    remove_old_descriptions(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"prism-ae-drafter-new", "prism-ae-drafter-link", "other"}
+    assert (tmp_path / "other" / "config.json").exists()
 
 
 def test_published_drafters_read_where_their_makers_captured() -> None:

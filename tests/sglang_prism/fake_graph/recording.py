@@ -56,9 +56,8 @@ class Operation:
                 output.fill_(float("nan") if output.is_floating_point() else 0)
             return
         result = self.function(*self.args, **self.options)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.ScriptObject):  # what a collective operation is waited for by
-                leaf.wait()
+        if self.name.startswith(_COLLECTIVE):
+            _wait(result)
         results = _tensors(result)
         for output, result, fresh in zip(self.outputs, results, self.fresh, strict=True):
             if fresh:
@@ -175,6 +174,14 @@ class _Methods(TorchFunctionMode):
         if self.operations.listening and name in WAITING_METHODS:
             self.operations.recording.waits.append(name)
         return func(*args, **(kwargs or {}))
+
+
+def _wait(result: Any) -> None:
+    """Until the ranks are done: a collective operation also returns what it is waited for by."""
+    for leaf in tree_leaves(result):
+        if isinstance(leaf, torch.ScriptObject):
+            work: Any = leaf
+            work.wait()
 
 
 def _tensors(result: Any) -> list[Tensor]:

@@ -40,7 +40,7 @@ from prism_ae.engines import sglang_engine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.llama import Llama
-from prism_ae.sglang_prism.description import KEY, describe, published_capture
+from prism_ae.sglang_prism.description import KEY, Target, describe, published_capture
 from prism_ae.suites.load import load_suite
 
 CASES = {case: kind for case, (kind, _) in WRITERS.items()} | {f"own {kind}": kind for kind in DRAFTERS}
@@ -262,7 +262,9 @@ def test_a_folder_that_says_its_hidden_states_is_believed(tmp_path: Path, form: 
     assert usual != CAPTURE
     assert read_config(there, usual) == read_config(source) == DRAFTERS[kind]
 
-    before, after = ({**json.loads((describe(f, target).folder / "config.json").read_text())} for f in (source, there))
+    sizes = TargetSizes.from_hf(json.loads((target / "config.json").read_text()), str(target))
+    served = Target(str(target), sizes, "float32", 256)
+    before, after = ({**json.loads((describe(f, served).folder / "config.json").read_text())} for f in (source, there))
     assert before.pop(KEY)["config"] == after.pop(KEY)["config"]
     assert before == after
 

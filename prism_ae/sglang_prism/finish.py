@@ -57,6 +57,20 @@ def one_by_one(check: Callable[..., None], request: Any, count: int) -> None:
         tokens.extend(behind[number:])
 
 
+def before_next_turn(session: Any, *args: Any, **options: Any) -> None:
+    """Before a session's next request is made of the one before it: that one's text ends where its answer ended.
+
+    Sessions that stream know that themselves.
+    """
+    if session.streaming:
+        return
+    for node in session.req_nodes.values():
+        request = node.req
+        if request.finished() and request.finished_len is not None:
+            del request.output_ids[request.finished_len :]
+
+
 HOOKS: list[Hook] = [
+    ("sglang.srt.session.session_controller.Session.create_req", before_next_turn, "before"),
     ("sglang.srt.managers.schedule_batch.Req.update_finish_state", around_update_finish_state, "around"),
 ]

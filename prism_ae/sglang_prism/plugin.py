@@ -40,9 +40,9 @@ def register() -> None:
 
 def hooks() -> list[Hook]:
     """Every function of SGLang that is wrapped in this process."""
-    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, sampling, steps, streams
+    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, room, sampling, steps, streams
 
-    modules = (registration, steps, drafting, control, finish, penalties)
+    modules = (registration, steps, drafting, control, finish, penalties, room)
     found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
     if multiprocessing.parent_process() is None:
         found += streams.HOOKS

@@ -6,11 +6,12 @@ import itertools
 import random
 from array import array
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from prism_ae.sglang_prism.finish import one_by_one
+from prism_ae.sglang_prism.finish import before_next_turn, one_by_one
 
 LIMIT, STOP_TOKEN, STOP_STRING = 12, 7, (3, 4)
 
@@ -119,3 +120,17 @@ def test_what_goes_wrong_while_checking_loses_no_token() -> None:
     with pytest.raises(RuntimeError, match="no"):
         one_by_one(fails, request, 3)
     assert list(request.output_ids) == [1, 2, 3]
+
+
+def test_a_sessions_next_turn_reads_the_answer_alone() -> None:
+    """What the round wrote behind the answer's end is not part of the conversation."""
+    done, running = Request(), Request()
+    for request in (done, running):
+        request.output_ids.extend([1, 2, STOP_TOKEN, 9])
+    ours(done, 3)
+    nodes = {"a": SimpleNamespace(req=done), "b": SimpleNamespace(req=running)}
+    before_next_turn(SimpleNamespace(streaming=True, req_nodes=nodes))
+    assert list(done.output_ids) == [1, 2, STOP_TOKEN, 9]
+    before_next_turn(SimpleNamespace(streaming=False, req_nodes=nodes))
+    assert list(done.output_ids) == [1, 2, STOP_TOKEN]
+    assert list(running.output_ids) == [1, 2, STOP_TOKEN, 9]

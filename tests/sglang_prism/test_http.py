@@ -688,6 +688,30 @@ def test_a_server_says_what_it_is_and_how_it_does(place: HttpPlace, prism: Serve
     assert prism.get("/health").status_code == 200
 
 
+def test_a_text_may_run_to_the_end_of_the_context(prism: Server) -> None:
+    """A round takes slots beyond the text: they are not behind the end of the request's table."""
+    prompt = [70 + n % 20 for n in range(CONTEXT - 40)]
+    ends = {"sampling_params": {"temperature": 0, "ignore_eos": True}}
+    answers = [prism.post("/generate", {"input_ids": prompt[:length]} | ends) for length in (440, 470, CONTEXT - 40)]
+    assert [answer.status for answer in answers] == [200] * 3
+    assert prism.answer(generate("afterwards", "ab", max_new_tokens=3)).status == 200
+
+
+def test_a_sessions_next_turn_goes_on_where_the_answer_ended(prism: Server) -> None:
+    """Not behind a stop that fell into a round."""
+    wants = {"temperature": 0, "max_new_tokens": 40, "stop": list("aeiou")}
+    for prompt in PROMPTS[:8]:
+        session = prism.post("/open_session", {"capacity_of_str_len": 1000}).body
+        first = prism.post(
+            "/generate", {"text": prompt, "sampling_params": wants, "session_params": {"id": session}}
+        ).body
+        before = first["meta_info"]["prompt_tokens"] + first["meta_info"]["completion_tokens"]
+        link = {"id": session, "rid": first["meta_info"]["id"]}
+        ids = {"input_ids": [70, 71, 72], "sampling_params": wants, "session_params": link}
+        assert prism.post("/generate", ids).body["meta_info"]["prompt_tokens"] == before + 3
+        prism.post("/close_session", {"session_id": session})
+
+
 def test_the_cache_can_be_emptied(prism: Server, comparison: Comparison) -> None:
     """Then nothing of it is used any more, and what is asked again is answered as before."""
     case = comparison.groups[CACHE][0]

@@ -47,10 +47,18 @@ SIGNATURES = {
     "sglang.srt.managers.schedule_batch.Req.update_finish_state": ["self", "new_accepted_len"],
     "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
     "sglang.srt.managers.scheduler.Scheduler.is_disable_overlap_for_batch": ["self", "batch", "last_batch"],
+    "sglang.srt.mem_cache.allocation_sizing.get_req_to_token_extra_context_len": ["server_args"],
     "sglang.srt.mem_cache.radix_cache.RadixCache.__init__": ["self", "params"],
     "sglang.srt.model_loader.utils.get_model_architecture": ["model_config"],
     "sglang.srt.sampling.sampling_batch_info.SamplingBatchInfo.copy_for_forward": ["self"],
     "sglang.srt.server_args.ServerArgs._handle_missing_default_values": ["self"],
+    "sglang.srt.session.session_controller.Session.create_req": [
+        "self",
+        "req",
+        "tokenizer",
+        "vocab_size",
+        "eos_token_ids",
+    ],
     "sglang.srt.speculative.eagle_utils.eagle_sample": ["verify_input", "batch", "logits_output", "grammar_mask"],
     "sglang.srt.speculative.spec_utils.select_top_k_tokens": [
         "i",

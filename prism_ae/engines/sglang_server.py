@@ -156,9 +156,10 @@ def check_service(service: Service) -> None:
     taken |= {"--speculative-algorithm", "--speculative-draft-model-path", "--dtype", "--model"}
     taken -= {"--mem-fraction-static", "--max-total-tokens", "--sleep-on-idle"}
     for word in service.more:
-        if word.partition("=")[0] in taken:
+        name = word.partition("=")[0]
+        if name.startswith("--") and any(option.startswith(name) for option in taken):  # SGLang takes beginnings, too
             raise UsageError(
-                f"{word.partition('=')[0]} is set by prism-ae serve itself",
+                f"{name} is set by prism-ae serve itself",
                 "see 'prism-ae serve --help', or change the plain command that --dry-run prints",
             )
     target = Path(service.target).expanduser()

@@ -149,6 +149,7 @@ def _as_python(line: str) -> str:
         ({"drafter": "{models}/eagle3", "tree": sglang_server.TreeShape(2, 25, 40)}, 2, "vocabulary of 24 tokens"),
         ({"port": 70000}, 2, "not a port"),
         ({"more": ("--port=3",)}, 2, "--port is set by prism-ae serve"),
+        ({"more": ("--por", "3")}, 2, "--por is set by prism-ae serve"),
         ({"more": ("--host", "0.0.0.0")}, 2, "--host is set by prism-ae serve"),
         ({"more": ("--speculative-algorithm", "EAGLE")}, 2, "--speculative-algorithm is set"),
     ],

@@ -510,11 +510,11 @@ def key(group: str, case: Case) -> str:
 CACHE = "prefix cache"
 
 
-def ask(server: Server, groups: Groups) -> dict[str, Answer]:
-    """All cases in a random order, 8 at a time; those whose order matters one by one."""
+def ask(server: Server, groups: Groups, *alone: str) -> dict[str, Answer]:
+    """All cases in a random order, 8 at a time; those whose order matters, and the groups ``alone``, one by one."""
     mixed, ordered = [], []
     for group, cases in groups.items():
-        asked = ordered if group in (CACHE, ALONE) else mixed
+        asked = ordered if group in (CACHE, ALONE, *alone) else mixed
         asked += [Case(key(group, case), case.path, case.body) for case in cases]
     random.Random(0).shuffle(mixed)
     return server.answers(mixed) | server.answers(ordered, concurrency=1)
@@ -523,7 +523,8 @@ def ask(server: Server, groups: Groups) -> dict[str, Answer]:
 def ask_vanilla(place: HttpPlace, server: Server, more: bool) -> tuple[Groups, dict[str, Answer]]:
     """Everything; ``more`` adds the grids."""
     groups = first_groups(place)
-    answers = ask(server, groups)
+    # Without drafts SGLang's penalties depend on what joins a batch; what is right is what it answers alone.
+    answers = ask(server, groups, "penalties")
     first = {case.name: answers[key("plain", case)] for case in groups["plain"]}
     derived = derived_groups(place, first) | (grids(place, first) if more else {})
     return groups | derived, answers | ask(server, derived)

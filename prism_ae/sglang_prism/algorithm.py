@@ -18,6 +18,9 @@ PRISM = "PRISM"
 PRISM_CAPTURED = "PRISM_CAPTURED"
 """The drafter reads several captured hidden states (PRISM*, EAGLE-3)."""
 
+NAMES = frozenset({PRISM, PRISM_CAPTURED})
+"""Both: what SGLang calls an algorithm of ours."""
+
 OVERRIDDEN = frozenset({"is_eagle", "is_eagle3", "create_worker"})
 """What PRISM answers itself. Everything else it answers as SGLang's own enum of algorithms does, whose functions are
 written in terms of these."""

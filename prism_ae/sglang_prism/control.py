@@ -93,9 +93,9 @@ def _shape(worker: Any, steps: int, branch: int, verified: int) -> None:
 
 def add_state(result: Any, scheduler: Any, *args: Any) -> None:
     """After SGLang described its state: what this project asks for, and what a user's server drafts with."""
-    from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+    from prism_ae.sglang_prism.algorithm import NAMES
 
-    if os.environ.get(NONCE) or scheduler.spec_algorithm.name in (PRISM, PRISM_CAPTURED):
+    if os.environ.get(NONCE) or scheduler.spec_algorithm.name in NAMES:
         result.internal_state[KEY] = state(scheduler)
 
 

@@ -51,9 +51,9 @@ def is_exact(algorithm: Any) -> bool:
     """Whether a worker of this speculative algorithm drafts exactly."""
     if _chosen is not None:
         return _chosen == EXACT
-    from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+    from prism_ae.sglang_prism.algorithm import NAMES
 
-    return algorithm.name in (PRISM, PRISM_CAPTURED)
+    return algorithm.name in NAMES
 
 
 def around_draft_forward(original: Callable[..., Any], draft_worker: Any, forward_batch: ForwardBatch) -> Any:

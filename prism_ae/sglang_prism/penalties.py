@@ -151,10 +151,10 @@ def _closure(steps: Tensor) -> Tensor:
 
 def before_sample(verify_input: Any, batch: Any, logits_output: Any, *args: Any, **options: Any) -> None:
     """Before ``eagle_utils.eagle_sample``: put the penalties into the logits of the nodes, in place of its own."""
-    from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+    from prism_ae.sglang_prism.algorithm import NAMES
 
     info = batch.sampling_info
-    if batch.spec_algorithm.name not in (PRISM, PRISM_CAPTURED) or batch.forward_mode.is_idle():
+    if batch.spec_algorithm.name not in NAMES or batch.forward_mode.is_idle():
         return
     if info.acc_additive_penalties is None and info.acc_scaling_penalties is None:
         return

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prism_ae.engines.registry import SGLANG_VERSION
-from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED, register_algorithms
+from prism_ae.sglang_prism.algorithm import NAMES, PRISM, register_algorithms
 from prism_ae.sglang_prism.hooks import Hook
 
 CPU_VARIABLE = "SGLANG_USE_CPU_ENGINE"
@@ -76,7 +76,7 @@ def _for_prism(hook: Callable[..., Any]) -> Callable[..., Any]:
     """The hook around a function of (verify_input, batch, …) where PRISM drafts the batch, elsewhere the function."""
 
     def wrapped(original: Callable[..., Any], verify_input: Any, batch: Any, *args: Any, **options: Any) -> Any:
-        if batch.spec_algorithm.name in (PRISM, PRISM_CAPTURED):
+        if batch.spec_algorithm.name in NAMES:
             return hook(original, verify_input, batch, *args, **options)
         return original(verify_input, batch, *args, **options)
 

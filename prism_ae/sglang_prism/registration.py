@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.cells import TreeShape
-from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
+from prism_ae.sglang_prism.algorithm import NAMES, PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin")
 
 def is_ours(server_args: ServerArgs) -> bool:
     """Whether a server drafts with PRISM; also where its arguments were resolved before."""
-    return (server_args.speculative_algorithm or "").upper() in (PRISM, PRISM_CAPTURED)
+    return (server_args.speculative_algorithm or "").upper() in NAMES
 
 
 def keep_the_drafter_unquantised(server_args: ServerArgs) -> None:

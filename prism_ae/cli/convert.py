@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from prism_ae.drafters.config import DrafterConfig
     from prism_ae.drafters.layouts.records import TargetSizes
     from prism_ae.drafters.layouts.table import Layout
-    from prism_ae.drafters.model import DrafterConfig
 
 DrafterFolder = Annotated[
     Path, typer.Argument(help="A drafter's folder, in any layout that is known.", metavar="DRAFTER")

@@ -16,50 +16,11 @@ vocabulary. Embedding and, for all but EAGLE-3, the head are the target's, share
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from prism_ae.drafters.config import DrafterConfig as DrafterConfig
 from prism_ae.llama import MLP, Attend, Attention, DecoderLayer, Llama, LlamaConfig, RMSNorm, Rotary, Rotation
-
-
-@dataclasses.dataclass(frozen=True)
-class DrafterConfig:
-    """What a drafter's checkpoint holds.
-
-    Attributes:
-        cell: "eagle" (the cell that EAGLE-2, HASS and PRISM share) or "eagle3".
-        layer: sizes of its layers; vocabulary and hidden size are the target's. ``num_hidden_layers`` is the
-            number of stacked layers in one module (1; HASS-2: 2; HASS-3: 3).
-        modules: parameter sets (PRISM: 2).
-        step_mapping: module of each draft step; later steps use the last entry.
-        capture: the target hidden states that are read at step 0, in `Llama.forward`'s numbering; () means the
-            one after the final norm.
-        draft_vocab_size: size of EAGLE-3's own vocabulary, None for the target's.
-    """
-
-    cell: Literal["eagle", "eagle3"]
-    layer: LlamaConfig
-    modules: int = 1
-    step_mapping: tuple[int, ...] = (0,)
-    capture: tuple[int, ...] = ()
-    draft_vocab_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if sorted(set(self.step_mapping)) != list(range(self.modules)):
-            raise ValueError(f"step_mapping {self.step_mapping} does not use exactly {self.modules} modules")
-        if self.cell == "eagle3" and (
-            self.modules != 1 or self.layer.num_hidden_layers != 1 or self.draft_vocab_size is None or not self.capture
-        ):
-            raise ValueError("EAGLE-3 has one module of one layer, captured states and a draft vocabulary")
-        if self.cell == "eagle" and self.draft_vocab_size is not None:
-            raise ValueError("only EAGLE-3 has a draft vocabulary")
-
-    def module_of(self, step: int) -> int:
-        """The module that draft step ``step`` (from 0) runs."""
-        return self.step_mapping[min(step, len(self.step_mapping) - 1)]
 
 
 class EagleModule(nn.Module):

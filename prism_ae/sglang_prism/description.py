@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.checkpoints import read_json
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.read import read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
-from prism_ae.drafters.model import DrafterConfig
 from prism_ae.errors import CheckpointError
 
 EAGLE_MODEL, EAGLE3_MODEL = "PrismDraftModel", "PrismEagle3DraftModel"

@@ -22,7 +22,7 @@ from sglang_prism.sglang_models import QUESTIONS, Place, altered, make_drafter, 
 from torch import Tensor
 
 from prism_ae.checkpoints import load_target, read_json
-from prism_ae.drafters.model import DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.engines import sglang_engine
 from prism_ae.engines.protocol import Result
 from prism_ae.engines.sglang_engine import SGLangEngine

@@ -18,7 +18,7 @@ from sglang_prism.sglang_models import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.checkpoints import save_target
-from prism_ae.drafters.model import DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.llama import Llama, LlamaConfig
 
 BEGIN, END = 1, 2

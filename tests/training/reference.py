@@ -13,7 +13,7 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from prism_ae.drafters.model import DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
 
 
 class Eagle3Layer(nn.Module):

@@ -11,7 +11,7 @@ import torch
 from prism_ae.checkpoints import load_target, read_manifest, save_target
 from prism_ae.drafters.layout import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
-from prism_ae.llama import LlamaConfig
+from prism_ae.llama_config import LlamaConfig
 from prism_ae.suites.load import load_suite
 from prism_ae.training import corpus
 from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train_extra, train_trunk, warm_started

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prism_ae.checkpoints import load_target, save_target
-from prism_ae.llama import LlamaConfig
+from prism_ae.llama_config import LlamaConfig
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
 from prism_ae.training import corpus

@@ -15,8 +15,8 @@ from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes, named_
 from prism_ae.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from prism_ae.drafters.model import DrafterConfig
-    from prism_ae.llama import LlamaConfig
+    from prism_ae.drafters.config import DrafterConfig
+    from prism_ae.llama_config import LlamaConfig
 
 FORMAT = "prism-ae-drafter-1"
 
@@ -51,8 +51,8 @@ class Given:
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    from prism_ae.drafters.model import DrafterConfig
-    from prism_ae.llama import LlamaConfig
+    from prism_ae.drafters.config import DrafterConfig
+    from prism_ae.llama_config import LlamaConfig
 
     fields = {name: value for name, value in data.items() if name != "format"}
     _bounded(fields["modules"], given, "modules")
@@ -66,7 +66,7 @@ def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM, PRISM*, EAGLE-2 and HASS (with stacked layers: HASS-2, HASS-3) as the torch code saves them."""
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
     for extra in ("use_adapter", "moe_config"):
         if data.get(extra):
@@ -83,7 +83,7 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
     if NOTE not in data:
         given = dataclasses.replace(given, rope_theta=given.rope_theta or EAGLE3_ROPE_THETA)
@@ -106,7 +106,7 @@ def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM as the authors' fork of SGLang serves it: module 0 at step 0, module 1 at all later ones."""
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
     modules = _sglang_modules(given.names)
     return DrafterConfig("eagle", _layer(data, given, 1), modules, tuple(range(modules)))
@@ -119,7 +119,7 @@ def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-2 and HASS as SGLang serves them."""
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
     return DrafterConfig("eagle", _layer(data, given, data["num_hidden_layers"]))
 
@@ -153,7 +153,7 @@ def check_sizes(config: DrafterConfig) -> None:
 
 def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> LlamaConfig:
     """Sizes of a drafter's layers, from fields as in Hugging Face's Llama config."""
-    from prism_ae.llama import LlamaConfig
+    from prism_ae.llama_config import LlamaConfig
 
     theta = given.rope_theta or named_rope_theta(fields)
     base = given.target.rope_theta if given.target else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.drafters.layouts.configs import FORMAT, NOTE, shortest
 
 if TYPE_CHECKING:
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
 Data = dict[str, Any]
 

@@ -16,7 +16,7 @@ from prism_ae.weights import Weights, open_weights, require_floats
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
 
 def read_layout(folder: Path) -> str:

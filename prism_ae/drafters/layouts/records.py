@@ -19,8 +19,8 @@ from prism_ae.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from prism_ae.drafters.model import DrafterConfig
-    from prism_ae.llama import LlamaConfig
+    from prism_ae.drafters.config import DrafterConfig
+    from prism_ae.llama_config import LlamaConfig
 
 DRAFT_IDS = "draft_ids"
 

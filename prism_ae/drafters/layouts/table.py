@@ -16,7 +16,7 @@ from prism_ae.drafters.layouts import configs, describe
 from prism_ae.drafters.layouts.records import module_shapes
 
 if TYPE_CHECKING:
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
 Shapes = dict[str, tuple[int, ...]]
 

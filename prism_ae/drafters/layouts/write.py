@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prism_ae.drafters.model import DrafterConfig
+    from prism_ae.drafters.config import DrafterConfig
 
 FORMS = {
     "sglang": "what SGLang serves",

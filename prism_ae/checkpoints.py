@@ -7,12 +7,13 @@ renamed, so a folder that exists is complete.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prism_ae.llama import Llama, LlamaConfig
+    from prism_ae.llama import Llama
+    from prism_ae.llama_config import LlamaConfig
     from prism_ae.weights import Weights
 
 MANIFEST = "checkpoint.json"
@@ -97,6 +99,22 @@ def check_published(folder: Path) -> None:
             raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", AGAIN)
 
 
+def check_place(folder: Path) -> None:
+    """Raises StoreError where `publish` could not make this folder: asked before the work, not after it."""
+    with _place_errors(folder.parent):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+
+
+@contextlib.contextmanager
+def _place_errors(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = "choose another place, or free some space"
+        raise StoreError(f"cannot write to {place}: {error.strerror}", hint) from error
+
+
 def publish(
     folder: Path,
     kind: str,
@@ -115,12 +133,9 @@ def publish(
     Raises:
         StoreError: the disk is full or the place cannot be written.
     """
-    try:
+    with _place_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        hint = "choose another place, or free some space"
-        raise StoreError(f"cannot write to {folder.parent}: {error.strerror}", hint) from error
     try:
         write(temporary)
         files = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
@@ -154,18 +169,25 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
     write_weights(folder, published_state(target, target_names(target.config), target.config))
 
 
-def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
-    """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
-    from prism_ae.llama import Llama, LlamaConfig, load_strictly, target_names, unfilled
+def read_target_config(folder: Path) -> LlamaConfig:
+    """The sizes of a Llama-style target; raises MissingError or CheckpointError. Imports no torch."""
+    from prism_ae.llama_config import LlamaConfig
 
-    check_published(folder)
     file = folder / "config.json"
     try:
-        config = LlamaConfig.from_hf(read_json(file), str(file))
+        return LlamaConfig.from_hf(read_json(file), str(file))
     except KeyError as error:
         raise CheckpointError(f"{file}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama:
+    """A Llama-style target, frozen, in evaluation mode; raises MissingError or CheckpointError."""
+    from prism_ae.llama import Llama, load_strictly, target_names, unfilled
+
+    check_published(folder)
+    config = read_target_config(folder)
     weights = open_weights(folder)
     state = weights.read()
     require_floats(state, state, weights)
@@ -182,7 +204,9 @@ def _drop_rotary_tables(state: dict[str, Tensor], config: LlamaConfig, weights: 
     """Old Llama checkpoints (Llama-2's own among them) store the rotary frequencies, which the config determines."""
     import torch
 
-    expected = config.rope_theta ** -(torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim)
+    from prism_ae.llama import rotary_frequencies
+
+    expected = rotary_frequencies(config)
     for layer in range(config.num_hidden_layers):
         name = f"model.layers.{layer}{_ROTARY_TABLE}"
         table = state.pop(name, None)
@@ -190,4 +214,5 @@ def _drop_rotary_tables(state: dict[str, Tensor], config: LlamaConfig, weights: 
         if table is not None and not (
             table.shape == expected.shape and torch.allclose(table.float(), expected, rtol=2**-7, atol=1e-7)
         ):
-            raise CheckpointError(f"{weights.where(name)}: '{name}' is not what rope_theta {config.rope_theta} gives")
+            said = f"rope_theta {config.rope_theta}" + (" and rope_scaling" if config.rope_scaling else "")
+            raise CheckpointError(f"{weights.where(name)}: '{name}' is not what {said} gives")

@@ -12,6 +12,7 @@ published tensors are their rows: `published_state` takes them out, `load_strict
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,7 @@ from torch.nn.init import kaiming_uniform_, normal_
 from torch.overrides import TorchFunctionMode
 
 from prism_ae.errors import CheckpointError
+from prism_ae.llama_config import Llama3Rope as Llama3Rope
 from prism_ae.llama_config import LlamaConfig as LlamaConfig
 
 
@@ -43,29 +45,55 @@ def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 Rotation = tuple[Tensor, Tensor]
 
 
+def rotary_frequencies(config: LlamaConfig) -> Tensor:
+    """Angle per position of each pair of a head's dimensions: fp32 [head_dim / 2], on the CPU."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
+    frequencies = config.rope_theta**-exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept = kept.clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / scaling.factor
+
+
 class Rotary(nn.Module):
     """Rotary position embedding: half-split convention of Llama.
 
     Angles, sines and cosines are computed and kept in fp32, whatever the model's dtype; only the result is rounded to
     it, as transformers does. (A bf16 table would be wrong from a few hundred positions on.)
+
+    The table has rows for ``max_position_embeddings`` positions; `reserve` adds more.
     """
 
     cosine: Tensor
     sine: Tensor
 
-    def __init__(self, head_dim: int, theta: float, positions: int) -> None:
+    def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        # On the CPU, wherever the model is: the same table everywhere.
-        frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
-        angle = torch.arange(positions, dtype=torch.float32, device="cpu")[:, None] * frequency
-        angle = torch.cat([angle, angle], dim=-1)
-        self.register_buffer("cosine", angle.cos(), persistent=False)
-        self.register_buffer("sine", angle.sin(), persistent=False)
+        self._config = config
+        cosine, sine = _rotary_table(config, config.max_position_embeddings)
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
         self.dtype = torch.float32
+
+    def reserve(self, positions: int) -> None:
+        """Make room for positions 0 to ``positions`` - 1; a table that has it already stays as it is."""
+        if positions > len(self.cosine):
+            device = self.cosine.device
+            self.cosine, self.sine = (table.to(device) for table in _rotary_table(self._config, positions))
 
     def forward(self, positions: Tensor) -> Rotation:
         """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D] in the model's dtype."""
         return self.cosine[positions].unsqueeze(1).to(self.dtype), self.sine[positions].unsqueeze(1).to(self.dtype)
+
+
+def _rotary_table(config: LlamaConfig, positions: int) -> Rotation:
+    """Cosine and sine [positions, head_dim]. Computed on the CPU, wherever the model is: the same table everywhere."""
+    angle = torch.arange(positions, dtype=torch.float32, device="cpu")[:, None] * rotary_frequencies(config)
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
@@ -148,7 +176,7 @@ class Llama(nn.Module):
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
-        self.rotary = Rotary(config.head_dim, config.rope_theta, config.max_position_embeddings)
+        self.rotary = Rotary(config)
 
     def forward(
         self, ids: Tensor, positions: Tensor, attend: Attend = causal, capture: Sequence[int] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +11,25 @@ from prism_ae.errors import CheckpointError
 
 
 @dataclasses.dataclass(frozen=True)
+class Llama3Rope:
+    """How Llama-3.1 stretches RoPE beyond the context it was trained with first, named after the Hugging Face config.
+
+    Frequencies with fewer than ``low_freq_factor`` turns in ``original_max_position_embeddings`` positions are divided
+    by ``factor``, those with more than ``high_freq_factor`` stay, and those between are interpolated.
+    """
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_max_position_embeddings: int
+
+
+@dataclasses.dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a Llama-style model, named after the Hugging Face config where that has a name."""
+    """Sizes of a Llama-style model, named after the Hugging Face config where that has a name.
+
+    ``rope_scaling`` is None where RoPE is not stretched.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -23,6 +41,7 @@ class LlamaConfig:
     rope_theta: float
     max_position_embeddings: int
     tie_word_embeddings: bool = False
+    rope_scaling: Llama3Rope | None = None
 
     @property
     def head_dim(self) -> int:
@@ -38,10 +57,7 @@ class LlamaConfig:
         architectures = config.get("architectures") or ["LlamaForCausalLM"]
         if architectures != ["LlamaForCausalLM"]:
             raise CheckpointError(f"{where}: architecture {architectures} is not LlamaForCausalLM")
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise CheckpointError(f"{where}: rope type '{kind}' is not supported; only the default one is")
+        theta, scaling = read_rope(config, where)
         if (activation := config.get("hidden_act", "silu")) != "silu":
             raise CheckpointError(f"{where}: hidden_act '{activation}' is not supported; only silu is")
         heads = config["num_attention_heads"]
@@ -58,10 +74,25 @@ class LlamaConfig:
             num_attention_heads=heads,
             num_key_value_heads=config.get("num_key_value_heads") or heads,
             rms_norm_eps=config["rms_norm_eps"],
-            rope_theta=float(config.get("rope_theta") or rope.get("rope_theta") or 10000.0),
+            rope_theta=theta or HF_ROPE_THETA,
             max_position_embeddings=config["max_position_embeddings"],
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+            rope_scaling=scaling,
         )
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any], where: str) -> LlamaConfig:
+        """What `fields` says; raises TypeError for a key that is missing or unknown, CheckpointError as `from_hf`."""
+        scaling = read_rope({"rope_scaling": fields.get("rope_scaling")}, where)[1]
+        return cls(**{**fields, "rope_scaling": scaling})
+
+    def fields(self) -> dict[str, Any]:
+        """Its fields as JSON, under their Hugging Face names; without ``rope_scaling`` where there is none."""
+        fields = dataclasses.asdict(self)
+        del fields["rope_scaling"]
+        if self.rope_scaling is not None:
+            fields["rope_scaling"] = {"rope_type": "llama3", **dataclasses.asdict(self.rope_scaling)}
+        return fields
 
     def to_hf(self) -> dict[str, Any]:
         """The ``config.json`` that transformers and SGLang read."""
@@ -73,5 +104,81 @@ class LlamaConfig:
             "mlp_bias": False,
             "head_dim": self.head_dim,
             "torch_dtype": "float32",
-            **dataclasses.asdict(self),
+            **self.fields(),
         }
+
+
+HF_ROPE_THETA = 10000.0
+"""What Hugging Face's Llama takes where a config names no base; Llama-2's own config names none."""
+
+_ROPE_OBJECTS = ("rope_parameters", "rope_scaling")
+"""Keys of a Hugging Face config that hold RoPE's type: since transformers 5, and before."""
+
+_PLAIN_ROPE = {"rope_type", "type", "rope_theta"}
+
+
+def read_rope(config: Mapping[str, Any], where: str) -> tuple[float | None, Llama3Rope | None]:
+    """RoPE's base and stretching as a Hugging Face config says them, in any of the places they can be in.
+
+    Args:
+        config: with ``rope_theta``, ``rope_parameters``, ``rope_scaling``, or none of them.
+        where: its file, for messages.
+
+    Returns:
+        The base, None where none is named; and the stretching, None where there is none.
+
+    Raises:
+        CheckpointError: a type that is not supported, a value that makes no sense, or two places that disagree.
+    """
+    bases: dict[str, float] = {}
+    scalings: dict[str, Llama3Rope | None] = {}
+    if config.get("rope_theta") is not None:
+        bases["rope_theta"] = _positive(config["rope_theta"], "rope_theta", where)
+    for key in _ROPE_OBJECTS:
+        rope = config.get(key)
+        if not rope:
+            continue
+        if not isinstance(rope, Mapping):
+            raise CheckpointError(f"{where}: {key} is {rope!r}, not an object")
+        if rope.get("rope_theta") is not None:
+            bases[f"{key}.rope_theta"] = _positive(rope["rope_theta"], f"{key}.rope_theta", where)
+        scalings[key] = _read_scaling(rope, key, where)
+    for said in (bases, scalings):
+        if len(set(said.values())) > 1:
+            first, second = list(said)[:2]
+            raise CheckpointError(f"{where}: {first} and {second} do not say the same RoPE")
+    return next(iter(bases.values()), None), next(iter(scalings.values()), None)
+
+
+def _read_scaling(rope: Mapping[str, Any], key: str, where: str) -> Llama3Rope | None:
+    kinds = {rope[name] for name in ("rope_type", "type") if rope.get(name) is not None} or {"default"}
+    kind = kinds.pop()
+    if kinds or kind not in ("default", "llama3"):
+        raise CheckpointError(
+            f"{where}: {key}: rope type '{kind}' is not supported; default and llama3 are",
+            "--engine sglang measures targets of every type that SGLang knows; a drafter must be of one of these two",
+        )
+    names = [field.name for field in dataclasses.fields(Llama3Rope)] if kind == "llama3" else []
+    for name, value in rope.items():
+        if name not in {*_PLAIN_ROPE, *names} and value is not None:
+            if name == "partial_rotary_factor" and value == 1:
+                continue
+            raise CheckpointError(f"{where}: {key}.{name} is {value!r}, which is not supported for rope type '{kind}'")
+    if kind == "default":
+        return None
+    missing = [name for name in names if rope.get(name) is None]
+    if missing:
+        raise CheckpointError(f"{where}: {key}.{missing[0]} is missing, which rope type 'llama3' needs")
+    values = {name: _positive(rope[name], f"{key}.{name}", where) for name in names}
+    if values["low_freq_factor"] >= values["high_freq_factor"]:
+        raise CheckpointError(f"{where}: {key}.low_freq_factor is not below {key}.high_freq_factor")
+    original = rope["original_max_position_embeddings"]
+    if type(original) is not int:
+        raise CheckpointError(f"{where}: {key}.original_max_position_embeddings is {original!r}, not an integer")
+    return Llama3Rope(values["factor"], values["low_freq_factor"], values["high_freq_factor"], original)
+
+
+def _positive(value: Any, key: str, where: str) -> float:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
+        raise CheckpointError(f"{where}: {key} is {value!r}, not a positive number")
+    return float(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from prism_ae.llama_config import LlamaConfig
 
@@ -39,6 +40,10 @@ class DrafterConfig:
             raise ValueError("EAGLE-3 has one module of one layer, captured states and a draft vocabulary")
         if self.cell == "eagle" and self.draft_vocab_size is not None:
             raise ValueError("only EAGLE-3 has a draft vocabulary")
+
+    def fields(self) -> dict[str, Any]:
+        """Its fields as JSON; ``layer`` as `LlamaConfig.fields`."""
+        return json.loads(json.dumps(dataclasses.asdict(self) | {"layer": self.layer.fields()}))
 
     def module_of(self, step: int) -> int:
         """The module that draft step ``step`` (from 0) runs."""

@@ -97,7 +97,7 @@ class Drafter(nn.Module):
             self.own_head = nn.Linear(size, config.draft_vocab_size, bias=False)
             draft_ids = torch.arange(config.draft_vocab_size)
         self.register_buffer("draft_ids", draft_ids)
-        self.rotary = Rotary(layer.head_dim, layer.rope_theta, layer.max_position_embeddings)
+        self.rotary = Rotary(layer)
 
     @property
     def kv_layers(self) -> int:

@@ -144,7 +144,7 @@ def check_fits(config: DrafterConfig, sizes: TargetSizes, drafter: Path, target:
 
 def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) -> dict[str, Any]:
     """What SGLang reads: sizes under their Hugging Face names; ``prism_ae`` holds the drafter's own."""
-    layer = dataclasses.asdict(config.layer)
+    layer = config.layer.fields()
     described = {
         "architectures": [EAGLE3_MODEL if config.cell == "eagle3" else EAGLE_MODEL],
         "model_type": "llama",
@@ -160,7 +160,7 @@ def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) ->
         "target_hidden_size": config.layer.hidden_size,
         KEY: {
             "drafter": str(drafter),
-            "config": json.loads(json.dumps(dataclasses.asdict(config))),
+            "config": config.fields(),
             "target": dataclasses.asdict(target.sizes),
         },
     }

@@ -5,8 +5,6 @@ Imported by SGLang's scheduler alone. The arithmetic is that of `prism_ae.drafte
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -165,7 +163,7 @@ def _read(folder: Path, config: Any) -> dict[str, Tensor]:
 
     described = getattr(config, KEY)
     stored = read_drafter(folder, TargetSizes(**described["target"]), described["config"]["capture"])
-    if json.loads(json.dumps(dataclasses.asdict(stored.config))) != described["config"]:
+    if stored.config.fields() != described["config"]:
         raise CheckpointError(f"{folder} is not of the architecture that is loaded", "start the engine with it")
     return stored.state
 

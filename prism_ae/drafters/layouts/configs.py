@@ -56,7 +56,7 @@ def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
     fields = {name: value for name, value in data.items() if name != "format"}
     _bounded(fields["modules"], given, "modules")
-    layer = LlamaConfig(**fields["layer"])
+    layer = LlamaConfig.from_fields(fields["layer"], given.where)
     _bounded(layer.num_hidden_layers, given, "num_hidden_layers")
     if given.rope_theta:
         layer = dataclasses.replace(layer, rope_theta=given.rope_theta)
@@ -129,8 +129,8 @@ def check_sizes(config: DrafterConfig) -> None:
     layer = config.layer
     counts = {
         name: value
-        for name, value in dataclasses.asdict(layer).items()
-        if name not in ("rms_norm_eps", "rope_theta", "tie_word_embeddings")
+        for name, value in layer.fields().items()
+        if name not in ("rms_norm_eps", "rope_theta", "rope_scaling", "tie_word_embeddings")
     }
     if config.cell == "eagle3":
         counts["draft_vocab_size"] = config.draft_vocab_size

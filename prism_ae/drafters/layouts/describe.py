@@ -6,7 +6,6 @@ the layout has no place for it.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.drafters.layouts.configs import FORMAT, NOTE, shortest
@@ -18,7 +17,7 @@ Data = dict[str, Any]
 
 
 def own(config: DrafterConfig, dtype: str) -> Data:
-    return {"format": FORMAT, **dataclasses.asdict(config)}
+    return {"format": FORMAT, **config.fields()}
 
 
 def large_drafter(config: DrafterConfig, dtype: str) -> Data:

@@ -1,9 +1,10 @@
-"""What every test gets: one thread, no settings or caches of the user, no network."""
+"""What every test gets: one thread, no settings or caches of the user, no network, signals that are not ignored."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from pathlib import Path
@@ -23,6 +24,23 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
 )
 os.environ.pop("PRISM_AE_MODELS", None)
+
+
+def _signals_as_in_a_terminal() -> None:
+    """Processes that tests start find every signal as a terminal would leave it, however the tests were started.
+
+    ``nohup``, ``&`` and ``trap ''`` make a process ignore signals, and so all that it starts; what is handled by a
+    function is back at its default there. SIGHUP is dropped here, not obeyed: tests under ``nohup`` outlive a terminal.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ORDERS)
+
+
+_ORDERS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
+_signals_as_in_a_terminal()
 
 
 def pytest_unconfigure() -> None:

@@ -199,6 +199,23 @@ def test_terminating_is_like_an_interrupt_also_when_every_process_is_told(sweep:
     assert finished(sweep) == set(sweep.measured())
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_a_run_was_started_to_ignore_does_not_stop_it(sweep: Sweep, number: signal.Signals) -> None:
+    """As ``nohup`` and ``&`` start it: every process is told, and all cells are measured."""
+    started = sweep.start(
+        sweep.arguments("run", "--workers", "1"),
+        {"seconds": 0.02},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_IGN),
+    )
+    wait_for(lambda: len(sweep.measured()) >= 2)
+    assert len(sweep.measured()) < CELLS
+    for process in (psutil.Process(started.pid), *workers_of(started.pid)):
+        process.send_signal(number)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 0, err
+    assert len(finished(sweep)) == CELLS
+
+
 def test_workers_die_with_their_parent_even_when_they_do_not_listen(sweep: Sweep) -> None:
     process = sweep.start(sweep.arguments("run", "--workers", "2"), {"seconds": 60, "deaf": True})
     wait_for(lambda: len(list(sweep.root.glob("cells/*/provenance.json"))) == 8)

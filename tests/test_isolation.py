@@ -28,7 +28,7 @@ def test_a_process_of_a_test_uses_one_thread() -> None:
 
 
 @pytest.mark.parametrize("wrapper", [["nohup"], ["sh", "-c", "trap '' INT HUP TERM; exec \"$@\"", "sh"]])
-def test_processes_of_tests_ignore_no_signal_however_the_tests_were_started(wrapper: list[str]) -> None:
+def test_processes_of_tests_ignore_no_signal_however_the_tests_were_started(wrapper: list[str], tmp_path: Path) -> None:
     """Their order is that of a terminal; the tests themselves still outlive one under ``nohup``."""
     shown = (
         "import signal as s; print([s.getsignal(each) is not s.SIG_IGN for each in (s.SIGINT, s.SIGHUP, s.SIGTERM)])"
@@ -45,6 +45,7 @@ def test_processes_of_tests_ignore_no_signal_however_the_tests_were_started(wrap
     done = subprocess.run(
         [*wrapper, sys.executable, "-c", code],
         cwd=Path(__file__).parent,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -116,7 +116,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
         "holes": [{"reason": hole.reason, "hint": hole.hint} | plain(hole.point) for hole in plan.holes],
         "targets": list(plan.targets),
         "workers": [
-            {"label": slot.label, "name": slot.name, "threads": slot.threads, "here": slot.here}
+            {"label": slot.label, "name": slot.name, "threads": slot.threads, "here": slot.here, "why": slot.why}
             for slot in outlook.slots
         ],
         **_work(outlook.now),

@@ -33,6 +33,8 @@ def in_words(outlook: Outlook, models_dir: str) -> list[str]:
     if not all(slot.here for slot in outlook.slots):
         absent = _labels(slot for slot in outlook.slots if not slot.here)
         lines += wrapped(f"{absent} not here: this plan assumes a worker on each, 'prism-ae run' would refuse")
+        for why in dict.fromkeys(slot.why for slot in outlook.slots if slot.why):
+            lines += wrapped(why, "    ")
     if (complete or now).plan.estimate.unknown:
         for text, names in outlook.authors_times.items():
             lines += wrapped(f"the authors' time for {', '.join(names)}: {text}; not an estimate for this plan")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prism_ae.errors import DeviceError, UsageError
+from prism_ae.execution.gpus import ask_cuda, list_gpus
+from prism_ae.execution.visible import Found, visible_gpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Slot:
         threads: of the CPU.
         environment: variables set for the worker.
         here: False for a GPU that is only planned for; no worker can be started on it.
+        why: it is not here, or "".
     """
 
     label: str
@@ -31,20 +33,7 @@ class Slot:
     threads: int
     environment: Mapping[str, str]
     here: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class Gpu:
-    """A GPU that this process may use.
-
-    Attributes:
-        visible: its entry for CUDA_VISIBLE_DEVICES. Its UUID wherever that is ours to choose: CUDA numbers GPUs by
-            speed, nvidia-smi by their place on the bus, and a number could mean another GPU than the one named.
-        name: in words.
-    """
-
-    visible: str
-    name: str
+    why: str = ""
 
 
 def plan_slots(
@@ -74,24 +63,41 @@ def plan_slots(
         raise UsageError("--gpus and --workers exclude each other", "a GPU has one worker; leave --workers out")
     numbers = _numbers(gpus)
     there = found()
-    absent = [number for number in numbers if number >= len(there)]
+    absent = [number for number in numbers if number not in there.gpus]
     if absent and not elsewhere:
-        known = ", ".join(f"{i} ({gpu.name})" for i, gpu in enumerate(there)) or "none"
-        hint = "choose others with --gpus, as in --gpus 0" if there else "leave --gpus out to use the CPU"
-        raise DeviceError(f"there is no GPU {absent[0]}; GPUs here: {known}", hint)
+        raise _absence(absent[0], there)
     threads = max(1, cores // len(numbers))
     return tuple(
-        Slot(f"gpu {number}", "cuda:0", "not here", threads, {"CUDA_VISIBLE_DEVICES": ""}, here=False)
+        Slot(
+            label=f"gpu {number}",
+            device="cuda:0",
+            name="not here",
+            threads=threads,
+            environment={"CUDA_VISIBLE_DEVICES": ""},
+            here=False,
+            why=there.unusable.get(number) or "; ".join(there.notes),
+        )
         if number in absent
         else Slot(
             label=f"gpu {number}",
             device="cuda:0",
-            name=there[number].name,
+            name=there.gpus[number].name,
             threads=threads,
-            environment={"CUDA_VISIBLE_DEVICES": there[number].visible} | _threads(threads),
+            environment={"CUDA_VISIBLE_DEVICES": there.gpus[number].visible} | _threads(threads),
         )
         for number in numbers
     )
+
+
+def _absence(number: int, there: Found) -> DeviceError:
+    known = ", ".join(f"{i} ({gpu.name})" for i, gpu in there.gpus.items()) or "none"
+    if number in there.unusable:
+        what = f"GPU {number} cannot be used: {there.unusable[number]}; GPUs here: {known}"
+    else:
+        what = f"there is no GPU {number}; GPUs here: {known}"
+    first = next(iter(there.gpus), None)
+    hint = "leave --gpus out to use the CPU" if first is None else f"choose others with --gpus, as in --gpus {first}"
+    return DeviceError(": ".join([what, *filter(None, ["; ".join(there.notes)])]), hint)
 
 
 def _threads(count: int) -> dict[str, str]:
@@ -108,39 +114,12 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-FindGpus = Callable[[], Sequence[Gpu]]
+FindGpus = Callable[[], Found]
 
 
-def find_gpus() -> tuple[Gpu, ...]:
-    """The GPUs that this process may use, numbered as nvidia-smi numbers them; () where nvidia-smi is absent.
-
-    ``CUDA_VISIBLE_DEVICES``, when it is set, limits and orders them, as it does for every CUDA program.
-    """
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return visible_gpus(answer, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def visible_gpus(answer: str, visible: str | None) -> tuple[Gpu, ...]:
-    """From nvidia-smi's answer ("index, uuid, name" lines) and the value of ``CUDA_VISIBLE_DEVICES``."""
-    names: dict[str, str] = {}
-    everything = []
-    for line in answer.splitlines():
-        index, uuid, name = (part.strip() for part in line.split(",", maxsplit=2))
-        names[index] = names[uuid] = name
-        everything.append(Gpu(uuid, name))
-    if visible is None:
-        return tuple(everything)
-    chosen = []
-    for entry in (part.strip() for part in visible.split(",")):
-        matches = [name for key, name in names.items() if key == entry or (len(entry) > 4 and key.startswith(entry))]
-        if not matches and not entry.startswith("MIG-"):
-            break  # CUDA ignores everything from the first entry on that it does not know
-        chosen.append(Gpu(entry, matches[0] if matches else "MIG device"))
-    return tuple(chosen)
+def find_gpus() -> Found:
+    """The GPUs that this process may use, and in words why there are not more. Asks the driver; never raises."""
+    return visible_gpus(list_gpus(), os.environ, ask_cuda)
 
 
 def usable_cores() -> int:

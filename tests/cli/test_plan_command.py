@@ -19,7 +19,8 @@ from prism_ae.cli.output import WIDTH, amount, wrapped
 from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
 from prism_ae.errors import ConfigError, MissingError
 from prism_ae.execution import devices
-from prism_ae.execution.devices import Gpu, Slot
+from prism_ae.execution.devices import Slot
+from prism_ae.execution.visible import Found, Gpu
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.wanted import folders_of_target
 from prism_ae.loads import Loads
@@ -46,7 +47,7 @@ def said(text: str) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "find_gpus", tuple)
+    monkeypatch.setattr(devices, "find_gpus", lambda: Found({}))
 
 
 @pytest.fixture
@@ -168,11 +169,22 @@ def test_with_all_models_only_what_nobody_can_have_is_missing(capsys: pytest.Cap
 def test_a_gpu_that_is_here_is_named_beside_those_that_are_not(
     capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "find_gpus", lambda: (Gpu("0", "NVIDIA H200"),))
+    monkeypatch.setattr(devices, "find_gpus", lambda: Found({0: Gpu("0", "NVIDIA H200")}))
     text = said(call(capsys, "plan", "figure4", "--gpus", "0,1,2,3"))
     assert "(gpu 0: NVIDIA H200; gpu 1 to 3: not here)" in text
     assert "gpu 1 to 3 not here: this plan assumes" in text
     assert "not here" not in said(call(capsys, "plan", "figure4", "--gpus", "0")).partition("(gpu 0: ")[2]
+
+
+def test_why_a_gpu_is_not_here_is_said(
+    capsys: pytest.CaptureFixture[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Found({}, {1: "GPU is lost"}, ("driver/library version mismatch",))
+    monkeypatch.setattr(devices, "find_gpus", lambda: found)
+    text = said(call(capsys, "plan", "figure4", "--gpus", "0,1,2"))
+    assert text.count("driver/library version mismatch") == text.count("GPU is lost") == 1
+    workers = json.loads(call(capsys, "plan", "figure4", "--gpus", "0,1,2", "--json"))["workers"]
+    assert [worker["why"] for worker in workers] == [found.notes[0], "GPU is lost", found.notes[0]]
 
 
 def test_the_authors_time_is_theirs_and_of_their_suite(capsys: pytest.CaptureFixture[str], place: Path) -> None:

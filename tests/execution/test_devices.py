@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from prism_ae.errors import DeviceError, UsageError
-from prism_ae.execution.devices import Gpu, plan_slots, usable_cores, visible_gpus
+from prism_ae.execution.devices import plan_slots, usable_cores
+from prism_ae.execution.visible import Found, Gpu
 
-ANSWER = "0, GPU-aaaa1111, NVIDIA H200\n1, GPU-bbbb2222, NVIDIA A800\n2, GPU-cccc3333, NVIDIA A800\n"
-TWO = (Gpu("0", "NVIDIA H200"), Gpu("1", "NVIDIA A800"))
+TWO = Found({0: Gpu("0", "NVIDIA H200"), 1: Gpu("1", "NVIDIA A800")})
 
 
-def unasked() -> tuple[Gpu, ...]:
+def unasked() -> Found:
     raise AssertionError("nobody asked for GPUs")
 
 
@@ -43,7 +43,19 @@ def test_a_gpu_that_does_not_exist_is_refused_with_those_that_do() -> None:
     with pytest.raises(DeviceError, match=r"no GPU 2; GPUs here: 0 \(NVIDIA H200\), 1 \(NVIDIA A800\)"):
         plan_slots("0,2", None, 2, "a cpu", lambda: TWO)
     with pytest.raises(DeviceError, match=r"GPUs here: none\n  leave --gpus out"):
-        plan_slots("0", None, 2, "a cpu", lambda: ())
+        plan_slots("0", None, 2, "a cpu", lambda: Found({}))
+
+
+def test_why_a_gpu_is_not_here_is_part_of_the_message() -> None:
+    lost = Found({1: Gpu("GPU-b", "NVIDIA A800")}, {0: "GPU is lost"}, ("CUDA_VISIBLE_DEVICES=5",))
+    with pytest.raises(DeviceError, match=r"GPU 0 cannot be used: GPU is lost; .*1 \(NVIDIA A800\)") as caught:
+        plan_slots("1,0", None, 2, "a cpu", lambda: lost)
+    assert "--gpus 1" in caught.value.hint
+    with pytest.raises(DeviceError, match=r"no GPU 5; .*CUDA_VISIBLE_DEVICES=5") as caught:
+        plan_slots("5", None, 2, "a cpu", lambda: lost)
+    assert (caught.value.exit_code, caught.value.what.count("\n")) == (6, 0)
+    whys = [slot.why for slot in plan_slots("0,1,5", None, 2, "a cpu", lambda: lost, elsewhere=True)]
+    assert whys == ["GPU is lost", "", "CUDA_VISIBLE_DEVICES=5"]
 
 
 def test_workers_are_for_the_cpu_and_at_least_one() -> None:
@@ -51,25 +63,6 @@ def test_workers_are_for_the_cpu_and_at_least_one() -> None:
         plan_slots("0", 2, 2, "a cpu", lambda: TWO)
     with pytest.raises(UsageError, match="at least 1"):
         plan_slots(None, 0, 2, "a cpu", unasked)
-
-
-@pytest.mark.parametrize(
-    ("visible", "expected"),
-    [
-        (None, ["GPU-aaaa1111", "GPU-bbbb2222", "GPU-cccc3333"]),
-        ("2,0", ["2", "0"]),
-        ("GPU-bbbb", ["GPU-bbbb"]),
-        ("", []),
-        ("1,9,0", ["1"]),
-        ("MIG-1234", ["MIG-1234"]),
-    ],
-)
-def test_numbers_count_within_what_the_environment_allows(visible: str | None, expected: list[str]) -> None:
-    assert [gpu.visible for gpu in visible_gpus(ANSWER, visible)] == expected
-
-
-def test_a_name_follows_its_gpu() -> None:
-    assert [gpu.name for gpu in visible_gpus(ANSWER, "2,0")] == ["NVIDIA A800", "NVIDIA H200"]
 
 
 def test_there_is_at_least_one_core() -> None:
@@ -83,8 +76,8 @@ def test_gpus_of_another_machine_may_be_planned_for_and_say_so() -> None:
     assert (here.name, here.here, here.threads) == ("NVIDIA A800", True, 4)
     assert (absent.label, absent.name, absent.here) == ("gpu 7", "not here", False)
     assert absent.environment == {"CUDA_VISIBLE_DEVICES": ""}
-    assert not any(slot.here for slot in plan_slots("0,1", None, 2, "a cpu", lambda: (), elsewhere=True))
+    assert not any(slot.here for slot in plan_slots("0,1", None, 2, "a cpu", lambda: Found({}), elsewhere=True))
     with pytest.raises(UsageError, match="names a GPU twice"):
-        plan_slots("0,0", None, 2, "a cpu", lambda: (), elsewhere=True)
+        plan_slots("0,0", None, 2, "a cpu", lambda: Found({}), elsewhere=True)
     with pytest.raises(DeviceError, match="no GPU 7"):
         plan_slots("1,7", None, 8, "a cpu", lambda: TWO)

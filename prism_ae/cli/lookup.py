@@ -11,7 +11,9 @@ from prism_ae.cli.output import amount
 from prism_ae.engines import registry
 from prism_ae.errors import MissingError
 from prism_ae.plan import Lookup
+from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
+from prism_ae.prompts.questions import load_questions, origin
 from prism_ae.suites.models import Absent, Located, locate_drafter, locate_target
 from prism_ae.suites.records import Suite
 
@@ -20,17 +22,31 @@ class LocalLookup:
     """A `plan.Lookup` of a suite's models below a folder. Many points ask the same, so every answer is kept."""
 
     def __init__(self, suite: Suite, models_dir: Path) -> None:
-        self._suite = suite
+        self._suite, self._models_dir = suite, models_dir
         self.target = functools.cache(lambda target: locate_target(suite, target, models_dir, _say_reading))
-        self.prompts = functools.cache(
-            lambda target, benchmark, questions: prompts_fingerprint(suite, target, benchmark, questions, models_dir)
-        )
+        self.prompts = functools.cache(self._prompts)
+        self._conversation = functools.cache(self._open)
         self._drafter = functools.cache(
             lambda target, drafter, scale, engine: locate_drafter(
                 suite, target, drafter, scale, models_dir, engine, _say_reading
             )
         )
         self.engine = functools.cache(registry.identify)
+
+    def _prompts(self, target: str, benchmark: str, count: int) -> str:
+        """The fingerprint, once every question was seen to be one that the target can read; "" without the target."""
+        questions = load_questions(self._suite, benchmark, count, self._models_dir)
+        if (conversation := self._conversation(target)) is None:
+            return ""
+        check_questions(conversation, questions, origin(self._suite, benchmark, self._models_dir))
+        return prompts_fingerprint(conversation, questions)
+
+    def _open(self, target: str) -> Conversation | None:
+        """The conversation with a target, None where the target is not here."""
+        found, record = self.target(target), self._suite.targets[target]
+        if isinstance(found, Absent):
+            return None
+        return open_conversation(found.path, self._suite.templates[record.template], self._suite.system_prompt)
 
     def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
         kind = self._suite.drafters[drafter].kind

@@ -34,7 +34,8 @@ class Batch:
         target: in evaluation mode.
         drafter: with its tree's shape, or None for both.
         rows: sequences at most.
-        window: tokens of prompt and answer together at most; `longest_window` is the most the models allow.
+        window: tokens of prompt and answer together at most; no more than the target has positions. A drafter may have
+            fewer: then it drafts at positions that it was not trained on, and never ends an answer.
         numbers: uniform numbers per row that `admit` is given: the longest answer plus the tree's depth plus 1.
     """
 
@@ -43,8 +44,11 @@ class Batch:
     ) -> None:
         if (drafter is None) != (shape is None):
             raise ValueError("a drafter needs the shape of its trees, and a shape a drafter")
-        if window > longest_window(target, drafter, shape):
-            raise ValueError(f"a window of {window} tokens is beyond the models' positions")
+        if window > target.config.max_position_embeddings:
+            raise ValueError(f"a window of {window} tokens is beyond the target's positions")
+        for model in (target, drafter):
+            if model is not None:  # drafts may lie behind the window: they are verified, and never committed
+                model.rotary.reserve(window + (shape.steps if shape else 0))
         config, parameter = target.config, next(target.parameters())
         self.target, self.device, self.dtype = target, parameter.device, parameter.dtype
         self.rows, self.numbers = rows, numbers
@@ -219,15 +223,6 @@ class Batch:
             return choose(logits, numbers[every, answered + level], temperature)
 
         return sample
-
-
-def longest_window(target: Llama, drafter: Drafter | None, shape: TreeShape | None) -> int:
-    """Tokens of prompt and answer that the models' positions allow: the deepest draft lies that much behind."""
-    positions = target.config.max_position_embeddings
-    if drafter and shape:
-        positions = min(positions, drafter.config.layer.max_position_embeddings)
-        return positions - shape.steps
-    return positions
 
 
 def target_slots(shape: TreeShape | None, window: int) -> int:

@@ -73,8 +73,8 @@ def _fake() -> Callable[[Suite, Path, str, int], Engine]:
 ENGINES = {
     record.name: record
     for record in (
-        Record("torch", "torch-1", VERIFIER, True, False, _torch),
-        Record("sglang", f"sglang-1/{SGLANG_VERSION}", "sglang-tree-1", False, False, _sglang),
+        Record("torch", "torch-2", VERIFIER, True, False, _torch),
+        Record("sglang", f"sglang-2/{SGLANG_VERSION}", "sglang-tree-1", False, False, _sglang),
         Record("artifact", "artifact-1", "eagle-2", False, True, _artifact),
         Record("fake", "fake-1", "none", False, True, _fake),
     )

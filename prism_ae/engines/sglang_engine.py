@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.cells import Cell, TreeShape
-from prism_ae.checkpoints import read_json
-from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
-from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.checkpoints import check_target_head, read_json
+from prism_ae.drafters.layouts.read import check_capture, drafter_rope_settings, read_config, read_drafter, read_layout
+from prism_ae.drafters.layouts.records import TargetSizes, named_rope_theta
+from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.engines.protocol import Assignment, Result, Sample
 from prism_ae.engines.sglang_options import (
     ACCEPTANCE_BATCH,
@@ -30,11 +31,12 @@ from prism_ae.engines.sglang_process import Host, HostDied, Interrupted
 from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.experiments.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.fingerprint import digest
+from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.sglang_prism.description import check_fits, published_capture
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
-from prism_ae.suites.records import Suite
+from prism_ae.suites.records import Suite, Target
 
 WARM_UP_TOKENS = 16
 
@@ -87,23 +89,30 @@ class SGLangEngine:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
         point, room = assignment.cells[0].point, assignment.room
         architecture = ""
+        _check_target(assignment.target_path)
         if assignment.drafter_path is not None:
-            separate = self.suite.drafters[point.drafter].kind == "model"
+            separate = self._separate(assignment)
             check = _check_model if separate else _check_drafter
             architecture = check(assignment.drafter_path, assignment.target_path)
+            if not separate:
+                _check_suite(assignment.drafter_path, assignment.target_path, self.suite.targets[point.target])
         return Setup(
             target=assignment.target_path,
             drafter=assignment.drafter_path,
             architecture=architecture,
             tree=None if assignment.tree is None else assignment.tree if self.device != "cpu" else room.tree,
             batch=max(room.batch, ACCEPTANCE_BATCH),
-            length=min(max(room.length, point.max_length), _positions(assignment.target_path)),
+            length=window_of(max(room.length, point.max_length), assignment.target_path),
             dtype=point.dtype,
             seed=point.seed,
             drafting=point.drafting,
             device=self.device,
             server_flags=server_flags(point.compat),
         )
+
+    def _separate(self, assignment: Assignment) -> bool:
+        """Whether a separate model drafts."""
+        return self.suite.drafters[assignment.cells[0].point.drafter].kind == "model"
 
     def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
         """An engine that runs as the assignment asks; returns what it says is in effect."""
@@ -127,7 +136,6 @@ class SGLangEngine:
         greedy = GREEDY_SECOND_TEMPERATURE in point.compat
         concurrency = point.batch or ACCEPTANCE_BATCH
         questions = self._questions(point.benchmark, point.questions)
-        steps = assignment.tree.steps if assignment.tree else 0
         serve = Serve(
             target=assignment.target_path,
             template=self.suite.templates[target.template],
@@ -135,7 +143,7 @@ class SGLangEngine:
             questions=tuple(question.turns for question in questions),
             temperature=0.0 if greedy else point.temperature,
             max_new_tokens=point.max_new_tokens,
-            window=min(point.max_length, _positions(assignment.target_path) - steps),
+            window=window_of(point.max_length, assignment.target_path),
             concurrency=concurrency,
             flush=True,
         )
@@ -158,6 +166,8 @@ class SGLangEngine:
         )
         effective = {key: value for key, value in settings.items() if key not in ("nonce", "pid", "drafter")}
         effective |= {"batch": point.batch, "concurrency": concurrency, "threads": self.threads}
+        drafter = None if self._separate(assignment) else assignment.drafter_path
+        effective |= _rope_settings(assignment.target_path, drafter)
         return Result(samples, wall, effective)
 
     def _relay(self) -> None:
@@ -245,9 +255,41 @@ def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Se
 
 
 @cache
-def _positions(target: Path) -> int:
-    """Positions that the target has."""
-    return int(read_json(target / "config.json")["max_position_embeddings"])
+def _check_target(target: Path) -> None:
+    """Raises PrismError for a target that engines would understand differently; once per checkpoint."""
+    check_target_head(target)
+
+
+def _capture(drafter: Path, target: Path) -> tuple[int, ...]:
+    """The hidden states that SGLang captures for a drafter whose folder does not say which it reads."""
+    layers = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json")).num_hidden_layers
+    return published_capture(read_layout(drafter), layers)
+
+
+def _check_suite(drafter: Path, target: Path, record: Target) -> None:
+    """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
+    layout = read_layout(drafter)
+    said = record.eagle3_capture if layout == EAGLE3.name else record.capture
+    if layout == EAGLE3.name:
+        check_capture(drafter, said, record.name)
+    captured, asked = (read_config(drafter, states).capture for states in (_capture(drafter, target), said))
+    if said and captured != asked:
+        raise CheckpointError(
+            f"{drafter}: the suite says that it reads the hidden states {list(asked)} of target {record.name}; where a "
+            f"folder does not say it, the engine sglang captures {list(captured)}",
+            "use --engine torch, or a folder that says it: prism-ae convert --to own --capture",
+        )
+
+
+@cache
+def _rope_settings(target: Path, drafter: Path | None) -> dict[str, float]:
+    """RoPE's base of the target, where its config.json names one, and the drafter's."""
+    theta = named_rope_theta(read_json(target / "config.json"))
+    settings = {} if theta is None else {"target_rope_theta": theta}
+    if drafter is not None:
+        used = read_config(drafter, _capture(drafter, target)).layer.rope_theta
+        settings |= drafter_rope_settings(drafter, used)
+    return settings
 
 
 @cache

@@ -20,10 +20,11 @@ import torch
 
 from prism_ae.cells import Cell
 from prism_ae.checkpoints import load_target, read_json
-from prism_ae.decoding.batch import Batch, longest_window, row_bytes
+from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.layout import load_drafter, read_layout
-from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.configs import is_authors_eagle3
+from prism_ae.drafters.layouts.read import check_capture, drafter_rope_settings
 from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
@@ -32,7 +33,7 @@ from prism_ae.engines.registry import VERIFIER
 from prism_ae.errors import CheckpointError, DeviceError, UsageError
 from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
 from prism_ae.llama import Llama
-from prism_ae.prompts.conversation import Conversation, open_conversation
+from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.suites.records import Suite, Template
 
@@ -142,8 +143,7 @@ class TorchEngine:
         if drafter and tree and tree.branch > (drafter.config.draft_vocab_size or drafter.config.layer.vocab_size):
             raise UsageError(f"draft tree {tree} is wider than the drafter's vocabulary", "use a smaller branch")
         cells = sorted(cells, key=self._order)
-        longest = longest_window(target.model, drafter, tree)
-        jobs = [[self._job(cell, question, target, longest) for question in self._asked(cell)] for cell in cells]
+        jobs = [[self._job(cell, question, target) for question in self._asked(cell)] for cell in cells]
         flat = [job for group in jobs for job in group]
         owner = [(number, place) for number, group in enumerate(jobs) for place in range(len(group))]
         window = max(job.window for job in flat)
@@ -165,8 +165,7 @@ class TorchEngine:
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
                 settings = self._settings(batch, jobs[number][0].window) | {"expected_texts": beyond > 0}
-                if drafter and cells[number].point.compat:
-                    settings["drafter_rope_theta"] = drafter.config.layer.rope_theta
+                settings |= _rope_settings(target.model, drafter, assignment.drafter_path)
                 yield cells[number], Result(samples, seconds, settings)
 
     def _order(self, cell: Cell) -> tuple[int, str, float]:
@@ -193,7 +192,7 @@ class TorchEngine:
     def _load_questions(self, benchmark: str, count: int) -> tuple[Question, ...]:
         return load_questions(self.suite, benchmark, count, self.models_dir)
 
-    def _job(self, cell: Cell, question: Question, target: _Loaded, longest: int) -> Job:
+    def _job(self, cell: Cell, question: Question, target: _Loaded) -> Job:
         point = cell.point
 
         def prompt(answers: Sequence[Sequence[int]]) -> Sequence[int]:
@@ -207,7 +206,7 @@ class TorchEngine:
             temperature=point.temperature,
             seed=point.seed,
             max_new_tokens=point.max_new_tokens,
-            window=min(point.max_length, longest),
+            window=window_of(point.max_length, target.path),
         )
         if point.batch is not None:
             return job
@@ -222,8 +221,7 @@ class TorchEngine:
 
     def _read_target(self, path: Path, dtype: torch.dtype, template: Template) -> _Loaded:
         model = load_target(path, dtype, self.device)
-        config = read_json(path / "config.json")
-        return _Loaded(path, dtype, model, open_conversation(path, config, template, self.suite.system_prompt))
+        return _Loaded(path, dtype, model, open_conversation(path, template, self.suite.system_prompt))
 
     def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
         if assignment.drafter_path is None:
@@ -232,6 +230,7 @@ class TorchEngine:
         record, layout = self.suite.targets[point.target], read_layout(folder)
         # Used where the folder does not say which hidden states its drafter reads.
         capture = record.eagle3_capture if layout == EAGLE3.name else record.capture
+        check_capture(folder, capture, point.target)
         theta = _config_rope(folder, layout) if EAGLE3_CONFIG_ROPE in point.compat else None
         return load_drafter(folder, target.model, target.dtype, self.device, capture, theta)
 
@@ -268,11 +267,19 @@ class TorchEngine:
             ) from error
 
 
+def _rope_settings(target: Llama, drafter: Drafter | None, folder: Path | None) -> dict[str, Any]:
+    """RoPE's base of the target, of the drafter, and the one that the drafter's config.json says."""
+    settings = {"target_rope_theta": target.config.rope_theta}
+    if drafter is not None and folder is not None:
+        settings |= drafter_rope_settings(folder, drafter.config.layer.rope_theta)
+    return settings
+
+
 def _config_rope(folder: Path, layout: str) -> float:
     """The RoPE base that EAGLE-3's config.json names, which is not the one it was trained with."""
     where = folder / "config.json"
     data = read_json(where)
-    theta = named_rope_theta(data) if layout == EAGLE3.name and NOTE not in data else None
+    theta = named_rope_theta(data) if layout == EAGLE3.name and is_authors_eagle3(folder, data) else None
     if theta is None:
         raise CheckpointError(
             f"{where}: names no RoPE base other than the one its drafter was trained with, so there is none to imitate "

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
 
 from prism_ae.fingerprint import digest
-from prism_ae.prompts.questions import load_questions
-from prism_ae.prompts.tokenizer import Rules, read_rules
-from prism_ae.suites.records import Suite
+from prism_ae.prompts.conversation import Conversation
+from prism_ae.prompts.questions import Question
 
 
-def prompts_fingerprint(suite: Suite, target: str, benchmark: str, questions: int, models_dir: Path) -> str:
-    """Digest (hex) of the target's template, the system prompt and the first ``questions`` questions of a benchmark.
+def prompts_fingerprint(conversation: Conversation, questions: Sequence[Question]) -> str:
+    """Digest (hex) of how a target is talked to, where it ends, and the questions.
 
-    Names of template and benchmark do not count, their content does. A tokenizer is part of the fingerprint of its
-    target, but of a downloaded one only tokenizer.json is: what its rules say is counted here. Raises what
-    `load_questions` and `read_rules` raise.
+    Names of template and benchmark do not count, their content does. A tokenizer's own file is part of the target's
+    fingerprint; what else decides ids and ends (tokenizer_config.json, generation_config.json) is counted here.
     """
-    record = suite.targets[target]
-    template = dataclasses.asdict(suite.templates[record.template])
+    template = dataclasses.asdict(conversation.template)
     del template["name"]
-    loaded = load_questions(suite, benchmark, questions, models_dir)
-    rules = read_rules(models_dir / record.folder) if record.folder else Rules()
-    said = {} if rules == Rules() else {"tokenizer": dataclasses.asdict(rules)}
-    return digest({"template": template, "system": suite.system_prompt, "questions": loaded, **said})
+    return digest(
+        {
+            "template": template,
+            "system": conversation.system_prompt,
+            "questions": questions,
+            "tokenizer": conversation.rules,
+            "ends": sorted(conversation.end_ids),
+        }
+    )

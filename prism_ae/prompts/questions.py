@@ -8,11 +8,11 @@ questions itself.
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
-from prism_ae.errors import ConfigError, MissingError
+from prism_ae.errors import ConfigError
+from prism_ae.prompts.json_lines import Problem, is_broken, listed, read_records
 from prism_ae.suites.records import Suite
 
 FOLDER = "benchmarks"
@@ -38,17 +38,17 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
     record = suite.benchmarks[benchmark]
     if count < 1:
         raise ConfigError(f"{count} questions are asked for, at least 1 is needed")
+    where = origin(suite, benchmark, models_dir)
     if record.file:
-        path = models_dir / FOLDER / record.file
-        questions = read_questions(path, record.turns)
-        where = str(path)
+        fetched = suite.hub is not None and benchmark in suite.hub.question_sums
+        hint = "fetch the file again" if fetched else "correct the file"
+        questions = read_questions(Path(where), record.turns, hint)
     else:
         from prism_ae.training import corpus
 
         questions = tuple(
             Question(f"{benchmark}-{number}", turns) for number, turns in enumerate(corpus.questions(benchmark, count))
         )
-        where = f"the corpus of suite '{suite.name}'"
     if count > len(questions):
         raise ConfigError(
             f"{where}: benchmark '{benchmark}' has {len(questions)} questions, {count} are asked for",
@@ -57,48 +57,57 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
     return questions[:count]
 
 
-def read_questions(path: Path, turns: int) -> tuple[Question, ...]:
+def origin(suite: Suite, benchmark: str, models_dir: Path) -> str:
+    """Where a benchmark's questions come from: the path of their file, or in words."""
+    file = suite.benchmarks[benchmark].file
+    return str(models_dir / FOLDER / file) if file else f"the corpus of suite '{suite.name}'"
+
+
+def read_questions(path: Path, turns: int, hint: str = "") -> tuple[Question, ...]:
     """All questions of a file, in its order.
 
     Args:
-        path: JSON Lines; the last line may lack its newline.
+        path: JSON lines, or one JSON array.
         turns: user turns that every question must have.
+        hint: what to do about a file that is wrong.
 
     Raises:
         MissingError: no such file.
-        ConfigError: a line that is no question, naming file and line, or an id that occurs twice.
+        ConfigError: records that are no questions, or an id that occurs twice; names the file and each line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingError(
-            f"question file {path} does not exist",
-            "run 'prism-ae download', or put the benchmarks' question files there",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
+    records = read_records(path, "run 'prism-ae download', or put the benchmarks' question files there")
+    problems = list(records.problems)
     questions: dict[str, Question] = {}
-    # Not splitlines(): a question may contain other line separators (U+2028), and JSON leaves those as they are.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        question = _question(line, turns, f"{path}, line {number}")
-        if question.question_id in questions:
-            raise ConfigError(f"{path}, line {number}: question_id {question.question_id} occurs a second time")
-        questions[question.question_id] = question
+    for place, data in records.found:
+        question = _question(data, turns)
+        if isinstance(question, str):
+            problems.append(Problem(place, question))
+        elif question.question_id in questions:
+            problems.append(Problem(place, f"question_id {question.question_id} occurs a second time"))
+        else:
+            questions[question.question_id] = question
+    if problems:
+        raise ConfigError(listed(path, sorted(problems, key=_number)), hint)
+    if not questions:
+        raise ConfigError(f"{path} holds no question", hint)
     return tuple(questions.values())
 
 
-def _question(line: str, turns: int, where: str) -> Question:
-    try:
-        data: Any = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not valid JSON: {error}", "fetch the file again") from None
+def _number(problem: Problem) -> int:
+    return int(problem.place.split()[1])
+
+
+def _question(data: Any, turns: int) -> Question | str:
+    """The question that a record says, or what is wrong with it."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where}: expected an object with question_id and turns, got {line[:60]!r}")
+        return f"expected an object with question_id and turns, got {str(data)[:60]!r}"
     name, texts = data.get("question_id"), data.get("turns")
     if isinstance(name, bool) or not isinstance(name, (int, str)) or name == "":
-        raise ConfigError(f"{where}: 'question_id' must be a number or a text, got {name!r}")
+        return f"'question_id' must be a number or a text, got {str(name)[:60]!r}"
     if not isinstance(texts, list) or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ConfigError(f"{where}: 'turns' must be a list of texts that are not empty, got {texts!r}"[:300])
+        return f"'turns' must be a list of texts that are not empty, got {str(texts)[:60]!r}"
+    if broken := [text for text in (str(name), *texts) if is_broken(text)]:
+        return f"holds half a surrogate pair, which no text can: {broken[0][:60]!r}"
     if len(texts) != turns:
-        raise ConfigError(f"{where}: question {name} has {len(texts)} turns, this benchmark's questions have {turns}")
+        return f"question {name} has {len(texts)} turns, this benchmark's questions have {turns}"
     return Question(str(name), tuple(texts))

@@ -6,6 +6,9 @@ before the text after *every* special token ("<s>[INST]" in the middle of a conv
 SentencePiece one puts it at the very beginning alone, unless tokenizer_config.json says ``legacy``. Newer files do as
 the SentencePiece one does, but for them a begin marker in the text is a beginning already. So the file is brought to
 one form here, and a begin marker is never part of what is encoded.
+
+Which of the two a file is, it says itself ("▁" in what it does to a text first): the class that tokenizer_config.json
+names does not, since every version of transformers that saves a folder again names another one.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.checkpoints import read_json
 from prism_ae.errors import CheckpointError, MissingError, PrismError
@@ -27,7 +30,7 @@ TOKENIZER, RULES = "tokenizer.json", "tokenizer_config.json"
 
 _SPACE = "▁"
 _LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
-"""Classes that have a SentencePiece version, so that ``use_fast=False`` means something."""
+"""Classes whose file must imitate SentencePiece in a form that is known, if it does at all."""
 _MARKS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -35,6 +38,8 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _REPLACE = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
 _EVERYWHERE = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": _SPACE}, _REPLACE]}
 _FIRST = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": "first", "split": False}
+_LEGACY_OF = {"first": False, "always": True}
+"""A Metaspace's ``prepend_scheme`` -> what it is called in tokenizer_config.json: newer files have the former alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +47,8 @@ class Rules:
     """What a folder's tokenizer_config.json says. The fields' own values are those of a folder without that file.
 
     Attributes:
-        sentencepiece: the class is one whose SentencePiece version the authors get.
-        legacy: that version puts "▁" before the text after every special token.
+        sentencepiece: tokenizer.json imitates SentencePiece in a form that is known.
+        legacy: the SentencePiece version puts "▁" before the text after every special token.
         clean_up: spaces before punctuation are taken out of a text that is made from ids (Llama-3's file says so).
         begin: the begin marker, "" if none is named.
         marks: texts of the markers, in the order in which transformers lists them.
@@ -60,24 +65,35 @@ def read_rules(folder: Path) -> Rules:
     """The rules of the tokenizer in ``folder``.
 
     Raises:
-        CheckpointError: the file is damaged; or there is none, and tokenizer.json imitates SentencePiece.
+        MissingError: no tokenizer.json.
+        CheckpointError: a file is damaged, the two contradict each other, or how spaces are treated is not known.
     """
-    path = folder / RULES
+    path, file = folder / RULES, folder / TOKENIZER
+    if not file.exists():
+        raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
+    vocabulary = read_json(file)
     if not path.exists():
-        if (folder / TOKENIZER).exists() and _SPACE in _form(read_json(folder / TOKENIZER)):
+        if _SPACE in _form(vocabulary):
             raise CheckpointError(
                 f"{path} does not exist; it says where the tokenizer puts '{_SPACE}'",
                 "it belongs to the target's folder: fetch it again, or with 'prism-ae download --official'",
             )
         return Rules()
     data = read_json(path)
+    _check_added(data.get("added_tokens_decoder"), vocabulary, path)
     marks = {name: _text(data[name], name, path) for name in _MARKS if data.get(name) is not None}
-    legacy = data.get("legacy")
+    kind = _kind(vocabulary)
+    if kind is None and data.get("tokenizer_class") in _LLAMA:
+        raise CheckpointError(
+            f"{file}: how it treats spaces is not known, its ids might not be those of the SentencePiece tokenizer: "
+            f"{_form(vocabulary)[:200]}",
+            "use the tokenizer.json of the target's official repository",
+        )
     return Rules(
-        sentencepiece=data.get("tokenizer_class") in _LLAMA,
-        legacy=legacy is None or bool(legacy),
+        sentencepiece=kind in ("prepend", "metaspace"),
+        legacy=_legacy(data.get("legacy"), vocabulary),
         clean_up=data.get("clean_up_tokenization_spaces") is True,
-        begin=marks.get("bos_token", ""),
+        begin="" if data.get("add_bos_token") is False else marks.get("bos_token", ""),
         marks=tuple(marks.values()),
     )
 
@@ -87,16 +103,14 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
 
     Raises:
         MissingError: no tokenizer.json.
-        CheckpointError: a damaged one, or one that imitates SentencePiece in a form that is not known.
+        CheckpointError: a damaged one.
     """
     from tokenizers import Tokenizer
 
     file = folder / TOKENIZER
-    if not file.exists():
-        raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
     try:
         if rules.sentencepiece:
-            tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy, file)))
+            tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy)))
         else:
             tokenizer = Tokenizer.from_file(str(file))
     except PrismError:
@@ -135,22 +149,48 @@ def answer_text(tokenizer: Tokenizer, rules: Rules, stop: Sequence[str], ids: Se
     return text
 
 
-def _as_sentencepiece(data: Mapping[str, Any], legacy: bool, where: Path) -> dict[str, Any]:
-    """A tokenizer.json whose ids are those of the SentencePiece version; raises CheckpointError."""
-    if _SPACE not in _form(data):
-        return dict(data)
-    metaspace = data.get("normalizer") is None and (data.get("pre_tokenizer") or {}).get("type") == "Metaspace"
-    prepend = data.get("normalizer") == _EVERYWHERE and data.get("pre_tokenizer") is None
-    if not (metaspace or prepend):
-        raise CheckpointError(
-            f"{where}: how it treats spaces is not known, its ids might not be those of the SentencePiece tokenizer: "
-            f"{_form(data)[:200]}",
-            "use the tokenizer.json of the target's official repository",
-        )
+def _as_sentencepiece(data: Mapping[str, Any], legacy: bool) -> dict[str, Any]:
+    """A tokenizer.json of a known form, with the ids of the SentencePiece version."""
     # In the SentencePiece version special tokens are found in the text as it stands.
     added = [token | {"normalized": False} for token in data.get("added_tokens", [])]
     normalizer, pre_tokenizer = (_EVERYWHERE, None) if legacy else (None, _FIRST)
     return {**data, "added_tokens": added, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}
+
+
+def _kind(data: Mapping[str, Any]) -> Literal["none", "prepend", "metaspace"] | None:
+    """In which form a tokenizer.json imitates SentencePiece, "none" if it does not; None: in one that is not known."""
+    if _SPACE not in _form(data):
+        return "none"
+    normalizer, pre_tokenizer = data.get("normalizer"), data.get("pre_tokenizer")
+    if normalizer == _EVERYWHERE and pre_tokenizer is None:
+        return "prepend"
+    known = [_FIRST | {"prepend_scheme": scheme} for scheme in _LEGACY_OF]
+    return "metaspace" if normalizer is None and pre_tokenizer in known else None
+
+
+def _legacy(said: Any, data: Mapping[str, Any]) -> bool:
+    """What tokenizer_config.json says, else what tokenizer.json does, else what transformers takes for said."""
+    if said is not None:
+        return bool(said)
+    scheme = (data.get("pre_tokenizer") or {}).get("prepend_scheme") if _kind(data) == "metaspace" else None
+    return _LEGACY_OF.get(str(scheme), True)
+
+
+def _check_added(named: Any, vocabulary: Mapping[str, Any], where: Path) -> None:
+    """Raises CheckpointError for a token that tokenizer_config.json adds and tokenizer.json does not have."""
+    tokens = vocabulary.get("added_tokens")
+    added = {
+        str(token["id"]): token.get("content")
+        for token in (tokens if isinstance(tokens, list) else [])
+        if isinstance(token, dict) and "id" in token
+    }
+    for number, token in (named if isinstance(named, dict) else {}).items():
+        text = token.get("content") if isinstance(token, dict) else None
+        if text is None or added.get(number) != text:
+            raise CheckpointError(
+                f"{where} says that token {number} is {text!r}, {TOKENIZER} says it is {added.get(number)!r}",
+                "the two files belong to different tokenizers: fetch or make both again",
+            )
 
 
 def _form(data: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prism_ae.checkpoints import read_json
 from prism_ae.errors import PrismError
 from prism_ae.lifeline import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
@@ -169,8 +168,7 @@ class Host:
     def _conversation(self, asked: Serve) -> Conversation:
         key = asked.target, asked.template, asked.system_prompt
         if key not in self._conversations:
-            config = read_json(asked.target / "config.json")
-            self._conversations[key] = open_conversation(asked.target, config, asked.template, asked.system_prompt)
+            self._conversations[key] = open_conversation(asked.target, asked.template, asked.system_prompt)
         return self._conversations[key]
 
 

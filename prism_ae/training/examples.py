@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from random import Random
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from prism_ae.prompts.templates import render_turn, stop_ids
-from prism_ae.suites.records import Template
-from prism_ae.training.corpus import Conversation
+from prism_ae.prompts.conversation import Conversation
+from prism_ae.training.corpus import Conversation as Told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,34 +26,58 @@ class Example:
     start: int
 
 
-def encode(
-    data: Sequence[Conversation], tokenizer: Tokenizer, template: Template, system: str, window: int
-) -> list[list[Example]]:
-    """Per conversation its turns as examples, cut to ``window`` tokens; a turn whose answer lies behind it is left out.
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Conversations as examples.
 
-    Raises:
-        CheckpointError: the tokenizer lacks the template's end token.
+    Attributes:
+        turns: per conversation its turns, cut to the window.
+        left_out: turns whose answer lies behind the window.
+        cut: turns whose answer ends behind it.
+        unknown: conversation's number -> its tokens that the target has no place for; it has no turns then.
     """
-    end = stop_ids(template, tokenizer)[0]
-    prompts, answers = [], []
-    for conversation in data:
-        users = [user for user, _ in conversation]
-        said = [answer for _, answer in conversation]
-        for turn in range(len(conversation)):
-            prompts.append(render_turn(template, system, users[: turn + 1], said[:turn]))
-            answers.append(said[turn].strip())
-    prompt_ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(prompts, add_special_tokens=False)]
-    answer_ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(answers, add_special_tokens=False)]
-    pairs = iter(zip(prompt_ids, answer_ids, strict=True))
-    encoded = []
-    for conversation in data:
-        turns = []
-        for _ in conversation:
-            prompt, answer = next(pairs)
-            if len(prompt) < window:
-                turns.append(Example(tuple([*prompt, *answer, end][:window]), len(prompt)))
-        encoded.append(turns)
-    return encoded
+
+    turns: list[list[Example]]
+    left_out: int
+    cut: int
+    unknown: dict[int, str]
+
+
+def encode(data: Sequence[Told], conversation: Conversation, window: int) -> Encoded:
+    """Per conversation its turns as examples, in the ids that evaluation would give the target.
+
+    Args:
+        data: conversations, each of (question, answer).
+        conversation: with the target that is trained, or trained for.
+        window: most tokens of an example.
+    """
+    turns: list[list[Example]] = [[] for _ in data]
+    unknown: dict[int, str] = {}
+    left_out = cut = 0
+    texts = [answer.strip() for told in data for _, answer in told]
+    flat = iter(conversation.answers(texts))
+    answers = [[next(flat) for _ in told] for told in data]
+    fed_back: list[list[str]] = [[] for _ in data]
+    going = list(range(len(data)))
+    # Turn by turn, because once a prompt is longer than the window so are all after it.
+    for turn in range(max((len(told) for told in data), default=0)):
+        going = [row for row in going if turn < len(data[row])]
+        asked = [([user for user, _ in data[row][: turn + 1]], fed_back[row]) for row in going]
+        still = []
+        for row, prompt in zip(going, conversation.prompts(asked), strict=True):
+            answer = answers[row][turn]
+            if more := conversation.unknown([*prompt, *answer]):
+                unknown[row], turns[row] = more, []
+            elif len(prompt) >= window:
+                left_out += len(data[row]) - turn
+            else:
+                ids = [*prompt, *answer, conversation.stop_id]
+                cut += len(ids) > window
+                turns[row].append(Example(tuple(ids[:window]), len(prompt)))
+                fed_back[row].append(conversation.answer_text(answer))
+                still.append(row)
+        going = still
+    return Encoded(turns, left_out, cut, unknown)
 
 
 @dataclasses.dataclass(frozen=True)

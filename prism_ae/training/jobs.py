@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +20,10 @@ from prism_ae.training.catalogue import SUITE, Artifact
 from prism_ae.training.recipes import Recipes, load_recipes
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from prism_ae.prompts.conversation import Conversation
+    from prism_ae.suites.records import Template
     from prism_ae.training.drafter import Data
     from prism_ae.training.examples import Example
 
@@ -128,8 +134,10 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
         told, template, suite.system_prompt, recipe.tokenizer.vocabulary, recipe.tokenizer.single_digits
     )
 
+    conversation = _conversation(tokenizer, template, suite.system_prompt, shape.window)
+
     def ready(data: Sequence[corpus.Conversation]) -> list[Example]:
-        return _flat(encode(data, tokenizer, template, suite.system_prompt, shape.window))
+        return _flat(encode(data, conversation, shape.window).turns)
 
     examples = ready(corpus.conversations(training.conversations, training.seed))
     target = new_target(target_config(shape, tokenizer.get_vocab_size()), training.embedding_std, training.seed)
@@ -158,6 +166,18 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
     )
 
 
+def _conversation(tokenizer: Tokenizer, template: Template, system: str, window: int) -> Conversation:
+    """The conversation with a target that is not there yet: its tokenizer as it will be saved, read as it will be."""
+    from prism_ae.prompts.conversation import open_conversation
+    from prism_ae.training.tokenizer import save_tokenizer
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size()}))
+        save_tokenizer(folder, tokenizer, template, window)
+        return open_conversation(folder, template, system)
+
+
 _UNSEEN = 20
 """Held-out conversations per benchmark that a target's quality is stated on."""
 
@@ -175,24 +195,19 @@ def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
     import torch
 
     from prism_ae.checkpoints import load_target
+    from prism_ae.prompts.conversation import open_conversation
     from prism_ae.training import corpus
     from prism_ae.training.drafter import Data
     from prism_ae.training.examples import encode
     from prism_ae.training.features import Features
-    from prism_ae.training.tokenizer import load_tokenizer
 
     recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
     record = suite.targets[target_name]
     target = load_target(folder, torch.float32, torch.device("cpu"))
     counts = [round(scale.value * recipes.corpus.unit) for scale in suite.scales]
     told = corpus.conversations(counts[-1], recipes.corpus.seed)
-    turns = encode(
-        told,
-        load_tokenizer(folder),
-        suite.templates[record.template],
-        suite.system_prompt,
-        target.config.max_position_embeddings,
-    )
+    conversation = open_conversation(folder, suite.templates[record.template], suite.system_prompt)
+    turns = encode(told, conversation, target.config.max_position_embeddings).turns
     ends = tuple(len(_flat(turns[:count])) for count in counts)
     capture = sorted({*record.capture, *record.eagle3_capture})
     return Data(Features(target, _flat(turns), capture), ends)

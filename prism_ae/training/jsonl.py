@@ -1,74 +1,158 @@
-"""Conversations in JSON lines files, so that the trainer takes anybody's data."""
+"""Conversations in a user's file, so that the trainer takes anybody's data.
+
+A file of conversations that were collected has defects: tools that speak, answers before the first question, empty
+texts, halves of letters. None of them is learnt from, none ends the reading: a conversation is used from its first
+question up to its first defect, and what was left out is counted by reason.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prism_ae.errors import ConfigError, MissingError
+from prism_ae.errors import ConfigError
+from prism_ae.prompts.json_lines import Problem, is_broken, listed, read_records
 from prism_ae.training.corpus import Conversation
 
+_LAYOUTS = (
+    'a record is {"conversations": [{"user": "...", "assistant": "..."}]}, or ShareGPT\'s {"conversations": [{"from": '
+    '"human", "value": "..."}, {"from": "gpt", "value": "..."}]}, or {"messages": [{"role": "user", "content": "..."}]}'
+)
+_USERS, _ANSWERERS, _SYSTEMS = ("human", "user"), ("gpt", "assistant"), ("system",)
 
-def read_jsonl(path: Path) -> tuple[Conversation, ...]:
-    """Conversations of a JSON lines file, one object per line.
 
-    Two layouts are understood, also mixed: ``{"conversations": [{"user": …, "assistant": …}, …]}`` and ShareGPT's
-    ``{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}`` (roles human/user and
-    gpt/assistant alternate; a leading system message is dropped, since the target's own is used; a trailing user
-    message without answer too). Lines without a turn are refused.
+@dataclasses.dataclass(frozen=True)
+class Defect:
+    """Why something was left out: in how many records, and the place of the first."""
+
+    reason: str
+    count: int
+    first: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a file tells.
+
+    Attributes:
+        conversations: each with at least one turn, in the file's order.
+        places: where each of them stands: "line 3", or "entry 3" of an array.
+        records: in the file, those included that say nothing.
+        defects: what was left out, the most frequent first.
+        sha256: of the file (hex), as it was read.
+    """
+
+    conversations: tuple[Conversation, ...]
+    places: tuple[str, ...]
+    records: int
+    defects: tuple[Defect, ...]
+    sha256: str
+
+    def in_words(self) -> list[str]:
+        """Lines for people: how much is used, then what is not and why."""
+        turns = sum(len(conversation) for conversation in self.conversations)
+        used = f"{len(self.conversations):,} of {self.records:,} conversations, {turns:,} answers"
+        return [used, *(f"  {one.count:,} x {one.reason}; the first: {one.first}" for one in self.defects)]
+
+
+def read_conversations(path: Path) -> Told:
+    """The conversations of a file of JSON lines, or of one JSON array.
+
+    Three layouts are understood, also mixed: ``{"conversations": [{"user": …, "assistant": …}, …]}``, ShareGPT's
+    ``{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}``, and
+    ``{"messages": [{"role": "user", "content": …}, …]}``. System messages before the first question are left out
+    without a word, since the target's own is used; so is a question at the end that has no answer.
 
     Raises:
         MissingError: no such file.
-        ConfigError: a line that is not such an object; names file and line.
+        ConfigError: no text file, or one without a single turn; names the first records and what is wrong with them.
     """
-    try:
-        # Not splitlines(): a text may contain other line separators (U+2028), and JSON leaves those as they are.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise MissingError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                found.append(_parse(json.loads(line)))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise ConfigError(
-                    f"{path}, line {number}: not a conversation ({type(error).__name__}: {error})",
-                    'write {"conversations": [{"user": "...", "assistant": "..."}]} or the ShareGPT layout',
-                ) from None
-    if not found:
-        raise ConfigError(f"{path} holds no conversation")
-    return tuple(found)
+    records = read_records(path)
+    conversations: list[Conversation] = []
+    places: list[str] = []
+    found: list[Problem] = list(records.problems)
+    for place, data in records.found:
+        turns, reason = _turns(data)
+        if turns:
+            conversations.append(turns)
+            places.append(place)
+        if reason:
+            found.append(Problem(place, reason))
+    if not conversations:
+        raise ConfigError(listed(path, found) or f"{path} holds no conversation", _LAYOUTS)
+    total = len(records.found) + len(records.problems)
+    return Told(tuple(conversations), tuple(places), total, _counted(found), records.sha256)
 
 
-def _parse(data: Any) -> Conversation:
-    messages = data["conversations"]
-    if messages and "from" in messages[0]:
-        turns = _share_gpt(messages)
+def _counted(problems: Sequence[Problem]) -> tuple[Defect, ...]:
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.reason.partition(":")[0], []).append(problem)
+    defects = [
+        Defect(reason if len(group) > 1 else group[0].reason, len(group), group[0].place)
+        for reason, group in groups.items()
+    ]
+    return tuple(sorted(defects, key=lambda defect: -defect.count))
+
+
+def _turns(data: Any) -> tuple[Conversation, str]:
+    """The turns up to the first defect, and what that is: "" where there is none."""
+    messages = data
+    if isinstance(data, dict):
+        messages = data["conversations"] if "conversations" in data else data.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return (), "not a list of messages"
+    if messages and "user" in messages[0]:
+        pairs = [(message.get("user"), message.get("assistant")) for message in messages]
+        sides, reason = [text for pair in pairs for text in pair], ""
     else:
-        turns = tuple((message["user"], message["assistant"]) for message in messages)
-    if not turns or not all(isinstance(text, str) for turn in turns for text in turn):
-        raise ValueError("no turn, or a text that is not a string")
-    return turns
+        sides, reason = _sides(messages)
+    good: list[str] = []
+    for text in sides:
+        if defect := _defect(text):
+            reason = defect
+            break
+        good.append(text)
+    turns = tuple(zip(good[::2], good[1::2], strict=False))
+    return turns, reason or ("" if turns else "no question that is answered")
 
 
-def _share_gpt(messages: Sequence[dict[str, str]]) -> Conversation:
-    if messages[0]["from"] == "system":
-        messages = messages[1:]
-    users, answers = messages[::2], messages[1::2]
-    if any(message["from"] not in ("human", "user") for message in users):
-        raise ValueError("a user's turn is not from 'human'")
-    if any(message["from"] not in ("gpt", "assistant") for message in answers):
-        raise ValueError("an answer is not from 'gpt'")
-    return tuple((user["value"], answer["value"]) for user, answer in zip(users, answers, strict=False))
+def _sides(messages: Sequence[dict[str, Any]]) -> tuple[list[Any], str]:
+    """The texts of question, answer, question, … up to the first message out of order, and what that is."""
+    said = [
+        (message.get("from", message.get("role")), message.get("value", message.get("content"))) for message in messages
+    ]
+    while said and said[0][0] in _SYSTEMS:
+        said.pop(0)
+    reason = ""
+    while said and said[0][0] in _ANSWERERS:
+        reason = "begins with an answer, which was left out"
+        said.pop(0)
+    texts: list[Any] = []
+    for role, text in said:
+        expected, other = (_ANSWERERS, _USERS) if len(texts) % 2 else (_USERS, _ANSWERERS)
+        if role in expected:
+            texts.append(text)
+        elif role in other:
+            return texts, "two messages of one side in a row; used up to them"
+        else:
+            return texts, f"a message from {str(role)[:40]!r}; used up to it"
+    return texts, reason
+
+
+def _defect(text: Any) -> str:
+    if not isinstance(text, str):
+        return "a message that is no text; used up to it"
+    if not text.strip():
+        return "an empty message; used up to it"
+    return "half a surrogate pair, which no text can hold; used up to it" if is_broken(text) else ""
 
 
 def write_jsonl(path: Path, data: Sequence[Conversation]) -> None:
-    """Write conversations, one line each, in the first layout of `read_jsonl`; raises OSError."""
+    """Write conversations, one line each, in the first layout of `read_conversations`; raises OSError."""
     with path.open("w", encoding="utf-8") as file:
         for conversation in data:
             turns = [{"user": user, "assistant": answer} for user, answer in conversation]

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prism_ae.checkpoints import WEIGHTS
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.fingerprint import file_digest, plain
+from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
+from prism_ae.prompts.json_lines import Problem, listed
+from prism_ae.prompts.tokenizer import RULES, TOKENIZER
 from prism_ae.suites.records import Template
 from prism_ae.toml import closest
 from prism_ae.training.jobs import Report, StepCounter, provenance
+from prism_ae.training.jsonl import Told, read_conversations
 from prism_ae.training.recipes import MINI, DrafterRecipe, load_recipes
+from prism_ae.weights import open_weights
+
+if TYPE_CHECKING:
+    from prism_ae.training.examples import Example
 
 
 def captured_states(reads: str, layers: int) -> tuple[int, ...]:
@@ -40,16 +48,20 @@ def train_drafter(
     report: Report = lambda part, loss: None,
     device: str = "cpu",
     recipe_file: Path = MINI,
+    say: Callable[[Sequence[str]], None] = lambda lines: None,
 ) -> Path:
     """Train a drafter by the recipe ``name`` and publish it; a warm start that the recipe asks for is trained before.
 
+    Everything that is needed at the end is read, digested and checked before the first step.
+
     Args:
         target_folder: Hugging Face layout with ``tokenizer.json``.
-        data_file: conversations, one JSON object per line (`jsonl.read_jsonl`).
+        data_file: conversations (`jsonl.read_conversations`).
         out: the drafter's folder; must not exist.
         template, system: how the target is spoken to; never guessed.
         report: called after each step with the part done and the loss.
         device: torch's name of a device.
+        say: called once, before the first step, with lines about what of the data is used and what is left out.
 
     Returns:
         ``out``.
@@ -57,7 +69,7 @@ def train_drafter(
     Raises:
         UsageError: no such recipe, or ``out`` exists.
         MissingError, CheckpointError: the target cannot be loaded.
-        ConfigError: the data cannot be read, or hold nothing to learn from.
+        ConfigError: the data cannot be read, hold nothing to learn from, or tokens that the target does not have.
         StoreError: ``out`` cannot be written.
     """
     recipes = load_recipes(recipe_file)
@@ -70,10 +82,11 @@ def train_drafter(
         raise UsageError(f"{out} exists already", "choose another folder with --out, or delete it")
     began = time.monotonic()
     recipe, training = recipes.drafters[name], recipes.drafter_training
+    first = recipes.drafters[recipe.start] if recipe.start else recipe
 
     import torch
 
-    from prism_ae.checkpoints import load_target, publish
+    from prism_ae.checkpoints import check_place, load_target, publish, read_target_config
     from prism_ae.drafters.layout import save_drafter
     from prism_ae.training.drafter import (
         Data,
@@ -84,46 +97,77 @@ def train_drafter(
         trunk_steps,
         warm_started,
     )
-    from prism_ae.training.examples import encode
     from prism_ae.training.features import Features
-    from prism_ae.training.jsonl import read_jsonl
-    from prism_ae.training.tokenizer import load_tokenizer
 
+    config = read_target_config(target_folder)
+    capture = captured_states(recipe.reads, config.num_hidden_layers)
+    check_place(out)
+    sums = target_sums(target_folder)
+    conversation = open_conversation(target_folder, template, system)
+    told = read_conversations(data_file)
+    examples, lines = _examples(told, conversation, config.max_position_embeddings, data_file)
+    say(lines)
+    made = _recipe(recipe, first, plain(training), told.sha256, sums, template, system)
     target = load_target(target_folder, torch.float32, torch.device(device))
-    told = read_jsonl(data_file)
-    window = target.config.max_position_embeddings
-    turns = encode(told, load_tokenizer(target_folder), template, system, window)
-    examples = [example for conversation in turns for example in conversation]
-    if not any(len(example.ids) - example.start > 1 for example in examples):
-        raise ConfigError(f"{data_file} holds no answer that fits into the target's {window} tokens")
-    capture = captured_states(recipe.reads, target.config.num_hidden_layers)
     data = Data(Features(target, examples, capture), (len(examples),))
 
-    first = recipes.drafters[recipe.start] if recipe.start else recipe
     extra = extra_steps(training, len(examples)) if recipe.start else 0
     counter = StepCounter(trunk_steps(training, data.ends) + extra, report)
     drafter = new_drafter(first, target, capture, examples, training.seed)
     (drafter,) = train_trunk(first, training, data, drafter, counter.tick)
     if recipe.start:
         drafter = train_extra(recipe, training, data, warm_started(recipe, target, drafter), counter.tick)
+    facts = {"loss": round(counter.loss, 4), "examples": len(examples), "data": lines}
     publish(
         out,
         "drafter",
         name,
         None,
-        _recipe(recipe, first, plain(training), data_file, target_folder, template, system),
-        provenance(time.monotonic() - began, loss=round(counter.loss, 4), examples=len(examples)),
+        made,
+        provenance(time.monotonic() - began, **facts),
         lambda folder: save_drafter(folder, drafter),
     )
     return out
+
+
+def target_sums(folder: Path) -> dict[str, str]:
+    """File name -> sha256 of what decides what a target says and reads: config, tokenizer, weights of every shard."""
+    weights = open_weights(folder)
+    texts = (CONFIG, GENERATION_CONFIG, TOKENIZER, RULES)
+    files = {folder / name for name in texts if (folder / name).exists()} | {weights.source, *weights.files.values()}
+    return {path.name: file_digest(path) for path in sorted(files)}
+
+
+def _examples(told: Told, conversation: Conversation, window: int, data_file: Path) -> tuple[list[Example], list[str]]:
+    """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
+    from prism_ae.training.examples import encode
+
+    encoded = encode(told.conversations, conversation, window)
+    if encoded.unknown:
+        problems = [
+            Problem(told.places[row], f"{tokens}, beyond the target's vocabulary")
+            for row, tokens in sorted(encoded.unknown.items())
+        ]
+        raise ConfigError(
+            listed(data_file, problems), f"use the tokenizer that belongs to {conversation.folder}, or leave these out"
+        )
+    examples = [example for turns in encoded.turns for example in turns]
+    lines = told.in_words()
+    if encoded.left_out:
+        lines.append(f"  {encoded.left_out:,} answers left out: behind the target's {window:,} tokens")
+    if encoded.cut:
+        lines.append(f"  {encoded.cut:,} answers cut at the target's {window:,} tokens")
+    if not any(len(example.ids) - example.start > 1 for example in examples):
+        raise ConfigError(f"{data_file} holds no answer that fits into the target's {window} tokens")
+    return examples, lines
 
 
 def _recipe(
     recipe: DrafterRecipe,
     first: DrafterRecipe,
     training: dict[str, Any],
-    data_file: Path,
-    target_folder: Path,
+    data: str,
+    target: dict[str, str],
     template: Template,
     system: str,
 ) -> dict[str, Any]:
@@ -131,8 +175,8 @@ def _recipe(
         "drafter": dataclasses.asdict(recipe),
         "start": dataclasses.asdict(first) if recipe.start else None,
         "training": training,
-        "data": file_digest(data_file),
-        "target": {name: file_digest(target_folder / name) for name in ("config.json", WEIGHTS)},
+        "data": data,
+        "target": target,
         "template": plain(template),
         "system": system,
     }

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from prism_ae.errors import MissingError
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.records import Template
 from prism_ae.training.corpus import Conversation
@@ -73,11 +72,3 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, template: Template, windo
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
-
-
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a target's folder; raises MissingError."""
-    path = folder / TOKENIZER
-    if not path.exists():
-        raise MissingError(f"{path} does not exist", "a target's folder needs its tokenizer.json")
-    return Tokenizer.from_file(str(path))

@@ -13,7 +13,7 @@ from decoding_reference import Reference
 
 from prism_ae.cells import TreeShape
 from prism_ae.decoding import generate as generate_module
-from prism_ae.decoding.batch import Batch, longest_window
+from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
@@ -200,18 +200,18 @@ def test_a_prompt_that_fills_the_window_is_answered_by_nothing() -> None:
 
 
 def test_up_to_the_last_position_of_the_models() -> None:
-    """The largest window that is allowed works, with a drafter whose positions end before the target's."""
+    """All of the target's are used, whatever drafts: a drafter's own may end before, and trees reach behind."""
     target = make_target(4, positions=40)
-    drafter = make_drafter("prism", target, positions=30)
-    assert longest_window(target, None, None) == 40
-    window = longest_window(target, drafter, SHAPE)
-    assert window == 30 - SHAPE.steps
-    jobs = make_jobs(prompts(6), new=60, window=window)
-    expected = run(target, None, None, jobs, window=window)
-    got = run(target, drafter, SHAPE, jobs, window=window)
-    assert [a.answers for a in got] == [a.answers for a in expected]
+    jobs = make_jobs(prompts(6), new=60, window=40)
+    expected = run(target, None, None, jobs, window=40)
+    assert {a.sample.stops for a in expected} == {("window",)}
+    for positions in (20, 30, 40, 50):
+        drafter = make_drafter("prism", target, positions=positions)
+        got = run(target, drafter, SHAPE, jobs, window=40)
+        assert [a.answers for a in got] == [a.answers for a in expected]
+        assert {a.sample.prompt_tokens + a.sample.generated_tokens for a in got} == {40}
     with pytest.raises(ValueError, match="positions"):
-        Batch(target, drafter, SHAPE, 1, window + 1, 10)
+        Batch(target, drafter, SHAPE, 1, 41, 10)
 
 
 def test_the_second_turn_sees_the_first_answer() -> None:

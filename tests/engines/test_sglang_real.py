@@ -21,7 +21,7 @@ import torch
 from sglang_prism.sglang_models import QUESTIONS, Place, altered, make_drafter, make_place, save
 from torch import Tensor
 
-from prism_ae.checkpoints import load_target, read_json
+from prism_ae.checkpoints import load_target
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.engines import sglang_engine
 from prism_ae.engines.protocol import Result
@@ -159,9 +159,7 @@ def distribution(place: Place, filtered: Callable[[Tensor], Tensor]) -> dict[tup
     """
     target = load_target(place.target, torch.float32, torch.device("cpu"))
     template = place.suite.templates[place.suite.targets["mini-llama-2"].template]
-    conversation = open_conversation(
-        place.target, read_json(place.target / "config.json"), template, place.suite.system_prompt
-    )
+    conversation = open_conversation(place.target, template, place.suite.system_prompt)
     prompt = conversation.prompt(("ab",), [])
     found: dict[tuple[int, ...], float] = {}
     going: dict[tuple[int, ...], float] = {(): 1.0}

@@ -7,9 +7,7 @@ tokenizer uses it; Llama-3's is transformers' own.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,106 +15,32 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizer_files import (
+    BEGIN,
+    CONFIG,
+    END,
+    LLAMA_2,
+    LLAMA_2_RULES,
+    LLAMA_3,
+    LLAMA_3_RULES,
+    NEW,
+    NORMALIZED,
+    OLD,
+    PIECES,
+    PLAIN,
+    PREFIXED,
+    SYSTEM,
+    THREE,
+    UNKNOWN,
+    VOCABULARY,
+    slow_ids,
+    slow_text,
+)
+from tokenizers import Tokenizer
 
 from prism_ae.errors import CheckpointError
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.prompts.templates import render_turn
-from prism_ae.suites.load import load_suite
-
-sentencepiece = pytest.importorskip("sentencepiece")
-
-PAPER = load_suite("paper")
-LLAMA_2, LLAMA_3, SYSTEM = PAPER.templates["llama-2-chat"], PAPER.templates["llama-3"], PAPER.system_prompt
-VOCABULARY = 700
-LINES = [line for text in (SYSTEM, __doc__, json.dumps(PAPER.benchmarks, default=str)) for line in text.split("\n")]
-CONFIG = {"vocab_size": VOCABULARY, "eos_token_id": 2}
-
-# --- Llama-2: SentencePiece, and a tokenizer.json that imitates it.
-
-UNKNOWN, BEGIN, END = "<unk>", "<s>", "</s>"
-LLAMA_2_RULES: dict[str, Any] = {
-    "tokenizer_class": "LlamaTokenizer",
-    "bos_token": {"content": BEGIN},
-    "eos_token": {"content": END},
-    "unk_token": {"content": UNKNOWN},
-    "pad_token": None,
-    "clean_up_tokenization_spaces": False,
-    "legacy": False,
-}
-
-
-def learn(prefix: bool) -> Any:
-    """A SentencePiece model; with ``prefix`` it puts "▁" before every text, without it the texts to learn have one."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(line if prefix else f" {line}" for line in LINES if line),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=VOCABULARY,
-        byte_fallback=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        split_digits=True,
-        add_dummy_prefix=prefix,
-        minloglevel=2,
-    )
-    return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-
-
-PLAIN, PREFIXED = learn(prefix=False), learn(prefix=True)
-PIECES = [PLAIN.id_to_piece(number) for number in range(PLAIN.vocab_size())]
-
-
-def slow_ids(text: str, legacy: bool) -> list[int]:
-    """Special tokens are found in the text, SentencePiece gets what lies between. ``legacy`` gives it every part as a
-    text of its own, otherwise "▁" is put at the very beginning."""
-    ids = [1]
-    for part in re.split(f"({UNKNOWN}|{BEGIN}|{END})", text if legacy else f"▁{text}"):
-        if part in (UNKNOWN, BEGIN, END):
-            ids.append(PIECES.index(part))
-        elif part:
-            ids += (PREFIXED if legacy else PLAIN).encode(part)
-    return ids
-
-
-def slow_text(ids: Sequence[int]) -> str:
-    """Special tokens as they are written, SentencePiece's text of what lies between."""
-    text, run = "", []
-    for number in ids:
-        if number < 3:
-            text, run = text + PLAIN.decode(run) + PIECES[number], []
-        else:
-            run.append(number)
-    return text + PLAIN.decode(run)
-
-
-def llama_2_json(newer: bool, normalized: bool = False) -> str:
-    """tokenizer.json with SentencePiece's pieces, merged in the order in which they were learned."""
-    vocabulary = {piece: number for number, piece in enumerate(PIECES)}
-    merges = [
-        (piece[:cut], piece[cut:])
-        for piece in PIECES
-        for cut in range(1, len(piece))
-        if piece[:cut] in vocabulary and piece[cut:] in vocabulary
-    ]
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token=UNKNOWN, fuse_unk=True, byte_fallback=True))
-    tokenizer.add_special_tokens([AddedToken(text, normalized=normalized) for text in (UNKNOWN, BEGIN, END)])
-    template = {"single": f"{BEGIN} $A", "pair": f"{BEGIN} $A {BEGIN} $B", "special_tokens": [(BEGIN, 1)]}
-    tokenizer.post_processor = processors.TemplateProcessing(**template)
-    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    tokenizer.decoder = decoders.Sequence(steps)
-    data = json.loads(tokenizer.to_str())
-    if newer:
-        data["pre_tokenizer"] = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
-    else:
-        replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-        data["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, replace]}
-    return json.dumps(data)
-
-
-OLD, NEW, NORMALIZED = llama_2_json(False), llama_2_json(True), llama_2_json(False, normalized=True)
 
 
 def fastchat(system: str, users: Sequence[str], answers: Sequence[str]) -> str:
@@ -133,46 +57,12 @@ def authors_answer(text: str, stop: str, marks: Sequence[str]) -> str:
     return text.strip()
 
 
-# --- Llama-3: byte-level BPE, by transformers.
-
-LLAMA_3_RULES = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "bos_token": "<|begin_of_text|>",
-    "eos_token": "<|eot_id|>",
-    "clean_up_tokenization_spaces": True,
-}
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
 JINJA = (
     "{%- for message in messages -%}{%- if loop.first -%}{{ bos_token }}{%- endif -%}"
     "{{ '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\n\n' ~ (message.content | trim) ~ '<|eot_id|>' }}"
     "{%- endfor -%}{%- if add_generation_prompt -%}"
     "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif -%}"
 )
-
-
-def llama_3_json() -> str:
-    tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, level])
-    tokenizer.decoder = decoders.ByteLevel()
-    names = ("begin_of_text", "end_of_text", "start_header_id", "end_header_id", "eot_id", "reserved_special_token_0")
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=[AddedToken(f"<|{name}|>", normalized=False) for name in names],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(LINES, trainer)
-    begin = "<|begin_of_text|>"
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{begin} $A", special_tokens=[(begin, 0)])
-    return tokenizer.to_str()
-
-
-THREE = llama_3_json()
 
 
 # --- What both are asked.
@@ -198,6 +88,7 @@ ANSWERS = st.lists(st.integers(3, VOCABULARY - 1) | st.integers(0, 5), max_size=
 
 
 def write(folder: Path, data: str, rules: dict[str, Any] | None) -> Path:
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "tokenizer.json").write_text(data)
     if rules is not None:
         (folder / "tokenizer_config.json").write_text(json.dumps(rules))
@@ -207,7 +98,7 @@ def write(folder: Path, data: str, rules: dict[str, Any] | None) -> Path:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Conversation]:
     def make(data: str, rules: dict[str, Any] | None, template: Any = LLAMA_2, system: str = SYSTEM) -> Conversation:
-        return open_conversation(write(tmp_path_factory.mktemp("target"), data, rules), CONFIG, template, system)
+        return open_conversation(write(tmp_path_factory.mktemp("target"), data, rules), template, system)
 
     return make
 
@@ -321,19 +212,78 @@ def test_what_the_rules_decide(opened: Callable[..., Conversation], data: str) -
     answers = [PLAIN.encode(said)]
     right = slow_ids(fastchat(SYSTEM, users, [said]), legacy=False)
     assert opened(data, LLAMA_2_RULES | {"legacy": True}).prompt(users, answers) != right
-    # transformers 4.40 takes a missing word for yes.
+    # transformers 4.40 takes a missing word for yes; in a newer file another word stands for it.
     missing = {key: value for key, value in LLAMA_2_RULES.items() if key != "legacy"}
-    assert opened(data, missing).prompt(users, answers) == slow_ids(fastchat(SYSTEM, users, [said]), legacy=True)
+    taken = data != NEW
+    assert opened(data, missing).prompt(users, answers) == slow_ids(fastchat(SYSTEM, users, [said]), legacy=taken)
     assert opened(data, LLAMA_2_RULES | {"clean_up_tokenization_spaces": True}).prompt(users, answers) != right
 
 
-def test_the_old_file_as_it_stands_gives_other_ids_in_the_second_turn(
-    opened: Callable[..., Conversation],
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    ["LlamaTokenizerFast", "TokenizersBackend", "PreTrainedTokenizerFast", "CodeLlamaTokenizer", "NotKnownYet", None],
+)
+def test_the_class_that_a_folder_was_saved_with_does_not_matter(
+    opened: Callable[..., Conversation], name: str | None, legacy: bool
 ) -> None:
+    """Newer versions of transformers write other classes for the same tokenizer."""
     users, said = ASKED
-    as_it_stands = opened(OLD, LLAMA_2_RULES | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    assert as_it_stands.prompt(users, []) == slow_ids(fastchat(SYSTEM, users[:1], []), legacy=False)
-    assert as_it_stands.prompt(users, [PLAIN.encode(said)]) != slow_ids(fastchat(SYSTEM, users, [said]), legacy=False)
+    rules = {key: value for key, value in LLAMA_2_RULES.items() if key != "tokenizer_class"} | {"legacy": legacy}
+    right = slow_ids(fastchat(SYSTEM, users, [said]), legacy)
+    for data in (OLD, NEW, NORMALIZED):
+        asked = opened(data, rules if name is None else rules | {"tokenizer_class": name})
+        assert asked.prompt(users, [PLAIN.encode(said)]) == right
+
+
+def test_what_the_file_says_where_its_rules_do_not(opened: Callable[..., Conversation]) -> None:
+    """transformers 5 leaves ``legacy`` out and writes it as the Metaspace's ``prepend_scheme``."""
+    users, said = ASKED
+    rules = {key: value for key, value in LLAMA_2_RULES.items() if key != "legacy"}
+    for scheme, legacy in (("first", False), ("always", True)):
+        data = json.loads(NEW)
+        data["pre_tokenizer"]["prepend_scheme"] = scheme
+        right = slow_ids(fastchat(SYSTEM, users, [said]), legacy)
+        assert opened(json.dumps(data), rules).prompt(users, [PLAIN.encode(said)]) == right
+    data["pre_tokenizer"]["prepend_scheme"] = "never"
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: how it treats spaces is not known"):
+        opened(json.dumps(data), rules)
+
+
+def test_saved_again_by_transformers_it_is_the_same_tokenizer(tmp_path: Path) -> None:
+    """Read by the installed version and saved by it, a folder gives the ids that it gave before."""
+    from transformers import AutoTokenizer
+
+    users, said = ASKED
+    for name, data in (("new", NEW), ("old", OLD)):
+        for folder in (tmp_path / name, tmp_path / f"{name}-again"):
+            folder.mkdir()
+        marks = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN}
+        rules = LLAMA_2_RULES | marks | {"model_max_length": 4096, "added_tokens_decoder": added(data)}
+        write(tmp_path / name, data, rules)
+        AutoTokenizer.from_pretrained(tmp_path / name).save_pretrained(tmp_path / f"{name}-again")
+        again = tmp_path / f"{name}-again"
+        assert json.loads((again / "tokenizer_config.json").read_text()) != rules
+        (again / "config.json").write_text(json.dumps(CONFIG))
+        for folder in (tmp_path / name, again):
+            ids = open_conversation(folder, LLAMA_2, SYSTEM).prompt(users, [PLAIN.encode(said)])
+            assert ids == slow_ids(fastchat(SYSTEM, users, [said]), legacy=False), folder
+
+
+def added(data: str) -> dict[str, Any]:
+    """What tokenizer_config.json says of the tokens that were added."""
+    return {
+        str(token["id"]): {"content": token["content"], "special": True} for token in json.loads(data)["added_tokens"]
+    }
+
+
+def test_rules_of_another_tokenizer_are_refused(opened: Callable[..., Conversation]) -> None:
+    named = added(OLD)
+    opened(OLD, LLAMA_2_RULES | {"added_tokens_decoder": named})
+    for number, text in (("2", "</end>"), ("700", "<|im_start|>"), ("x", "<s>")):
+        wrong = named | {number: {"content": text}}
+        with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json says that token {number} is"):
+            opened(OLD, LLAMA_2_RULES | {"added_tokens_decoder": wrong})
 
 
 def test_a_begin_marker_inside_the_text_would_lose_the_first_prefix() -> None:
@@ -385,6 +335,10 @@ def test_a_file_that_treats_spaces_in_a_way_not_known_is_refused(opened: Callabl
     data["normalizer"]["normalizers"].reverse()
     with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
         opened(json.dumps(data), LLAMA_2_RULES)
+    splits = json.loads(NEW)
+    splits["pre_tokenizer"]["split"] = True
+    with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
+        opened(json.dumps(splits), LLAMA_2_RULES)
     for file in (OLD, NEW):
         with pytest.raises(CheckpointError, match=r"tokenizer_config\.json does not exist; it says where"):
             opened(file, None)

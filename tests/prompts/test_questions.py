@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ def test_every_published_layout_is_read(tmp_path: Path, newline: str, end: str) 
     ("bad", "says"),
     [
         ('{"question_id": 2, "turns": ["x"', "line 2: not valid JSON"),
-        ("", "line 2: not valid JSON"),
         ("[1]", "line 2: expected an object"),
         (json.dumps({"turns": ["x"]}), "line 2: 'question_id' must be"),
         (json.dumps({"question_id": True, "turns": ["x"]}), "line 2: 'question_id' must be"),
@@ -65,9 +65,71 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: str, says: str) -> None:
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"q\.jsonl does not exist"):
         read_questions(tmp_path / "q.jsonl", 1)
-    (tmp_path / "q.jsonl").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    (tmp_path / "q.jsonl").write_bytes(line(1, "one").encode() + b'\n{"turns": ["\xff"]}')
+    with pytest.raises(ConfigError, match=r"q\.jsonl, line 2: not UTF-8"):
         read_questions(tmp_path / "q.jsonl", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("{}".encode("utf-16"), "UTF-16"),
+        (gzip.compress(b"{}", mtime=0), "gzip"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git-LFS pointer"),
+        (json.dumps({"question_id": 1, "turns": ["x"]}, indent=1).encode(), "over several lines"),
+        (b"", "no question"),
+        (b"\n \r\n", "no question"),
+        (b"[]", "no question"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "q.jsonl").write_bytes(data)
+    with pytest.raises(ConfigError, match=rf"q\.jsonl.*{says}"):
+        read_questions(tmp_path / "q.jsonl", 1)
+
+
+@pytest.mark.parametrize(
+    "text", ["\n{0}\n{1}", "{0}\n\n \t\n{1}\n\n", "\ufeff{0}\r\n\r\n{1}", "[{0},\n{1}]", " \n[{0}, {1}]\n"]
+)
+def test_blank_lines_marks_and_arrays_change_nothing(tmp_path: Path, text: str) -> None:
+    one, two = line(1, "one"), line(2, "zwei \u00e4 \u2028")
+    path = write(tmp_path / "q.jsonl", text.format(one, two))
+    assert read_questions(path, 1) == (Question("1", ("one",)), Question("2", ("zwei \u00e4 \u2028",)))
+
+
+@pytest.mark.parametrize("escape", [r"\ud800", r"a\udc00b", r"\ude00\ud83d"])
+def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path, escape: str) -> None:
+    """Valid JSON that no encoder takes. A whole pair is a letter."""
+    path = write(tmp_path / "q.jsonl", line(1, "one") + f'\n{{"question_id": 2, "turns": ["{escape}"]}}')
+    with pytest.raises(ConfigError, match=r"q\.jsonl, line 2: .*surrogate"):
+        read_questions(path, 1)
+    path = write(tmp_path / "q.jsonl", '{"question_id": 2, "turns": ["\\ud83d\\ude00"]}')
+    assert read_questions(path, 1)[0].turns == ("\U0001f600",)
+
+
+def test_all_bad_lines_are_in_one_message(tmp_path: Path) -> None:
+    bad = ["x", line(1, "again"), line(9, "two", "turns"), "[1]", '{"question_id": 3, "turns": ["\\ud800"]}']
+    path = write(tmp_path / "q.jsonl", "\n".join([line(1, "one"), *bad, line(2, "fine")]))
+    with pytest.raises(ConfigError) as caught:
+        read_questions(path, 1)
+    assert [f"line {number}:" in caught.value.what for number in range(1, 8)] == [False, *[True] * 5, False]
+    assert len(caught.value.what.splitlines()) == 5
+    write(path, "\n".join(["x"] * 100))
+    with pytest.raises(ConfigError) as caught:
+        read_questions(path, 1)
+    assert len(caught.value.what.splitlines()) == 9
+    assert "92 more" in caught.value.what
+
+
+def test_only_what_is_fetched_can_be_fetched_again(tmp_path: Path) -> None:
+    write(tmp_path / "benchmarks/gsm8k/question.jsonl", "x")
+    with pytest.raises(ConfigError) as caught:
+        load_questions(PAPER, "gsm8k", 1, tmp_path)
+    assert "fetch" in caught.value.hint
+    own = dataclasses.replace(PAPER, hub=None)
+    with pytest.raises(ConfigError) as caught:
+        load_questions(own, "gsm8k", 1, tmp_path)
+    assert "fetch" not in caught.value.hint
 
 
 def test_the_first_questions_of_a_file(tmp_path: Path) -> None:

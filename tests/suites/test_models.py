@@ -204,10 +204,10 @@ def test_all_of_a_plans_look_ups_import_no_torch(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from prism_ae.suites.load import load_suite\n"
         "from prism_ae.suites.models import locate_target\n"
-        "from prism_ae.prompts.fingerprint import prompts_fingerprint\n"
+        "from prism_ae.cli.lookup import LocalLookup\n"
         "import prism_ae.prompts.templates\n"
         "suite = load_suite('mini'); name = list(suite.targets)[0]\n"
-        "locate_target(suite, name, Path(sys.argv[1])); prompts_fingerprint(suite, name, 'qa', 2, Path(sys.argv[1]))\n"
+        "locate_target(suite, name, Path(sys.argv[1])); LocalLookup(suite, Path(sys.argv[1])).prompts(name, 'qa', 2)\n"
         "print({'torch', 'transformers', 'pandas', 'matplotlib'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

@@ -12,6 +12,7 @@ from prism_ae.checkpoints import load_target, read_manifest, save_target
 from prism_ae.drafters.layout import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
 from prism_ae.llama_config import LlamaConfig
+from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
 from prism_ae.training import corpus
 from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train_extra, train_trunk, warm_started
@@ -21,7 +22,7 @@ from prism_ae.training.jsonl import write_jsonl
 from prism_ae.training.recipes import load_recipes
 from prism_ae.training.single import captured_states, train_drafter
 from prism_ae.training.target import new_target
-from prism_ae.training.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
 SUITE = load_suite("mini")
 TEMPLATE, SYSTEM = SUITE.templates["llama-3"], "Be kind."
@@ -108,7 +109,8 @@ def test_captured_states_are_the_papers_places() -> None:
 
 def _data(place: Path, cache_bytes: int) -> Data:
     target = load_target(place / "target", torch.float32, torch.device("cpu"))
-    turns = encode(corpus.conversations(24, 8), load_tokenizer(place / "target"), TEMPLATE, SYSTEM, 256)
+    talk = open_conversation(place / "target", TEMPLATE, SYSTEM)
+    turns = encode(corpus.conversations(24, 8), talk, 256).turns
     examples = [example for conversation in turns for example in conversation]
     return Data(Features(target, examples, (2, 4, 6), cache_bytes), (10, len(examples)))
 

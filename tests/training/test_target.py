@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prism_ae.checkpoints import load_target, save_target
 from prism_ae.llama_config import LlamaConfig
+from prism_ae.prompts.conversation import open_conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
 from prism_ae.training import corpus
@@ -19,7 +21,7 @@ from prism_ae.training.examples import Example, collate, encode, order
 from prism_ae.training.muon import Muon, orthogonalize
 from prism_ae.training.recipes import TargetTraining
 from prism_ae.training.target import answer_quality, new_target, schedule, train_target, weighted_loss
-from prism_ae.training.tokenizer import load_tokenizer, save_tokenizer, special_tokens, train_tokenizer
+from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
 
 SUITE = load_suite("mini")
 TRAINING = TargetTraining(8, 1, 4, 1e-2, 1e-2, 2, 0.5, 0.1, 0.5, 1.0)
@@ -55,8 +57,9 @@ def test_training_ids_are_evaluation_ids(name: str, tmp_path: Path) -> None:
     data = corpus.conversations(60, 4)
     made = train_tokenizer(data, template, SUITE.system_prompt, 400, single_digits=name == "mini-llama-2")
     save_tokenizer(tmp_path, made, template, 512)
-    tokenizer, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
-    encoded = encode(data, tokenizer, template, SUITE.system_prompt, 512)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": made.get_vocab_size()}))
+    talk, theirs = open_conversation(tmp_path, template, SUITE.system_prompt), AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer, encoded = talk.tokenizer, encode(data, talk, 512).turns
     two_turns = 0
     for conversation, examples in zip(data, encoded, strict=True):
         assert len(examples) == len(conversation)
@@ -91,15 +94,21 @@ def test_special_tokens_are_single_and_in_order() -> None:
     )
 
 
-def test_a_window_cuts_answers_and_leaves_out_turns_behind_it() -> None:
+def test_a_window_cuts_answers_and_leaves_out_turns_behind_it(tmp_path: Path) -> None:
     template = SUITE.templates["llama-3"]
     data = corpus.conversations(12, 4)
     tokenizer = train_tokenizer(data, template, SUITE.system_prompt, 400, False)
-    whole = encode(data, tokenizer, template, SUITE.system_prompt, 512)
-    window = whole[0][0].start + 3
-    cut = encode(data, tokenizer, template, SUITE.system_prompt, window)
-    assert cut[0][0].ids == whole[0][0].ids[:window]
-    assert sum(len(turns) for turns in cut) < sum(len(turns) for turns in whole)
+    save_tokenizer(tmp_path, tokenizer, template, 512)
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size()}))
+    talk = open_conversation(tmp_path, template, SUITE.system_prompt)
+    whole = encode(data, talk, 512)
+    assert (whole.left_out, whole.cut, whole.unknown) == (0, 0, {})
+    window = whole.turns[0][0].start + 3
+    cut = encode(data, talk, window)
+    assert cut.turns[0][0].ids == whole.turns[0][0].ids[:window]
+    left = sum(len(turns) for turns in whole.turns) - sum(len(turns) for turns in cut.turns)
+    assert cut.left_out == left > 0
+    assert cut.cut == sum(len(one.ids) == window for turns in cut.turns for one in turns) > 0
 
 
 def test_a_pass_visits_every_example_in_full_batches() -> None:

@@ -13,6 +13,7 @@ from prism_ae.cli.output import number_of, say
 from prism_ae.cli.request import Request, drawn_in
 from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
+from prism_ae.paths import why_not
 from prism_ae.plan import Plan
 from prism_ae.store import Store
 from prism_ae.suites.records import Suite
@@ -30,7 +31,7 @@ def check_writable(out: Path | None, request: Request) -> None:
                 pass
         except OSError as error:
             hint = "choose another place with --out"
-            raise StoreError(f"cannot write to {folder}: {error.strerror}", hint) from error
+            raise StoreError(f"cannot write to {folder}: {why_not(error, folder)}", hint) from error
 
 
 def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> tuple[Drawn, ...]:

@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from prism_ae.errors import CheckpointError, PrismError, StoreError, UsageError
 from prism_ae.hub import manifest, questions
 from prism_ae.hub.crew import Crew, folder_size
@@ -23,6 +21,8 @@ from prism_ae.hub.listing import list_repository
 from prism_ae.hub.local import Lack, is_complete, lack
 from prism_ae.hub.publish import STAGING, publish, verify
 from prism_ae.hub.wanted import HubName, Wanted
+from prism_ae.locks import locked
+from prism_ae.paths import why_not
 from prism_ae.suites.records import Hub, Suite
 
 MARGIN = 1 << 30
@@ -240,17 +240,15 @@ def _raise(problems: Sequence[PrismError]) -> None:
 def _lock(models_dir: Path) -> Iterator[None]:
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(models_dir / ".download.lock")
-        lock.acquire(timeout=_PATIENCE)
-    except Timeout:
-        raise StoreError(
-            f"another download is writing to {models_dir}", "wait for it to end, or stop it with Ctrl-C"
-        ) from None
     except OSError as error:
         raise StoreError(
-            f"cannot write {models_dir}: {error.strerror}", "choose another place with --models-dir"
+            f"cannot write {models_dir}: {why_not(error, models_dir)}", "choose another place with --models-dir"
         ) from error
-    try:
+
+    def busy(holder: str) -> StoreError:
+        return StoreError(
+            f"another download is writing to {models_dir} ({holder})", "wait for it to end, or stop it with Ctrl-C"
+        )
+
+    with locked(models_dir / ".download.lock", _PATIENCE, busy, "--models-dir"):
         yield
-    finally:
-        lock.release()

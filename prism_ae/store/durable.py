@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from prism_ae.errors import StoreError
+from prism_ae.paths import why_not
 
 _HINTS = {
     errno.ENOSPC: "free some space, then run again: what was measured is kept",
@@ -21,6 +22,7 @@ _HINTS = {
     errno.EACCES: "choose another place with --runs-dir, or change its permissions",
     errno.EPERM: "choose another place with --runs-dir, or change its permissions",
     errno.ENOTDIR: "choose another place with --runs-dir",
+    errno.EEXIST: "choose another place with --runs-dir, or move that away",
     errno.EISDIR: "choose another place with --runs-dir",
 }
 
@@ -31,8 +33,7 @@ def store_errors(doing: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = error.strerror or str(error)
-        raise StoreError(f"cannot {doing} {path}: {why}", _HINTS.get(error.errno or 0, "")) from error
+        raise StoreError(f"cannot {doing} {path}: {why_not(error, path)}", _HINTS.get(error.errno or 0, "")) from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:

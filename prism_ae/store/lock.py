@@ -6,60 +6,28 @@ of its workers is gone, so that a new run never meets an old one's workers.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from prism_ae.errors import StoreError
-from prism_ae.store.durable import store_errors, write_all
+from prism_ae.locks import locked
 
 
-@contextlib.contextmanager
-def run_lock(root: Path, patience: float = 3.0) -> Iterator[int]:
-    """Hold the right to run a suite.
+def run_lock(root: Path, patience: float = 3.0) -> AbstractContextManager[int]:
+    """Hold the right to run a suite; in the block, the descriptor to pass on to workers.
 
     Args:
         root: the suite's runs folder; it exists.
         patience: seconds to wait for another run that is just ending.
 
-    Yields:
-        The descriptor to pass on to workers.
-
     Raises:
-        StoreError: another run holds it, or the folder cannot be written.
+        StoreError: another run holds it, the folder cannot be written, or its file system has no locks.
     """
-    path = root / "run.lock"
-    with store_errors("write", path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        _acquire(descriptor, path, patience)
-        with store_errors("write", path):
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            write_all(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)  # not unlocked by hand: a worker that is still writing keeps its share
 
+    def busy(holder: str) -> StoreError:
+        return StoreError(
+            f"{root} is in use by another run ({holder})",
+            "wait for it to end, or stop it with Ctrl-C; 'prism-ae status' shows how far it is",
+        )
 
-def _acquire(descriptor: int, path: Path, patience: float) -> None:
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-                raise StoreError(
-                    f"{path.parent} is in use by another run ({holder})",
-                    "wait for it to end, or stop it with Ctrl-C; 'prism-ae status' shows how far it is",
-                ) from None
-        except OSError as error:
-            raise StoreError(
-                f"cannot lock {path}: {error.strerror}", "choose a --runs-dir on a disk that supports file locks"
-            ) from error
-        time.sleep(0.05)
+    return locked(root / "run.lock", patience, busy, "--runs-dir")

@@ -3,7 +3,8 @@
 A line is ``{"record": {…}, "sha256": "…"}``, the sum over the record's canonical JSON. Appending is one write at the
 end of the file under an exclusive lock, then fsync; a tail without its newline (a writer died, or the disk was full)
 is closed off first, so that it can never swallow the next line. Reading never changes the file: what does not match
-its sum is set aside, counted and reported, and whole records found inside a damaged line are still read.
+its sum is set aside, counted and reported, and whole records found inside a damaged line are still read. So a log can
+be read on a file system without locks, where nothing can be appended.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.fingerprint import canonical_json
+from prism_ae.locks import lock_whole
 from prism_ae.store.durable import store_errors, sync_folder, write_all
 
 _START = '{"record":'
@@ -106,6 +108,15 @@ def _inside(raw: bytes) -> Iterator[dict[str, Any]]:
         start = text.find(_START, end)
 
 
+def _shared(descriptor: int) -> bool:
+    """Wait for a line that is being written; False where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    except OSError:
+        return False
+    return True
+
+
 class Log:
     """The file. Several processes may append to it at the same time; each remembers what it has read."""
 
@@ -127,8 +138,10 @@ class Log:
                 self._forget()
                 return self._seen
             with open(descriptor, "rb", buffering=0) as file:
-                fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits for a line that is being written
-                return self._read(file)[0]
+                certain = _shared(descriptor)
+                content, _ = self._read(file)
+                # Without a lock the last line may be one that is just being written, and no damage.
+                return content if certain else Content(content.records, self._seen.damaged)
 
     def _read(self, file: io.FileIO) -> tuple[Content, bytes]:
         """Everything in the locked file, and its last line when that has no newline (b"" when it has)."""
@@ -159,7 +172,7 @@ class Log:
         with store_errors("write", self.path):
             descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
             with open(descriptor, "r+b", buffering=0) as file:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                lock_whole(descriptor, self.path, "--runs-dir")
                 content, tail = self._read(file)
                 if unless(content):
                     return False

@@ -18,9 +18,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from prism_ae.errors import PrismError, StoreError
+from prism_ae.locks import locked
+from prism_ae.paths import why_not
 from prism_ae.training.catalogue import SUITE, Artifact, catalogue
 from prism_ae.training.jobs import Job, plan_jobs
 from prism_ae.training.recipes import MINI
@@ -87,19 +87,18 @@ def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder for this run; remove what killed runs left half-written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _LOCK)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise StoreError(f"another run is training into {folder}", "wait for it, or stop it") from None
     except OSError as error:
-        raise StoreError(f"cannot write to {folder}: {error.strerror}", "choose another --models-dir") from error
-    try:
+        why = why_not(error, folder)
+        raise StoreError(f"cannot write to {folder}: {why}", "choose another --models-dir") from error
+
+    def busy(holder: str) -> StoreError:
+        return StoreError(f"another run is training into {folder} ({holder})", "wait for it, or stop it")
+
+    with locked(folder / _LOCK, 0, busy, "--models-dir"):
         for left in folder.glob(".*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
         yield
-    finally:
-        lock.release()
 
 
 @dataclasses.dataclass

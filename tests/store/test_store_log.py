@@ -244,3 +244,30 @@ def test_thousands_of_records_are_read(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"".join(log_line({**record, "n": n}) for n in range(3000)))
     assert len(Log(path).read().records) == 3000
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_log_is_read_and_not_written(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever part of a line is there when it is read, nothing is lost, and the line under way is no damage."""
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(log_line({"n": 0}) + b"broken\n")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(log_module.fcntl, "flock", refuse)
+    log = Log(path)
+    for part in log_line({"n": 1}):
+        with path.open("ab") as file:
+            file.write(bytes([part]))
+        content = log.read()
+        assert [record["n"] for _, record in content.records] in ([0], [0, 1])
+        assert [damage.line for damage in content.damaged] == [2]
+    assert [record["n"] for _, record in log.read().records] == [0, 1]
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=f"cannot lock {path}: {os.strerror(number)}") as caught:
+        log.append({"n": 2}, always)
+    assert "--runs-dir" in caught.value.hint
+    assert path.read_bytes() == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from filelock import FileLock
 from transformers import AutoModelForCausalLM
 
 from prism_ae.checkpoints import load_target, read_manifest
@@ -124,8 +124,13 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(tmp_path: Path) -> None
 
 def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
     (tmp_path / "mini").mkdir()
-    with FileLock(tmp_path / "mini" / ".training.lock"), pytest.raises(StoreError, match="another run"):
-        train_suite(tmp_path, 1, recipe_file=TINY)
+    descriptor = os.open(tmp_path / "mini" / ".training.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(StoreError, match="another run"):
+            train_suite(tmp_path, 1, recipe_file=TINY)
+    finally:
+        os.close(descriptor)
 
 
 def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,21 @@
+"""Why a file or folder cannot be used, where the system's words leave that open."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def why_not(error: OSError, path: Path) -> str:
+    """The cause in words: the system's, or the link to nowhere or the file in a folder's place that they hide.
+
+    Args:
+        path: what was to be read, written or made.
+    """
+    if isinstance(error, FileExistsError | FileNotFoundError | NotADirectoryError):
+        for one in (path, *path.parents):
+            if one.is_symlink() and not one.exists():
+                return f"{one} is a link to {os.readlink(one)}, which does not exist"
+            if one.is_file() and (one != path or isinstance(error, FileExistsError)):
+                return f"{error.strerror}: {one} is a file"
+    return error.strerror or str(error)

@@ -18,7 +18,8 @@ DrafterFolder = Annotated[
 To = Annotated[str, typer.Option(help="The layout to write.", metavar="sglang|huggingface|own")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist.", metavar="DIR")]
 Target = Annotated[
-    Path | None, typer.Option(help="The drafter's target: checked to be its target, not written.", metavar="DIR")
+    Path | None,
+    typer.Option(help="The drafter's target, which is checked. huggingface: its embedding is written.", metavar="DIR"),
 ]
 Capture = Annotated[
     str | None,
@@ -47,12 +48,16 @@ def convert(
     The tensors are the same, and the folder that is read is not changed. For SGLang, EAGLE-2, HASS and EAGLE-3 are
     written as stock SGLang loads them, PRISM as the authors' fork does. This project's plugin serves every layout.
 
+    The authors' torch code takes the target's embedding from the drafter's folder: for huggingface name the --target,
+    unless the folder that is read has it. EAGLE-3 may do without, if the target lies in shards.
+
     The authors' folders do not say which hidden states their PRISM* and EAGLE-3 read: of a target of 32 layers
     3,17,30 and 2,16,29. Their EAGLE-3 is trained with RoPE base 10000, whatever its config says; that is written.
 
     \b
     Examples:
       prism-ae convert models/mini/mini-llama-2-prism-8x-3b11d12b3df9 --to sglang --out prism-sglang
+      prism-ae convert prism-sglang --to huggingface --out prism-torch --target models/mini/mini-llama-2-bdeaf761cf5d
       prism-ae convert PRISM-800k --to own --out prism-star --capture 3,17,30 --target Meta-Llama-3-8B-Instruct
       prism-ae convert Eagle3-800k --to sglang --out eagle3-sglang --capture 2,16,29 --dtype bfloat16
     """
@@ -61,7 +66,9 @@ def convert(
     from prism_ae import __version__
     from prism_ae.checkpoints import publish, read_manifest
     from prism_ae.cli.output import number_of, say
+    from prism_ae.drafters.layouts.embedding import find_embedding
     from prism_ae.drafters.layouts.read import read_drafter
+    from prism_ae.drafters.layouts.readers import reader_notes
     from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
     from prism_ae.errors import UsageError
     from prism_ae.sglang_prism.description import check_fits
@@ -84,8 +91,10 @@ def convert(
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")
     layout = layout_for(to, config)
     state = cast(stored.state, getattr(torch, dtype), str(drafter)) if dtype else stored.state
-    data, tensors = in_layout(config, state, layout, str(drafter))
-    source, recipe = read_manifest(drafter), _recipe(drafter, config, layout, dtype)
+    embedding = find_embedding(config, layout, drafter, target)
+    data, tensors = in_layout(config, state, layout, str(drafter), embedding.tensor if embedding else None)
+    source = read_manifest(drafter)
+    recipe = _recipe(drafter, config, layout, dtype, embedding.file if embedding else None)
     name, scale = (source.name, source.scale) if source else (drafter.resolve().name, None)
     written = publish(
         out,
@@ -98,7 +107,9 @@ def convert(
     )
     if written.recipe != recipe:
         raise UsageError(f"{out} exists already: it appeared meanwhile", "choose another folder with --out")
-    say([f"{out}: {number_of(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"])
+    notes = reader_notes(config, layout, embedding is not None, sizes.num_hidden_layers if sizes else None)
+    first = f"{out}: {number_of(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"
+    say([first, *(f"  {note}" for note in notes)])
 
 
 def check_word(option: str, word: str, known: Any) -> None:
@@ -147,7 +158,9 @@ def _sizes(target: Path | None) -> TargetSizes | None:
     return TargetSizes.from_hf(read_json(file), str(file)) if file else None
 
 
-def _recipe(drafter: Path, config: DrafterConfig, layout: Layout, dtype: str | None) -> dict[str, Any]:
+def _recipe(
+    drafter: Path, config: DrafterConfig, layout: Layout, dtype: str | None, embedding: Path | None
+) -> dict[str, Any]:
     """What determines the folder: the files it is made from, and how they were understood."""
     import dataclasses
     import json
@@ -164,4 +177,6 @@ def _recipe(drafter: Path, config: DrafterConfig, layout: Layout, dtype: str | N
         "layout": layout.name,
         "dtype": dtype,
     }
+    if embedding is not None:
+        recipe["embedding"] = file_digest(embedding)
     return json.loads(json.dumps(recipe))  # lists for tuples, as it is read again

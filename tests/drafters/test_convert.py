@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from published import (
+    AUTHORS_PLACE,
     CAPTURE,
     DRAFTERS,
     TARGET,
@@ -27,19 +26,18 @@ from published import (
     write,
     write_state,
 )
-from sglang_prism.sglang_models import make_place
 
 from prism_ae.checkpoints import save_target
 from prism_ae.drafters.layouts.configs import NOTE
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import StoredDrafter, TargetSizes
-from prism_ae.drafters.layouts.table import LARGE_DRAFTER, LAYOUTS, SGLANG_EAGLE3, SGLANG_LD, Layout
+from prism_ae.drafters.layouts.table import EAGLE3, LARGE_DRAFTER, OWN, SGLANG_EAGLE3, SGLANG_LD, Layout
 from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.engines import sglang_engine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.llama import Llama
+from prism_ae.llama_config import Llama3Rope
 from prism_ae.sglang_prism.description import KEY, Target, describe, published_capture
 from prism_ae.suites.load import load_suite
 
@@ -52,9 +50,15 @@ def form_of(case: str) -> str:
 
 
 def write_in(folder: Path, stored: StoredDrafter, layout: Layout) -> Path:
+    embedding = make_target().embedding.weight if layout.embedding == "required" else None
     folder.mkdir()
-    write_files(folder, *in_layout(stored.config, stored.state, layout, "the drafter"))
+    write_files(folder, *in_layout(stored.config, stored.state, layout, "the drafter", embedding))
     return folder
+
+
+def forms_for(case: str) -> list[str]:
+    """SGLang serves no three modules."""
+    return [form for form in FORMS if form != "sglang" or CASES[case] != "prism3"]
 
 
 def convert(source: Path, form: str, out: Path, capture: tuple[int, ...] = ()) -> Path:
@@ -80,11 +84,11 @@ def test_nothing_changes_on_the_way_there_and_on(tmp_path: Path, case: str) -> N
     """Into every layout, and from there into every layout again; a folder that was written says all by itself."""
     source = written(tmp_path / "source", case)
     original = read_drafter(source, SIZES, CAPTURE)
-    for form in FORMS:
+    for form in forms_for(case):
         there = convert(source, form, tmp_path / form, CAPTURE)
         assert_equal(read_drafter(there, None), original)
         assert read_layout(there) == layout_for(form, original.config).name
-        for again in FORMS:
+        for again in forms_for(case):
             assert_equal(read_drafter(convert(there, again, tmp_path / f"{form} {again}"), SIZES), original)
 
 
@@ -93,7 +97,7 @@ def test_what_it_was_read_from_does_not_show(tmp_path: Path, case: str) -> None:
     """The same bytes as from the project's own layout."""
     own = written(tmp_path / "own", f"own {CASES[case]}")
     source = written(tmp_path / "source", case)
-    for form in FORMS:
+    for form in forms_for(case):
         ours, theirs = (convert(folder, form, tmp_path / f"{folder.name} {form}", CAPTURE) for folder in (own, source))
         for name in ("config.json", "model.safetensors"):
             assert (ours / name).read_bytes() == (theirs / name).read_bytes()
@@ -122,7 +126,8 @@ def assert_as_published(folder: Path, case: str, drafter: Drafter) -> None:
     data, expected = WRITERS[case][1](drafter)
     ours, found = json.loads((folder / "config.json").read_text()), read_state(folder)
     aliases = ("layers.", "fc.") if case.startswith("torch") and case != "torch eagle3" else ()
-    spare = {"embed_tokens.weight"} | ({"lm_head.weight"} if case != "torch eagle3" else set())
+    # SGLang takes the target's embedding and head, whatever is in the folder.
+    spare = {"embed_tokens.weight", "lm_head.weight"} if case.startswith("sglang") else set()
     expected = {name: t for name, t in expected.items() if name not in spare and not name.startswith(aliases)}
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -183,12 +188,14 @@ def test_every_wrong_rule_is_noticed(tmp_path: Path) -> None:
             except AssertionError:
                 noticed.setdefault(layout.name, set()).add(number)
     # SGLang's LD shares the rules of PRISM, and has no use for the last, the entry's.
-    every = {one.name: set(range(len(one.rules))) for one in LAYOUTS if one.name in noticed}
+    layouts = {layout.name: layout for layout in map(_layout_of, WRITERS)}
+    every = {name: set(range(len(layout.rules))) for name, layout in layouts.items()}
     every[SGLANG_LD.name].remove(2)
     assert noticed == every
-    assert (
-        len(noticed) == len(LAYOUTS) - 2
-    )  # the project's own, and stock SGLang's EAGLE-3, which has the authors' rules
+    # Every other layout that is written has the rules of one of these, or says nothing in other words.
+    written_at_all = {layout_for(form, DRAFTERS[kind]).name for form in FORMS for kind in DRAFTERS}
+    assert written_at_all - set(every) == {OWN.name, SGLANG_EAGLE3.name}
+    assert SGLANG_EAGLE3.rules == EAGLE3.rules
 
 
 def _layer(data: dict[str, Any]) -> dict[str, Any]:
@@ -237,8 +244,8 @@ def test_every_wrong_fact_in_a_config_is_noticed(
 @pytest.mark.parametrize("form", ["sglang", "huggingface"])
 def test_eagle3_keeps_the_base_it_was_trained_with(tmp_path: Path, form: str) -> None:
     """The authors' config says 500000, which their training does not use; what is written says what counts."""
-    source = written(tmp_path / "source", "torch eagle3")
-    assert json.loads((source / "config.json").read_text())["rope_theta"] == 500000.0
+    source = written(tmp_path / AUTHORS_PLACE, "torch eagle3")
+    change_config(source, lambda data: data.update(rope_theta=500000.0))
     there = convert(source, form, tmp_path / "there", CAPTURE)
     assert json.loads((there / "config.json").read_text())["rope_theta"] == 10000.0
     assert read_config(there).layer.rope_theta == 10000.0
@@ -304,11 +311,11 @@ def test_a_note_that_cannot_be_is_refused(
 
 
 def test_others_folders_of_the_same_architecture_are_read_as_before(tmp_path: Path) -> None:
-    """Only the note says that a folder's RoPE base is the trained one."""
+    """Their config's RoPE base is the trained one."""
     source = written(tmp_path / "source", "torch eagle3")
-    change_config(source, lambda data: data.update(architectures=["LlamaForCausalLMEagle3"]))
+    change_config(source, lambda data: data.update(architectures=["LlamaForCausalLMEagle3"], rope_theta=700000.0))
     stored = read_drafter(source, SIZES, CAPTURE)
-    assert (stored.layout, stored.config.layer.rope_theta) == ("torch-eagle3", 10000.0)
+    assert (stored.layout, stored.config.layer.rope_theta) == ("torch-eagle3", 700000.0)
 
 
 def test_a_base_is_not_guessed_where_no_target_is_known(tmp_path: Path) -> None:
@@ -322,7 +329,7 @@ def test_a_base_is_not_guessed_where_no_target_is_known(tmp_path: Path) -> None:
 
 def test_tied_is_what_sglang_is_never_told(tmp_path: Path) -> None:
     """It would take EAGLE-3's embedding for its head. The target alone knows whether its own are tied."""
-    for kind in DRAFTERS:
+    for kind in sorted({*DRAFTERS} - {"prism3"}):
         config = DRAFTERS[kind]
         tied = dataclasses.replace(config, layer=dataclasses.replace(config.layer, tie_word_embeddings=True))
         assert layout_for("sglang", tied).describe(tied, "float32")["tie_word_embeddings"] is False
@@ -337,11 +344,12 @@ _STAR, _EAGLE3 = DRAFTERS["prism_star"], DRAFTERS["eagle3"]
         (dataclasses.replace(_STAR, step_mapping=(1, 0)), r"its steps run modules \[1, 0\]"),
         (dataclasses.replace(_STAR, step_mapping=(0, 0, 1)), r"its steps run modules \[0, 0, 1\]"),
         (dataclasses.replace(_STAR, modules=1, step_mapping=(0,)), "one module"),
+        (DRAFTERS["prism3"], "3 modules"),
+        (dataclasses.replace(DRAFTERS["prism"], modules=4, step_mapping=(0, 1, 2, 3)), "4 modules"),
         (dataclasses.replace(DRAFTERS["hass2"], modules=2, step_mapping=(0, 1)), "2 layers"),
         (dataclasses.replace(_EAGLE3, capture=(1, 3, 2)), r"ascending order, not \[1, 3, 2\]"),
         (dataclasses.replace(_EAGLE3, capture=(1, 1, 2)), "ascending order"),
         (dataclasses.replace(_EAGLE3, capture=(0, 1, 2)), "from 1 on"),
-        (dataclasses.replace(_EAGLE3, capture=(2,)), "two or more"),
     ],
 )
 def test_what_sglang_cannot_serve_is_refused_and_the_other_layouts_can_say_it(
@@ -354,9 +362,40 @@ def test_what_sglang_cannot_serve_is_refused_and_the_other_layouts_can_say_it(
     assert caught.value.what.startswith(
         f"the drafter cannot be written in the layout {layout_for('sglang', config).name}"
     )
-    assert "--to huggingface" in caught.value.hint
+    assert "--to own" in caught.value.hint
     for form in ("huggingface", "own"):
         assert_equal(read_drafter(convert(source, form, tmp_path / form), SIZES), read_drafter(source, SIZES))
+
+
+def stretched(config: DrafterConfig) -> DrafterConfig:
+    return dataclasses.replace(
+        config, layer=dataclasses.replace(config.layer, rope_scaling=Llama3Rope(8.0, 1.0, 4.0, 32))
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "forms", "reason"),
+    [
+        (dataclasses.replace(_STAR, capture=(1, 3)), ("huggingface", "sglang"), "reads 2 hidden state"),
+        (dataclasses.replace(_STAR, capture=(0, 1, 2, 3)), ("huggingface", "sglang"), "reads 4 hidden state"),
+        (dataclasses.replace(_EAGLE3, capture=(1, 3)), ("huggingface",), "reads 2 hidden state"),
+        (dataclasses.replace(_EAGLE3, capture=(2,)), ("huggingface", "sglang"), "hidden state"),
+        (stretched(DRAFTERS["prism"]), ("huggingface",), "Llama-3.1"),
+        (stretched(_EAGLE3), ("huggingface",), "Llama-3.1"),
+    ],
+)
+def test_what_the_authors_code_has_no_place_for_is_refused(
+    tmp_path: Path, config: DrafterConfig, forms: tuple[str, ...], reason: str
+) -> None:
+    """Their code always fuses three states, and knows RoPE's base alone."""
+    torch.manual_seed(3)
+    source = written(tmp_path / "source", f"own {config.cell}", Drafter(config, make_target()))
+    for form in FORMS:
+        if form in forms:
+            with pytest.raises(UsageError, match=reason):
+                convert(source, form, tmp_path / form)
+        else:
+            assert_equal(read_drafter(convert(source, form, tmp_path / form), SIZES), read_drafter(source, SIZES))
 
 
 def test_the_last_module_counts_for_all_later_steps_however_often_it_is_named(tmp_path: Path) -> None:
@@ -418,7 +457,9 @@ def test_a_config_names_the_dtype_that_rounds_nothing() -> None:
         state = {
             f"modules.0.fusion.{n}": torch.ones(1, dtype=d) for n, d in zip(("weight", "bias"), dtypes, strict=True)
         }
-        assert in_layout(config, state, LARGE_DRAFTER, "")[0]["eagle_config"]["torch_dtype"] == said
+        data, tensors = in_layout(config, state, LARGE_DRAFTER, "", torch.ones(40, 16))
+        assert data["eagle_config"]["torch_dtype"] == said
+        assert tensors["embed_tokens.weight"].dtype == getattr(torch, said)
 
 
 def test_weights_in_another_dtype_are_the_nearest_and_ids_stay() -> None:
@@ -434,41 +475,3 @@ def test_there_is_no_other_form() -> None:
     with pytest.raises(KeyError):
         layout_for("vllm", DRAFTERS["prism"])
     assert layout_for("sglang", DRAFTERS["eagle3"]) is SGLANG_EAGLE3
-
-
-# --- Stock SGLang.
-
-
-@pytest.mark.heavy
-@pytest.mark.skipif(
-    importlib.util.find_spec("sglang") is None
-    or not metadata.entry_points(group="sglang.srt.plugins", name="prism-ae"),
-    reason="SGLang, or the plugin's entry point, is not installed",
-)
-@pytest.mark.parametrize(("kind", "algorithm"), [("eagle2", "EAGLE"), ("hass2", "EAGLE"), ("eagle3", "EAGLE3")])
-def test_stock_sglang_drafts_what_the_torch_engine_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, algorithm: str
-) -> None:
-    """With its own algorithm and model class, on the folder as it is. In a chain its drafting is exact."""
-    place = make_place(tmp_path)
-    stored = read_drafter(place.folder / kind, None)
-    write_in(place.folder / "served", stored, layout_for("sglang", stored.config))
-    cells = [place.cell(kind, "3,1,4", benchmark=name, drafting="stock") for name in place.suite.benchmarks]
-    expected = place.measure(TorchEngine(place.suite, place.folder, "cpu", 1), cells, kind)
-
-    options = sglang_engine.engine_options
-    # As for a separate model: no drafter of the plugin's is looked for.
-    monkeypatch.setattr(sglang_engine, "_check_drafter", lambda drafter, target: "standard")
-    monkeypatch.setattr(
-        sglang_engine, "engine_options", lambda setup: options(setup) | {"speculative_algorithm": algorithm}
-    )
-    engine = sglang_engine.SGLangEngine(place.suite, place.folder, "cpu", 1)
-    try:
-        found = place.measure(engine, cells, "served")
-    finally:
-        engine.close()
-    assert {result.settings["algorithm"] for result in found} == {algorithm}
-    samples, references = ([one for result in results for one in result.samples] for results in (found, expected))
-    for one, other in zip(samples, references, strict=True):
-        assert (one.output_sha256, one.histogram) == (other.output_sha256, other.histogram)
-    assert sum(sum(sample.histogram[2:]) for sample in samples) > 0  # several steps had something to do with it

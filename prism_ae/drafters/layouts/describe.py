@@ -1,7 +1,7 @@
 """From a `DrafterConfig` to a layout's config.json: the other direction of `configs`.
 
-What a layout cannot say is a ValueError with the reason. Which hidden states a drafter reads stands under `NOTE` where
-the layout has no place for it.
+What a layout cannot say, or its readers would not do, is a ValueError with the reason. Which hidden states a drafter
+reads stands under `NOTE` where the layout has no place for it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ def own(config: DrafterConfig, dtype: str) -> Data:
     return {"format": FORMAT, **config.fields()}
 
 
+_FUSED = 3
+"""Hidden states that PRISM* and EAGLE-3 fuse in the authors' code, which no config changes."""
+
+
 def large_drafter(config: DrafterConfig, dtype: str) -> Data:
+    _check_authors(config)
     steps = {str(step): module for step, module in enumerate(config.step_mapping)}
     return {
         "eagle_config": config.layer.to_hf() | {"torch_dtype": dtype},
@@ -33,6 +38,11 @@ def large_drafter(config: DrafterConfig, dtype: str) -> Data:
 
 
 def eagle3(config: DrafterConfig, dtype: str) -> Data:
+    _check_authors(config)
+    return _eagle3(config, dtype)
+
+
+def _eagle3(config: DrafterConfig, dtype: str) -> Data:
     # "bias" is the entry's; what reads this config takes it for true where it is absent.
     own_vocabulary = {"bias": False, "draft_vocab_size": config.draft_vocab_size}
     return config.layer.to_hf() | {"torch_dtype": dtype} | own_vocabulary | _note(config)
@@ -46,14 +56,16 @@ def sglang_eagle3(config: DrafterConfig, dtype: str) -> Data:
     # SGLang counts layers from 0 and captures their outputs: hidden state n is the output of layer n - 1.
     layers = [state - 1 for state in capture]
     captured = {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": layers}
-    return eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": captured}
+    return _eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": captured}
 
 
 def sglang_ld(config: DrafterConfig, dtype: str) -> Data:
-    if config.modules < 2:
-        raise ValueError("it has one module, where SGLang serves two or more")
+    if config.modules != 2:
+        found = "one module" if config.modules == 1 else f"{config.modules} modules"
+        raise ValueError(f"it has {found}, where the authors' SGLang runs two whatever the folder holds")
     if config.layer.num_hidden_layers != 1:
         raise ValueError(f"its modules have {config.layer.num_hidden_layers} layers, where SGLang's have one")
+    _check_fused(config)
     if shortest(config.step_mapping) != tuple(range(config.modules)):
         steps = list(config.step_mapping)
         raise ValueError(f"its steps run modules {steps}, where SGLang's run 0, 1, … and then the last")
@@ -71,6 +83,18 @@ def sglang_eagle(config: DrafterConfig, dtype: str) -> Data:
 def _sglang(architecture: str) -> Data:
     # SGLang would take the embedding for the head, EAGLE-3's own included, where they are said to be tied.
     return {"architectures": [architecture], "tie_word_embeddings": False}
+
+
+def _check_authors(config: DrafterConfig) -> None:
+    """Raises ValueError for what the authors' torch code has no place for."""
+    _check_fused(config)
+    if config.layer.rope_scaling is not None:
+        raise ValueError("its RoPE is stretched as Llama-3.1's, which the authors' code does not know")
+
+
+def _check_fused(config: DrafterConfig) -> None:
+    if config.capture and len(config.capture) != _FUSED:
+        raise ValueError(f"it reads {len(config.capture)} hidden state(s), where the authors' code fuses {_FUSED}")
 
 
 def _note(config: DrafterConfig) -> Data:

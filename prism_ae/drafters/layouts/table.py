@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.drafters.layouts import configs, describe
 from prism_ae.drafters.layouts.records import module_shapes
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
 
 Shapes = dict[str, tuple[int, ...]]
+
+EMBEDDING = "embed_tokens.weight"
+"""A copy of the target's embedding, [V, H], in every published layout that has one."""
 
 
 def _nothing(config: DrafterConfig) -> Shapes:
@@ -33,7 +36,7 @@ def _shared(*names: str) -> Callable[[DrafterConfig], Shapes]:
 def _large_drafter_unused(config: DrafterConfig) -> Shapes:
     """The embedding, and the aliases of whichever module was current when the drafter was saved."""
     renamed = {name.replace("fusion.", "fc."): shape for name, shape in module_shapes(config).items()}
-    return _shared("embed_tokens.weight")(config) | renamed
+    return _shared(EMBEDDING)(config) | renamed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Layout:
         rules: (stored name, name in the file); {m} is a module, {l} a layer, {x} anything. The first that fits counts.
         unused: tensors that may be there, must have this shape, and are not used.
         offsets: whether EAGLE-3's draft ids are stored as offsets ``d2t``, with a mask ``t2d`` that says the same.
+        embedding: whether `EMBEDDING` is written. "required": who reads the layout takes it from nowhere else, and
+            drafts with a random one where it is missing. "optional": the config can say that it is there. "": the
+            target's is always taken.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Layout:
     rules: tuple[tuple[str, str], ...]
     unused: Callable[[DrafterConfig], Shapes] = _nothing
     offsets: bool = False
+    embedding: Literal["", "optional", "required"] = ""
 
     def published(self, stored: str) -> str:
         """The name in the file of a tensor with this stored name."""
@@ -109,6 +116,7 @@ LARGE_DRAFTER = Layout(
         ("entry.{x}", "fusion_layer.{x}"),
     ),
     unused=_large_drafter_unused,
+    embedding="required",
 )
 EAGLE3 = Layout(
     name="torch-eagle3",
@@ -124,8 +132,9 @@ EAGLE3 = Layout(
         ("draft_ids", "d2t"),
         ("norm.weight", "norm.weight"),
     ),
-    unused=_shared("embed_tokens.weight"),
+    unused=_shared(EMBEDDING),
     offsets=True,
+    embedding="optional",
 )
 SGLANG_EAGLE3 = dataclasses.replace(
     EAGLE3,
@@ -135,6 +144,7 @@ SGLANG_EAGLE3 = dataclasses.replace(
     recognises=lambda config, names: _architecture("LlamaForCausalLMEagle3")(config, names) and configs.NOTE in config,
     config=configs.sglang_eagle3,
     describe=describe.sglang_eagle3,
+    embedding="",
 )
 SGLANG_LD = Layout(
     name="sglang-ld",
@@ -143,7 +153,7 @@ SGLANG_LD = Layout(
     config=configs.sglang_ld,
     describe=describe.sglang_ld,
     rules=_SGLANG_MODULES,
-    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+    unused=_shared(EMBEDDING, "lm_head.weight"),
 )
 SGLANG_PRISM = Layout(
     name="sglang-prism",
@@ -152,7 +162,7 @@ SGLANG_PRISM = Layout(
     config=configs.sglang_prism,
     describe=describe.sglang_prism,
     rules=_SGLANG_MODULES,
-    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+    unused=_shared(EMBEDDING, "lm_head.weight"),
 )
 SGLANG_EAGLE = Layout(
     name="sglang-eagle",
@@ -161,7 +171,7 @@ SGLANG_EAGLE = Layout(
     config=configs.sglang_eagle,
     describe=describe.sglang_eagle,
     rules=(("modules.0.layers.{l}.{x}", "layers.{l}.{x}"), ("modules.0.fusion.{x}", "fc.{x}")),
-    unused=_shared("embed_tokens.weight", "lm_head.weight"),
+    unused=_shared(EMBEDDING, "lm_head.weight"),
 )
 
 LAYOUTS = (OWN, LARGE_DRAFTER, SGLANG_EAGLE3, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE)

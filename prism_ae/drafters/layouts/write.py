@@ -38,7 +38,11 @@ def layout_for(form: str, config: DrafterConfig) -> table.Layout:
 
 
 def in_layout(
-    config: DrafterConfig, state: Mapping[str, Tensor], layout: table.Layout, where: str
+    config: DrafterConfig,
+    state: Mapping[str, Tensor],
+    layout: table.Layout,
+    where: str,
+    embedding: Tensor | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """A drafter as a layout says it.
 
@@ -46,25 +50,37 @@ def in_layout(
         config, state: of the drafter, complete; stored name -> tensor, as in `records.StoredDrafter`.
         layout: to write in.
         where: the drafter's folder, for messages.
+        embedding: the target's [V, H], for a layout that says where it is (``layout.embedding``).
 
     Returns:
-        config.json, and name in the file -> tensor: copies that share no memory, contiguous. Nothing of the target is
-        among them: whoever reads a drafter in any of these layouts takes embedding and head from the target.
+        config.json, and name in the file -> tensor: copies that share no memory, contiguous. The embedding is among
+        them where it is given, in the dtype that the config names.
 
     Raises:
-        UsageError: the layout cannot say it.
+        UsageError: the layout cannot say it, or its readers would do something else.
+        CheckpointError: the embedding has values too large for the drafter's dtype.
+        ValueError: the layout needs an embedding and none is given, or the reverse.
     """
+    if embedding is None and layout.embedding == "required":
+        raise ValueError(f"the layout {layout.name} needs the target's embedding")
+    if embedding is not None and not layout.embedding:
+        raise ValueError(f"the layout {layout.name} has no place for an embedding")
     try:
-        data = layout.describe(config, _dtype_name(state))
+        dtype = _dtype_name(state)
+        data = layout.describe(config, dtype)
         tensors = {layout.published(name): tensor for name, tensor in state.items()}
         if layout.offsets:
             name = layout.published(DRAFT_IDS)
             tensors[name], tensors[MASK] = _offsets(state[DRAFT_IDS], config.layer.vocab_size)
     except ValueError as error:
-        hint = "--to own takes every drafter, --to huggingface all but one whose draft vocabulary is not in order"
+        hint = "--to own takes every drafter, and this project's plugin for SGLang serves it from there"
         raise UsageError(f"{where} cannot be written in the layout {layout.name}: {error}", hint) from error
     import torch
 
+    if embedding is not None:
+        tensors |= cast({table.EMBEDDING: embedding}, getattr(torch, dtype), where)
+        if layout.embedding == "optional":
+            data["target_hidden_size"] = config.layer.hidden_size  # by this key its readers look for it in the folder
     return data, {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
 
 

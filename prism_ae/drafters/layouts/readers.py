@@ -1,0 +1,71 @@
+"""Who reads a published layout, and what they take from elsewhere than the drafter's folder: what its user has to know.
+
+As in the authors' artifact (its torch code in PRISM, PRISM_legacy and Eagle3, its fork of SGLang), the EAGLE
+repository, and the pinned stock SGLang.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prism_ae.drafters.layouts import table
+
+if TYPE_CHECKING:
+    from prism_ae.drafters.config import DrafterConfig
+
+_READERS = {
+    table.EAGLE3.name: "the authors' Eagle3 code and EAGLE's",
+    table.SGLANG_LD.name: "the authors' fork of SGLang: --speculative-algorithm LD",
+    table.SGLANG_PRISM.name: "the authors' fork of SGLang: --speculative-algorithm PRISM",
+    table.SGLANG_EAGLE.name: "stock SGLang: --speculative-algorithm EAGLE",
+    table.SGLANG_EAGLE3.name: "stock SGLang: --speculative-algorithm EAGLE3",
+}
+
+
+def reader_notes(config: DrafterConfig, layout: table.Layout, embedded: bool, layers: int | None) -> list[str]:
+    """Sentences about a drafter that was written in a layout; none for the project's own.
+
+    Args:
+        embedded: whether the target's embedding is in the folder.
+        layers: of the target, None where it is not known.
+    """
+    if layout is table.OWN:
+        return []
+    code = "PRISM" if config.capture else "PRISM_legacy"
+    reader = _READERS.get(layout.name, f"the authors' {code} code")
+    notes = [f"for {reader}"]
+    if layout is table.EAGLE3 and not embedded:
+        notes.append(
+            "they take the embedding from a target in shards, which its model.safetensors.index.json lists; with "
+            "--target it is written here, and a target in one file will do"
+        )
+    fixed = _fixed_states(layout, layers or _plausible_layers(config, layout))
+    if config.capture and fixed and config.capture != fixed:
+        notes.append(
+            f"they read the target's hidden states {_STATES[layout.name]}, whatever the folder says; this drafter "
+            f"reads {', '.join(map(str, config.capture))}"
+        )
+    return notes
+
+
+_STATES = {
+    table.LARGE_DRAFTER.name: "3, 17 and 30",
+    table.EAGLE3.name: "2, n // 2 and n - 3 of n layers",
+    table.SGLANG_PRISM.name: "3, n // 2 + 1 and n - 2 of n layers",
+}
+"""Layout -> the hidden states that its readers' code names; the other readers take the folder's, or the last one."""
+
+
+def _fixed_states(layout: table.Layout, layers: int) -> tuple[int, ...]:
+    """The same as numbers, in the numbering of `Llama.forward`; () for the others."""
+    return {
+        table.LARGE_DRAFTER.name: (3, 17, 30),
+        table.EAGLE3.name: (2, layers // 2, layers - 3),
+        table.SGLANG_PRISM.name: (3, layers // 2 + 1, layers - 2),
+    }.get(layout.name, ())
+
+
+def _plausible_layers(config: DrafterConfig, layout: table.Layout) -> int:
+    """Of the target for which the last hidden state is the one that the readers take."""
+    last = config.capture[-1] if config.capture else 0
+    return last + (3 if layout is table.EAGLE3 else 2)

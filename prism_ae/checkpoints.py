@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.fingerprint import digest, file_digest
-from prism_ae.weights import AGAIN, open_weights, require_floats, write_weights
+from prism_ae.stand_ins import refuse_stand_in
+from prism_ae.weights import AGAIN, open_weights, refuse_quantised, require_floats, write_weights
 from prism_ae.weights import WEIGHTS as WEIGHTS
 from prism_ae.weights import read_weights as read_weights
 
@@ -66,6 +67,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingError(f"{path} does not exist", "a model's folder has it: fetch or make the model again") from None
     except (OSError, ValueError, RecursionError) as error:
+        refuse_stand_in(path)
         raise CheckpointError(f"{path} cannot be read as JSON: {error}", AGAIN) from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not a JSON object", AGAIN)
@@ -189,12 +191,66 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     check_published(folder)
     config = read_target_config(folder)
     weights = open_weights(folder)
+    refuse_quantised(weights)
+    check_head(weights, config.tie_word_embeddings)
     state = weights.read()
     require_floats(state, state, weights)
+    if config.tie_word_embeddings:
+        state.pop(_HEAD, None)
     _drop_rotary_tables(state, config, weights)
     target = unfilled(lambda: Llama(config), dtype, device)
     load_strictly(target, state, target_names(config), config, str(weights.source))
     return target.eval().requires_grad_(False)
+
+
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def check_target_head(folder: Path) -> None:
+    """`check_head` of a Llama's folder; a target of another architecture is not judged.
+
+    Raises:
+        PrismError: config.json or weights are missing, damaged, or contradict each other.
+    """
+    config = read_json(folder / "config.json")
+    if (config.get("architectures") or [_LLAMA]) == [_LLAMA]:
+        check_head(open_weights(folder), bool(config.get("tie_word_embeddings")))
+
+
+_LLAMA = "LlamaForCausalLM"
+
+
+def check_head(weights: Weights, tied: bool) -> None:
+    """Whether the head is what config.json says: of all weights, embedding and head alone are read, and where needed.
+
+    Engines differ where the two disagree: one takes the embedding for the head, another the head that is stored.
+
+    Args:
+        weights: of a Llama target.
+        tied: its ``tie_word_embeddings``.
+
+    Raises:
+        CheckpointError: tied, and a head is stored that is not the embedding; or not tied, and there is no head.
+    """
+    import torch
+
+    stored = _HEAD in weights.files
+    if not tied and not any(name.startswith("lm_head.") for name in weights.files):
+        raise CheckpointError(
+            f"{weights.source}: tensor '{_HEAD}' is missing, and config.json does not say that it is the embedding",
+            "fetch the model again; or write tie_word_embeddings: true where the model's authors mean that",
+        )
+    if not tied or not stored or _EMBEDDING not in weights.files:
+        return
+    embedding, head = (weights.read_one(name) for name in (_EMBEDDING, _HEAD))
+    if embedding.dtype != head.dtype:
+        embedding, head = embedding.float(), head.float()
+    if not torch.equal(embedding, head):
+        raise CheckpointError(
+            f"{weights.where(_HEAD)}: '{_HEAD}' is not the embedding, and config.json says that it is "
+            "(tie_word_embeddings)",
+            "write tie_word_embeddings: false if the stored head is meant, or leave it out of the weights",
+        )
 
 
 _ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"

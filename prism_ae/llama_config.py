@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from prism_ae.errors import CheckpointError
+from prism_ae.llama_keys import check_keys, refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +53,25 @@ class LlamaConfig:
         return self.num_key_value_heads * self.head_dim
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any], where: str) -> LlamaConfig:
-        """From a Hugging Face ``config.json``; raises CheckpointError for what this class cannot express."""
+    def from_hf(cls, config: Mapping[str, Any], where: str, used: Collection[str] = ()) -> LlamaConfig:
+        """From a Hugging Face ``config.json``; raises CheckpointError for what this class cannot express.
+
+        ``used``: keys that the caller reads itself.
+        """
         architectures = config.get("architectures") or ["LlamaForCausalLM"]
         if architectures != ["LlamaForCausalLM"]:
             raise CheckpointError(f"{where}: architecture {architectures} is not LlamaForCausalLM")
+        check_keys(config, where, used)
         theta, scaling = read_rope(config, where)
-        if (activation := config.get("hidden_act", "silu")) != "silu":
-            raise CheckpointError(f"{where}: hidden_act '{activation}' is not supported; only silu is")
+        if (activation := config.get("hidden_act")) not in (None, "silu", "swish"):  # two names of one function
+            raise refused("hidden_act", activation, where)
         heads = config["num_attention_heads"]
         # Some configs write null for what has a default.
         if (config.get("head_dim") or config["hidden_size"] // heads) * heads != config["hidden_size"]:
             raise CheckpointError(f"{where}: head_dim times num_attention_heads is not hidden_size")
-        if config.get("attention_bias") or config.get("mlp_bias"):
-            raise CheckpointError(f"{where}: biases in attention or MLP are not supported")
+        for key in ("attention_bias", "mlp_bias"):
+            if config.get(key):
+                raise refused(key, config[key], where)
         return cls(
             vocab_size=config["vocab_size"],
             hidden_size=config["hidden_size"],

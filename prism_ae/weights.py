@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.llama_keys import UNQUANTISED
+from prism_ae.stand_ins import refuse_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +67,21 @@ class Weights:
             except OSError as error:
                 raise _unreadable(path, error) from error
         return tensors
+
+    def read_one(self, name: str) -> Tensor:
+        """One tensor, as `read` has it: the others of its file are not read. Raises KeyError, CheckpointError."""
+        if self.loaded is not None:
+            return self.loaded[name]
+        from safetensors import SafetensorError, safe_open
+
+        path = self.files[name]
+        try:
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor(name)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}", AGAIN) from error
+        except OSError as error:
+            raise _unreadable(path, error) from error
 
 
 def open_weights(folder: Path) -> Weights:
@@ -114,11 +131,31 @@ def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
         raise StoreError(f"cannot write {folder / WEIGHTS}: {error}", "free some space, then run again") from error
 
 
+_QUANTISED = re.compile(
+    r"(.*\.)?(qweight|qzeros|g_idx|scales|weight_scale(_inv|_2)?|weight_(packed|shape|zero_point)|input_scale|SCB"
+    r"|weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*))"
+)
+"""Names of tensors that methods of quantisation store beside or instead of a weight."""
+
+_SMALL = ("int4", "uint4", "int8", "uint8", "float4", "float8")
+"""Beginnings of dtypes that nobody stores weights in otherwise."""
+
+
+def refuse_quantised(weights: Weights) -> None:
+    """Raises CheckpointError for weights that are quantised, by the names of their tensors."""
+    for name in weights.files:
+        if _QUANTISED.fullmatch(name):
+            raise CheckpointError(f"{weights.where(name)}: the weights are quantised ('{name}')", UNQUANTISED)
+
+
 def require_floats(tensors: Mapping[str, Tensor], names: Iterable[str], weights: Weights) -> None:
     """Raises CheckpointError for a tensor among ``names`` that is not float16, bfloat16 or float32."""
     for name in names:
         if (dtype := str(tensors[name].dtype).removeprefix("torch.")) not in FLOATS:
-            raise CheckpointError(f"{weights.where(name)}: '{name}' is {dtype}, expected {', '.join(FLOATS)}")
+            where = weights.where(name)
+            if dtype.startswith(_SMALL):
+                raise CheckpointError(f"{where}: the weights are quantised ('{name}' is {dtype})", UNQUANTISED)
+            raise CheckpointError(f"{where}: '{name}' is {dtype}, expected {', '.join(FLOATS)}")
 
 
 def _opened(source: Path, paths: list[Path]) -> Weights:
@@ -127,6 +164,7 @@ def _opened(source: Path, paths: list[Path]) -> Weights:
     for path in paths:
         if not path.exists():
             raise MissingError(f"{path} does not exist", f"{source.name} lists it: fetch the model again")
+        refuse_stand_in(path)
         if loaded is None:
             names: Iterable[str] = _header_names(path)
         else:
@@ -190,6 +228,7 @@ def _listed(index: Path, stem: str, suffix: str) -> dict[str, str]:
     try:
         data: Any = json.loads(index.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
+        refuse_stand_in(index)
         raise CheckpointError(f"{index} cannot be read as JSON: {error}", AGAIN) from error
     listed = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(listed, dict) or not listed:

@@ -99,8 +99,14 @@ def large_drafter(drafter: Drafter) -> tuple[dict[str, Any], State]:
     return data, state
 
 
-def eagle3(drafter: Drafter) -> tuple[dict[str, Any], State]:
+def authors_eagle3(drafter: Drafter) -> tuple[dict[str, Any], State]:
     """With the RoPE base in the config that the authors put beside it, which is not the one it is trained with."""
+    data, state = eagle3(drafter)
+    return data | {"rope_theta": 500000.0}, state
+
+
+def eagle3(drafter: Drafter) -> tuple[dict[str, Any], State]:
+    """As others publish it, too: their configs say the base it is trained with."""
     config, own = drafter.config, _own_state(drafter)
     assert config.draft_vocab_size is not None
     state = {"fc.weight": own.pop("entry.weight"), "norm.weight": own.pop("norm.weight")}
@@ -110,7 +116,7 @@ def eagle3(drafter: Drafter) -> tuple[dict[str, Any], State]:
     ids = drafter.draft_ids.tolist()
     state["d2t"] = torch.tensor([token - place for place, token in enumerate(ids)])
     state["t2d"] = torch.tensor([token in ids for token in range(config.layer.vocab_size)])
-    data = _llama_fields(config.layer) | {"architectures": ["LlamaForCausalLM"], "rope_theta": 500000.0, "bias": False}
+    data = _llama_fields(config.layer) | {"architectures": ["LlamaForCausalLM"], "bias": False}
     return data | {"draft_vocab_size": config.draft_vocab_size}, state
 
 
@@ -158,9 +164,13 @@ WRITERS: dict[str, tuple[str, Writer]] = {
 """Case -> kind of drafter, and what writes it."""
 
 
+AUTHORS_PLACE = Path("Llama-3-8B-drafter") / "Eagle3-800k"
+"""By which the authors' EAGLE-3 is known."""
+
+
 def write(folder: Path, case: str, drafter: Drafter) -> None:
     """A checkpoint folder in one safetensors file; case "own <kind>" is the project's own layout."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     if case.startswith("own "):
         save_drafter(folder, drafter)
         return

@@ -117,9 +117,9 @@ def test_a_truncated_file_and_another_targets_drafter_are_refused(tmp_path: Path
     [
         ({"architectures": ["MistralForCausalLM"]}, "MistralForCausalLM"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope type"),
-        ({"attention_bias": True}, "biases"),
+        ({"attention_bias": True}, "attention_bias"),
         ({"head_dim": 8}, "head_dim"),
-        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
     ],
 )
 def test_a_model_this_code_would_compute_wrongly_is_refused(

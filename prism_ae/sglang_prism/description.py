@@ -84,7 +84,7 @@ def describe(drafter: Path, target: Target) -> Described:
     Raises:
         PrismError: a folder that is missing, malformed or of another target.
     """
-    drafter = described_drafter(drafter).resolve()
+    drafter = described_drafter(drafter).absolute()  # not resolved: a folder's own name and place may count
     config = read_config(drafter, published_capture(read_layout(drafter), target.sizes.num_hidden_layers))
     check_fits(config, target.sizes, drafter, target.name)
     remove_old_descriptions(Path(tempfile.gettempdir()))

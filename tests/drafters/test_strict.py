@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from published import (
+    AUTHORS_PLACE,
     CAPTURE,
     DRAFTERS,
     TARGET,
@@ -161,11 +162,14 @@ def test_a_draft_vocabulary_that_disagrees_with_itself_is_refused(
         read_drafter(tmp_path, SIZES, CAPTURE)
 
 
-def test_eagle3_is_read_with_the_base_it_is_trained_with(tmp_path: Path) -> None:
-    """Not with the one in its config, which the authors' evaluation obeys."""
-    written(tmp_path, "torch eagle3")
-    assert read_config(tmp_path, CAPTURE).layer.rope_theta == 10000.0
-    assert read_config(tmp_path, CAPTURE, rope_theta=500000.0).layer.rope_theta == 500000.0
+def test_the_authors_eagle3_is_read_with_the_base_it_is_trained_with(tmp_path: Path) -> None:
+    """Not with the one in its config, which their evaluation obeys; others' configs of the same layout are right."""
+    for place, base in ((AUTHORS_PLACE, 10000.0), (Path("Eagle3-800k"), 500000.0)):
+        folder = tmp_path / place
+        written(folder, "torch eagle3")
+        change_config(folder, lambda data: data.update(rope_theta=500000.0))
+        assert read_config(folder, CAPTURE).layer.rope_theta == base
+        assert read_config(folder, CAPTURE, rope_theta=700000.0).layer.rope_theta == 700000.0
 
 
 def test_a_base_that_no_config_names_is_not_guessed(tmp_path: Path) -> None:
@@ -205,9 +209,9 @@ def test_a_base_that_no_config_names_is_not_guessed(tmp_path: Path) -> None:
         ("torch hass2", lambda data: data["eagle_config"].update(num_hidden_layers=1), r"'layers.1.*' is unexpected"),
         ("torch eagle3", lambda data: data.update(draft_vocab_size=23), r"has shape \[24.*expected \[23"),
         ("torch eagle3", lambda data: data.update(num_hidden_layers=2), "one module of one layer"),
-        ("torch eagle3", lambda data: data.pop("draft_vocab_size"), "unknown drafter layout.*LlamaForCausalLM'"),
+        ("torch eagle3", lambda data: data.pop("draft_vocab_size"), r"'d2t' has shape \[24\], expected \[40"),
         ("sglang prism", lambda data: data.update(architectures=["Other"]), "unknown drafter layout.*Other.*fc0.bias"),
-        ("sglang prism", lambda data: data.update(attention_bias=True), "biases"),
+        ("sglang prism", lambda data: data.update(attention_bias=True), "attention_bias"),
         ("sglang eagle2", lambda data: data.update(num_hidden_layers=2), r"'layers.1.*' is missing"),
         ("sglang prism_star", lambda data: data.update(architectures=["LlamaForCausalLMLD"]), "'fusion_layer.bias' is"),
     ],

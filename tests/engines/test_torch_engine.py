@@ -209,6 +209,9 @@ def test_settings_are_read_back(place: Place) -> None:
         "rows": 4,
         "tree": "3,3,8",
         "window": 200,
+        "target_rope_theta": 10000.0,
+        "drafter_rope_theta": 10000.0,
+        "drafter_config_rope_theta": 10000.0,
         "expected_texts": True,
     }
 
@@ -285,6 +288,10 @@ def test_what_the_engine_cannot_do_is_said(place: Place, changes: dict[str, Any]
     assert error.hint
 
 
+AUTHORS_EAGLE3 = "Llama-3-8B-drafter/Eagle3-800k"
+"""The place in the authors' hub by which it is known."""
+
+
 @pytest.fixture
 def eagle3(place: Place) -> Place:
     """Folders of one EAGLE-3: as the authors have it, with 500000 in its config; in the same layout, written by us; and
@@ -299,8 +306,8 @@ def eagle3(place: Place) -> Place:
         torch.manual_seed(3)
         save_drafter(folder, Drafter(config, load_target(place.folder / "target", torch.float32, CPU)))
     stored = read_drafter(place.folder / "own-10000", None)
-    published = place.folder / "published"
-    published.mkdir(exist_ok=True)
+    published = place.folder / AUTHORS_EAGLE3
+    published.mkdir(exist_ok=True, parents=True)
     data, tensors = in_layout(stored.config, stored.state, EAGLE3, "")
     # The note says that the folder is ours, and its base the one of the training.
     write_files(published, {key: value for key, value in data.items() if key != NOTE} | {"rope_theta": 5e5}, tensors)
@@ -335,12 +342,13 @@ def drafted(place: Place, folder: str, compat: tuple[str, ...]) -> tuple[Result,
 
 def test_the_authors_rope_base_is_another_drafter_and_another_cell(eagle3: Place) -> None:
     flags = (EAGLE3_CONFIG_ROPE,)
-    trained, logits = drafted(eagle3, "published", ())
-    imitated, others = drafted(eagle3, "published", flags)
+    trained, logits = drafted(eagle3, AUTHORS_EAGLE3, ())
+    imitated, others = drafted(eagle3, AUTHORS_EAGLE3, flags)
     assert torch.equal(logits, drafted(eagle3, "own-10000", ())[1])
     assert torch.equal(others, drafted(eagle3, "own-500000", ())[1])
     assert (logits - others).abs().max() > 0.01 * logits.std()
     assert imitated.settings == trained.settings | {"drafter_rope_theta": 5e5}
+    assert (trained.settings["drafter_rope_theta"], trained.settings["drafter_config_rope_theta"]) == (1e4, 5e5)
     assert len({eagle3.cell("one", 0.0, "eagle3", compat=compat).id for compat in ((), flags)}) == 2
     assert [sample.output_sha256 for sample in imitated.samples] == [s.output_sha256 for s in trained.samples]
 
@@ -354,9 +362,9 @@ def test_who_can_imitate_the_rope_base(eagle3: Place) -> None:
 
 
 def test_where_no_other_rope_base_is_named(eagle3: Place) -> None:
-    config = eagle3.folder / "published" / "config.json"
+    config = eagle3.folder / AUTHORS_EAGLE3 / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"rope_theta": None}))
-    for folder in ("published", "noted", "own-500000"):
+    for folder in (AUTHORS_EAGLE3, "noted", "own-500000"):
         with pytest.raises(CheckpointError, match=r"config\.json: names no RoPE base other than .*\n.*--paper-compat"):
             drafted(eagle3, folder, (EAGLE3_CONFIG_ROPE,))
 

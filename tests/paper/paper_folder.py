@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from fitted import make_drafter, make_small, scale_layers, written
-from published import eagle3, large_drafter, sglang_eagle, sglang_modules
+from published import authors_eagle3, large_drafter, sglang_eagle, sglang_modules
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
@@ -235,7 +235,7 @@ def write_published(folder: Path, role: str, name: str, scale: str, drafter: Dra
     record, target = PAPER.drafters[name], PAPER.target_of(role)
     if record.folder:
         place = folder / record.folder.format(drafters=target.drafter_folder, small="", scale=scale)
-        write_drafter(place, eagle3(drafter) if name == "eagle3" else large_drafter(drafter), pickled=True)
+        write_drafter(place, authors_eagle3(drafter) if name == "eagle3" else large_drafter(drafter), pickled=True)
     for served in record.served:
         if (served.role, served.scale) == (role, scale):
             layout = sglang_modules if drafter.config.modules > 1 else sglang_eagle

@@ -1,18 +1,22 @@
 """From a layout's config.json to a `DrafterConfig`.
 
 What a folder does not say (which hidden states of the target PRISM* and EAGLE-3 read) the caller says: `Given`.
-Nothing is guessed: what neither says is an error. In a published layout that this project wrote it stands under `NOTE`.
+Nothing is guessed: what neither says is an error, and so is a key that changes the arithmetic and is not honoured (see
+`llama_keys`). In a published layout that this project wrote the hidden states stand under `NOTE`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes, named_rope_theta
+from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes
 from prism_ae.errors import CheckpointError
+from prism_ae.llama_keys import check_keys, refused
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -28,6 +32,9 @@ EAGLE3_ROPE_THETA = 10000.0
 """The base that the authors' EAGLE-3 training code uses whatever the config says; the config that they put beside the
 checkpoint says 500000, which lowers acceptance (PAPER: finding W1)."""
 
+_AUTHORS_EAGLE3 = re.compile(r"Llama-3-8B-drafter/Eagle3-\d+k")
+"""The places of the authors' EAGLE-3 in their model hub, as the paper suite names them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Given:
@@ -39,6 +46,7 @@ class Given:
         rope_theta: RoPE base to use, None for the one the drafter was trained with.
         target: its sizes, None where they are not known.
         where: the config file, for messages.
+        authors_eagle3: whether the folder is an EAGLE-3 of the authors', see `is_authors_eagle3`.
         sizes_only: whether a RoPE base that nobody names may stay open: no tensor is read.
     """
 
@@ -47,7 +55,17 @@ class Given:
     rope_theta: float | None
     target: TargetSizes | None
     where: str
+    authors_eagle3: bool
     sizes_only: bool
+
+
+def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
+    """Whether a folder in EAGLE-3's layout is one that the authors published, by its place in their model hub.
+
+    Nothing in it tells it from others' of the same layout, whose config.json says the base they were trained with.
+    """
+    place = folder.absolute()  # a link's own name counts
+    return NOTE not in data and bool(_AUTHORS_EAGLE3.fullmatch(f"{place.parent.name}/{place.name}"))
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -55,6 +73,8 @@ def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.llama_config import LlamaConfig
 
     fields = {name: value for name, value in data.items() if name != "format"}
+    _only({field.name for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
+    _only({field.name for field in dataclasses.fields(LlamaConfig)}, fields["layer"], given, "layer.")
     _bounded(fields["modules"], given, "modules")
     layer = LlamaConfig.from_fields(fields["layer"], given.where)
     _bounded(layer.num_hidden_layers, given, "num_hidden_layers")
@@ -68,9 +88,7 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM, PRISM*, EAGLE-2 and HASS (with stacked layers: HASS-2, HASS-3) as the torch code saves them."""
     from prism_ae.drafters.config import DrafterConfig
 
-    for extra in ("use_adapter", "moe_config"):
-        if data.get(extra):
-            raise CheckpointError(f"{given.where}: a drafter with '{extra}' is not supported")
+    check_keys(data, given.where, ("eagle_config", "num_step_models", "num_steps", "step_mapping", NOTE))
     fields = data["eagle_config"]
     modules = _bounded(data["num_step_models"], given, "num_step_models")
     steps = data["step_mapping"]
@@ -85,20 +103,67 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.drafters.config import DrafterConfig
 
-    if NOTE not in data:
-        given = dataclasses.replace(given, rope_theta=given.rope_theta or EAGLE3_ROPE_THETA)
-    layer = _layer(data, given, data["num_hidden_layers"])
-    draft_vocab_size = data["draft_vocab_size"]
-    return DrafterConfig("eagle3", layer, capture=_capture(data, given), draft_vocab_size=draft_vocab_size)
+    _check_eagle3_keys(data, given)
+    if given.rope_theta is None and given.authors_eagle3:
+        given = dataclasses.replace(given, rope_theta=EAGLE3_ROPE_THETA)
+    usual = None if NOTE in data else HF_ROPE_THETA
+    layer = _layer(data, given, data["num_hidden_layers"], _EAGLE3_KEYS, usual)
+    draft_vocab_size = data.get("draft_vocab_size")
+    if draft_vocab_size is None:
+        draft_vocab_size = layer.vocab_size
+    capture = _capture(data, given)
+    if data.get("num_aux_hidden_states") not in (None, len(capture)):
+        raise CheckpointError(
+            f"{given.where}: num_aux_hidden_states is {data['num_aux_hidden_states']!r}, where hidden states "
+            f"{list(capture)} of the target are to be read"
+        )
+    return DrafterConfig("eagle3", layer, capture=capture, draft_vocab_size=draft_vocab_size)
+
+
+_EAGLE3_KEYS = ("bias", "draft_vocab_size", "eagle_config", "num_aux_hidden_states", "target_hidden_size", NOTE)
+"""Read besides a Llama's. ``bias`` is about tensors, each of which is used or refused."""
+
+
+def _check_eagle3_keys(data: Mapping[str, Any], given: Given) -> None:
+    """Raises CheckpointError for what would be another EAGLE-3 than the one that is computed."""
+    if data.get("target_hidden_size") not in (None, data["hidden_size"]):
+        raise refused("target_hidden_size", data["target_hidden_size"], given.where)
+    if data.get("tie_word_embeddings") and NOTE not in data:
+        raise refused("tie_word_embeddings", True, given.where)
+    said = data.get("eagle_config")
+    if said is None:
+        return
+    if not isinstance(said, Mapping):
+        raise refused("eagle_config", said, given.where)
+    for key, value in said.items():
+        off = value is None or value is False
+        if off if key == "use_aux_hidden_state" else not off and key != LAYER_IDS:
+            raise refused(f"eagle_config.{key}", value, given.where)
+
+
+LAYER_IDS = "eagle_aux_hidden_state_layer_ids"
+"""Key of ``eagle_config``: layers of the target, from 0, whose outputs EAGLE-3 reads. The output of layer i is hidden
+state i + 1."""
+
+
+def said_capture(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    """The hidden states that a foreign EAGLE-3's config.json says it reads; () where it does not say."""
+    said = data.get("eagle_config")
+    layers = said.get(LAYER_IDS) if isinstance(said, Mapping) else None
+    if layers is None or layers == []:
+        return ()
+    if not isinstance(layers, list) or any(type(layer) is not int or layer < 0 for layer in layers):
+        raise refused(f"eagle_config.{LAYER_IDS}", layers, where)
+    return tuple(layer + 1 for layer in layers)
 
 
 def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-3 as this project writes it for stock SGLang, which captures the outputs of the layers that are named."""
     config = eagle3(data, given)
-    layers = data["eagle_config"]["eagle_aux_hidden_state_layer_ids"]
+    layers = data["eagle_config"][LAYER_IDS]
     if [layer + 1 for layer in layers] != list(config.capture):
         raise CheckpointError(
-            f"{given.where}: eagle_aux_hidden_state_layer_ids {layers} are not the layers before the hidden states "
+            f"{given.where}: {LAYER_IDS} {layers} are not the layers before the hidden states "
             f"{list(config.capture)} of {NOTE}"
         )
     return config
@@ -109,7 +174,7 @@ def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.drafters.config import DrafterConfig
 
     modules = _sglang_modules(given.names)
-    return DrafterConfig("eagle", _layer(data, given, 1), modules, tuple(range(modules)))
+    return DrafterConfig("eagle", _layer(data, given, 1, (NOTE,)), modules, tuple(range(modules)))
 
 
 def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -151,11 +216,22 @@ def check_sizes(config: DrafterConfig) -> None:
             raise ValueError(f"{name} {getattr(config, name)} are not integers from 0 on")
 
 
-def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> LlamaConfig:
-    """Sizes of a drafter's layers, from fields as in Hugging Face's Llama config."""
-    from prism_ae.llama_config import LlamaConfig
+def _layer(
+    fields: Mapping[str, Any],
+    given: Given,
+    num_hidden_layers: Any,
+    used: Collection[str] = (),
+    usual_theta: float | None = None,
+) -> LlamaConfig:
+    """Sizes of a drafter's layers, from fields as in Hugging Face's Llama config.
 
-    theta = given.rope_theta or named_rope_theta(fields)
+    Args:
+        used: keys that the layout reads besides a Llama's.
+        usual_theta: the RoPE base where none is named, None if that is to be an error for targets of another base.
+    """
+    from prism_ae.llama_config import LlamaConfig, read_rope
+
+    theta = given.rope_theta or read_rope(fields, given.where)[0] or usual_theta
     base = given.target.rope_theta if given.target else None
     if theta is None and base != HF_ROPE_THETA and not given.sizes_only:
         raise CheckpointError(
@@ -163,18 +239,27 @@ def _layer(fields: Mapping[str, Any], given: Given, num_hidden_layers: Any) -> L
             "say which one the drafter was trained with: rope_theta" + ("" if base else "; or name its target"),
         )
     layers = _bounded(num_hidden_layers, given, "num_hidden_layers")
-    config = LlamaConfig.from_hf({**fields, "architectures": None, "num_hidden_layers": layers}, given.where)
+    if "draft_vocab_size" not in used and fields.get("draft_vocab_size") not in (None, fields["vocab_size"]):
+        raise refused("draft_vocab_size", fields["draft_vocab_size"], given.where)
+    hf = {**fields, "architectures": None, "num_hidden_layers": layers}
+    config = LlamaConfig.from_hf(hf, given.where, {*used, "bias", "draft_vocab_size"})
     return dataclasses.replace(config, rope_theta=theta or HF_ROPE_THETA)
 
 
 def _capture(data: Mapping[str, Any], given: Given) -> tuple[int, ...]:
-    capture = tuple(data[NOTE]["capture"]) if NOTE in data else given.capture
+    capture = tuple(data[NOTE]["capture"]) if NOTE in data else said_capture(data, given.where) or given.capture
     if not capture:
         raise CheckpointError(
             f"{given.where}: which hidden states of the target the drafter reads is not in its folder",
             "give them as `capture`; a suite's targets name them",
         )
     return capture
+
+
+def _only(known: Collection[str], fields: Mapping[str, Any], given: Given, inside: str) -> None:
+    for key, value in fields.items():
+        if key not in known:
+            raise refused(f"{inside}{key}", value, given.where)
 
 
 def _bounded(value: Any, given: Given, key: str) -> int:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.checkpoints import check_published, read_json
-from prism_ae.drafters.layouts.configs import Given, check_sizes
-from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK, StoredDrafter, TargetSizes, stored_shapes
-from prism_ae.drafters.layouts.table import LAYOUTS, Layout
+from prism_ae.drafters.layouts.configs import LAYER_IDS, NOTE, Given, check_sizes, is_authors_eagle3, said_capture
+from prism_ae.drafters.layouts.records import (
+    DRAFT_IDS,
+    MASK,
+    StoredDrafter,
+    TargetSizes,
+    named_rope_theta,
+    stored_shapes,
+)
+from prism_ae.drafters.layouts.table import LAYOUTS, OWN, Layout
 from prism_ae.errors import CheckpointError
-from prism_ae.weights import Weights, open_weights, require_floats
+from prism_ae.weights import Weights, open_weights, refuse_quantised, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +64,16 @@ def read_drafter(
     """
     check_published(folder)
     weights = open_weights(folder)
-    config, layout = _config(folder, weights, sizes, capture, rope_theta)
+    config, layout, data = _config(folder, weights, sizes, capture, rope_theta)
     if sizes:
-        _check_target(config, sizes, folder)
+        check_target(config, sizes, folder)
     shapes = stored_shapes(config)
     names = {stored: layout.published(stored) for stored in shapes}
     required = {names[stored]: shape for stored, shape in shapes.items()}
     if layout.offsets:
         required[MASK] = (config.layer.vocab_size,)
+    if absent := layout.absent(config, data, weights.files):
+        required = {name: shape for name, shape in required.items() if name not in absent}
     unused = layout.unused(config)
     _check_names(weights, required, unused)
     tensors = weights.read()
@@ -76,10 +85,41 @@ def read_drafter(
             )
     ids = {names.get(DRAFT_IDS), MASK}
     require_floats(tensors, [name for name in required if name not in ids], weights)
-    state = {stored: tensors[name] for stored, name in names.items()}
-    if config.cell == "eagle3":
+    state = {stored: tensors[name] for stored, name in names.items() if name in required}
+    if DRAFT_IDS in state:
         state[DRAFT_IDS] = _draft_ids(tensors, config, names[DRAFT_IDS], layout, weights)
+    state |= {stored: _meant(stored, shapes[stored], state) for stored in shapes if stored not in state}
     return StoredDrafter(config, state, layout.name, tuple(sorted(set(tensors) & set(unused))))
+
+
+def drafter_rope_settings(folder: Path, used: float) -> dict[str, float]:
+    """For the settings of a result: the RoPE base that is ``used``, and the one that config.json says if it names one.
+
+    Raises:
+        MissingError, CheckpointError: config.json is missing or damaged.
+    """
+    data = read_json(folder / "config.json")
+    inner = [data[key] for key in ("layer", "eagle_config") if "hidden_size" in (data.get(key) or ())]
+    said = named_rope_theta(inner[0] if inner else data)
+    return {"drafter_rope_theta": used} | ({} if said is None else {"drafter_config_rope_theta": said})
+
+
+def check_capture(folder: Path, capture: Sequence[int], target: str) -> None:
+    """Raises CheckpointError for an EAGLE-3 of others that reads other hidden states than those that a suite says.
+
+    Args:
+        capture: what the suite says of EAGLE-3s for this target, () for nothing.
+        target: its name in the suite, for the message.
+    """
+    where = folder / "config.json"
+    data = read_json(where)
+    said = said_capture(data, str(where)) if NOTE not in data and data.get("format") != OWN.name else ()
+    if said and capture and said != tuple(capture):
+        raise CheckpointError(
+            f"{where}: eagle_config.{LAYER_IDS} says that the drafter reads the hidden states {list(said)}, and the "
+            f"suite says {list(capture)} of target {target}",
+            f"write eagle3_capture = {list(said)} in the suite's file if the drafter is right",
+        )
 
 
 def find_layout(data: Mapping[str, Any], names: Collection[str], folder: Path) -> Layout:
@@ -104,11 +144,12 @@ def _config(
     capture: Sequence[int],
     rope_theta: float | None,
     sizes_only: bool = False,
-) -> tuple[DrafterConfig, Layout]:
+) -> tuple[DrafterConfig, Layout, dict[str, Any]]:
     where = folder / "config.json"
     data = read_json(where)
     layout = find_layout(data, weights.files, folder)
-    given = Given(weights.files.keys(), tuple(capture), rope_theta, target, str(where), sizes_only)
+    authors = is_authors_eagle3(folder, data)
+    given = Given(weights.files.keys(), tuple(capture), rope_theta, target, str(where), authors, sizes_only)
     try:
         config = layout.config(data, given)
         check_sizes(config)
@@ -116,10 +157,20 @@ def _config(
         raise CheckpointError(f"{where}: key {error} is missing") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{where}: {error}") from error
-    return config, layout
+    return config, layout, data
 
 
-def _check_target(config: DrafterConfig, sizes: TargetSizes, folder: Path) -> None:
+def _meant(stored: str, shape: tuple[int, ...], state: Mapping[str, Tensor]) -> Tensor:
+    """A tensor that a folder may leave out (`Layout.absent`), as what its absence means."""
+    import torch
+
+    if stored == DRAFT_IDS:
+        return torch.arange(*shape)
+    return torch.zeros(shape, dtype=next(iter(state.values())).dtype)  # a bias
+
+
+def check_target(config: DrafterConfig, sizes: TargetSizes, folder: Path) -> None:
+    """Raises CheckpointError where a drafter, read from ``folder``, is not for a target of these sizes."""
     layer = config.layer
     hint = "this drafter belongs to another target"
     if (layer.vocab_size, layer.hidden_size) != (sizes.vocab_size, sizes.hidden_size):
@@ -134,6 +185,7 @@ def _check_target(config: DrafterConfig, sizes: TargetSizes, folder: Path) -> No
 
 
 def _check_names(weights: Weights, required: Collection[str], unused: Collection[str]) -> None:
+    refuse_quantised(weights)
     missing = [name for name in required if name not in weights.files]
     if missing:
         raise CheckpointError(f"{weights.source}: tensor '{missing[0]}' is missing ({len(missing)} in all)")

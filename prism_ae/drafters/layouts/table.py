@@ -2,7 +2,8 @@
 
 A record says how a folder is recognised, how its config becomes a `DrafterConfig` and the other way round, and by which
 rules its names of tensors become ours. Formats as in the authors' artifact (github.com/Akemiiii/prism-mlsys-ae), its
-training code, its torch evaluation and its fork of SGLang; stock SGLang loads `SGLANG_EAGLE` and `SGLANG_EAGLE3`.
+training code, its torch evaluation and its fork of SGLang; stock SGLang loads `SGLANG_EAGLE` and `SGLANG_EAGLE3`, and
+`EAGLE` is what the EAGLE repository trains.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.drafters.layouts import configs, describe
-from prism_ae.drafters.layouts.records import module_shapes
+from prism_ae.drafters.layouts.records import MASK, module_shapes
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -26,6 +27,21 @@ EMBEDDING = "embed_tokens.weight"
 
 def _nothing(config: DrafterConfig) -> Shapes:
     return {}
+
+
+def _none(config: DrafterConfig, data: Mapping[str, Any], names: Collection[str]) -> Collection[str]:
+    return ()
+
+
+def _no_tables(config: DrafterConfig, data: Mapping[str, Any], names: Collection[str]) -> Collection[str]:
+    """EAGLE-3 whose draft vocabulary is the target's needs no table of it."""
+    tables = ("d2t", MASK)
+    return tables if config.draft_vocab_size == config.layer.vocab_size and not {*tables} & {*names} else ()
+
+
+def _no_bias(config: DrafterConfig, data: Mapping[str, Any], names: Collection[str]) -> Collection[str]:
+    """Some of EAGLE's folders have no bias, and say so."""
+    return ("fc.bias",) if data.get("bias") is False and "fc.bias" not in names else ()
 
 
 def _shared(*names: str) -> Callable[[DrafterConfig], Shapes]:
@@ -51,6 +67,8 @@ class Layout:
         describe: config.json for these sizes and this dtype of the weights; ValueError for what the layout cannot say.
         rules: (stored name, name in the file); {m} is a module, {l} a layer, {x} anything. The first that fits counts.
         unused: tensors that may be there, must have this shape, and are not used.
+        absent: of the sizes, config.json and names of the tensors: names in the file that are left out on purpose. An
+            absent bias is zero, absent draft ids are all ids of the target.
         offsets: whether EAGLE-3's draft ids are stored as offsets ``d2t``, with a mask ``t2d`` that says the same.
         embedding: whether `EMBEDDING` is written. "required": who reads the layout takes it from nowhere else, and
             drafts with a random one where it is missing. "optional": the config can say that it is there. "": the
@@ -64,6 +82,7 @@ class Layout:
     describe: Callable[[DrafterConfig, str], dict[str, Any]]
     rules: tuple[tuple[str, str], ...]
     unused: Callable[[DrafterConfig], Shapes] = _nothing
+    absent: Callable[[DrafterConfig, Mapping[str, Any], Collection[str]], Collection[str]] = _none
     offsets: bool = False
     embedding: Literal["", "optional", "required"] = ""
 
@@ -87,7 +106,12 @@ def _is_large_drafter(config: Mapping[str, Any], names: Collection[str]) -> bool
 
 
 def _is_eagle3(config: Mapping[str, Any], names: Collection[str]) -> bool:
-    return config.get("draft_vocab_size") is not None and any(re.match(r"midlayer\.\D", name) for name in names)
+    return any(re.match(r"midlayer\.\D", name) for name in names)
+
+
+def _is_eagle(config: Mapping[str, Any], names: Collection[str]) -> bool:
+    plain = config.get("architectures") in (None, [], ["LlamaForCausalLM"])
+    return plain and "fc.weight" in names and any(re.match(r"layers\.\d", name) for name in names)
 
 
 _SGLANG_MODULES = (
@@ -120,7 +144,7 @@ LARGE_DRAFTER = Layout(
 )
 EAGLE3 = Layout(
     name="torch-eagle3",
-    says='"draft_vocab_size", tensors midlayer.*',
+    says="tensors midlayer.*",
     recognises=_is_eagle3,
     config=configs.eagle3,
     describe=describe.eagle3,
@@ -133,6 +157,7 @@ EAGLE3 = Layout(
         ("norm.weight", "norm.weight"),
     ),
     unused=_shared(EMBEDDING),
+    absent=_no_tables,
     offsets=True,
     embedding="optional",
 )
@@ -172,6 +197,13 @@ SGLANG_EAGLE = Layout(
     describe=describe.sglang_eagle,
     rules=(("modules.0.layers.{l}.{x}", "layers.{l}.{x}"), ("modules.0.fusion.{x}", "fc.{x}")),
     unused=_shared(EMBEDDING, "lm_head.weight"),
+    absent=_no_bias,
+)
+EAGLE = dataclasses.replace(
+    SGLANG_EAGLE,
+    name="eagle",
+    says="tensors fc.* and layers.*",
+    recognises=_is_eagle,
 )
 
-LAYOUTS = (OWN, LARGE_DRAFTER, SGLANG_EAGLE3, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE)
+LAYOUTS = (OWN, LARGE_DRAFTER, SGLANG_EAGLE3, EAGLE3, SGLANG_LD, SGLANG_PRISM, SGLANG_EAGLE, EAGLE)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.claims import NOT_SHOWN, Verdict
 from prism_ae.curves import Curve
+from prism_ae.drawing.rope import rope_bases
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
@@ -65,6 +66,7 @@ def small_print(
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("This figure has no equal-budget control in this suite."))
     texts += _compat(frame)
+    texts += rope_bases(suite, frame, styles)
     texts += lossless(written, "drafters and scales", frame)
     texts += holes(suite, frame, styles)
     texts += [Text(note) for note in notes]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.claims import NOT_SHOWN, Verdict
 from prism_ae.drawing.caption import holes, joined, lossless
 from prism_ae.drawing.definitions import definitions
+from prism_ae.drawing.rope import rope_bases
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE
@@ -72,6 +73,7 @@ def small_print(
     if options.controls and not experiment.controls_for(suite.name):
         texts.append(Text("There is no equal-budget control here."))
     texts += _compat(frame, options.paper_compat)
+    texts += rope_bases(suite, frame, styles)
     texts += _devices(frame)
     texts += lossless(written, "drafters, draft trees and batch sizes", frame)
     texts += [Text(line) for line in without]

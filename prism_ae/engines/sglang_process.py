@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
@@ -18,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import prism_ae
-from prism_ae.errors import DeviceError
+from prism_ae.errors import DeviceError, StoreError
 from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+from prism_ae.temporary import output_file, socket_folder
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
 """Seconds without a word after which a starting, or an answering, engine counts as hung."""
@@ -48,6 +48,7 @@ class Host:
         HostDied: it did not start.
         Interrupted: ``should_stop()`` while it started.
         DeviceError: no process can be started at all.
+        StoreError: there is no temporary folder for it.
     """
 
     def __init__(
@@ -55,10 +56,14 @@ class Host:
     ) -> None:
         self.nonce = secrets.token_hex(8)
         self._should_stop = should_stop
-        self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - lives as long as the process
+        self._output = output_file()
         self._said = 0
         # The engine's processes are ended by force: what they leave behind lies in a folder that goes with them.
-        self._folder = tempfile.mkdtemp(prefix="prism-ae-engine-")
+        try:
+            self._folder = str(socket_folder("prism-ae-engine-", os.environ))
+        except StoreError:
+            self._output.close()
+            raise
         ours, theirs = socket.socketpair()
         package = str(Path(prism_ae.__file__).resolve().parents[1])
         given = {**os.environ, **environment, "TMPDIR": self._folder}
@@ -75,6 +80,7 @@ class Host:
             )
         except OSError as error:
             ours.close()
+            self._output.close()
             shutil.rmtree(self._folder, ignore_errors=True)
             raise DeviceError(f"cannot start a process for SGLang: {error.strerror}") from error
         finally:

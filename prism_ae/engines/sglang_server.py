@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from prism_ae.errors import DeviceError, MissingError, UsageError
 from prism_ae.execution.devices import Slot
 from prism_ae.sglang_prism.description import check_fits, published_capture
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
+from prism_ae.temporary import short_temporary_folder
 
 HOST = "127.0.0.1"
 """This machine alone. A server for others is started with the plain command and a --host of one's own."""
@@ -112,6 +114,9 @@ def server_environment(service: Service, ours: Mapping[str, str]) -> dict[str, s
 
     Args:
         ours: this process's variables.
+
+    Raises:
+        StoreError: there is no temporary folder that its sockets fit into.
     """
     found: dict[str, str] = {}
     if service.on_cpu:
@@ -126,6 +131,8 @@ def server_environment(service: Service, ours: Mapping[str, str]) -> dict[str, s
     else:
         visible = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in service.slots]
         found["CUDA_VISIBLE_DEVICES"] = ",".join(visible)
+    if str(short := short_temporary_folder(ours)) != tempfile.gettempdir():
+        found["TMPDIR"] = str(short)  # SGLang's sockets have paths that are too long otherwise
     if service.drafting is not None:
         found["PRISM_AE_DRAFTING"] = service.drafting
     if (chosen := ours.get("SGLANG_PLUGINS")) and PLUGIN not in [name.strip() for name in chosen.split(",")]:

@@ -13,15 +13,15 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
 import prism_ae
-from prism_ae.errors import DeviceError, StoreError
+from prism_ae.errors import DeviceError
 from prism_ae.execution.devices import Slot
+from prism_ae.temporary import output_file
 
 
 class Process(Protocol):
@@ -49,12 +49,7 @@ class LocalProcess:
     """A `Process` on this machine."""
 
     def __init__(self, slot: Slot, lock: int) -> None:
-        try:
-            self._output = tempfile.TemporaryFile("a+b", buffering=0)  # noqa: SIM115 - lives as long as the process
-        except OSError as error:
-            raise StoreError(
-                f"cannot write a temporary file: {error.strerror}", "free some space, or name another folder in TMPDIR"
-            ) from error
+        self._output = output_file()
         ours, theirs = socket.socketpair()
         package = str(Path(prism_ae.__file__).resolve().parents[1])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -100,6 +101,19 @@ def test_the_command_on_gpus_is_the_one_of_the_readme() -> None:
     )
     assert pairs(server_options(service(slots=GPUS)))["--tp-size"] == "2"
     assert server_environment(service(slots=GPUS), {"PYTHONPATH": "x"}) == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-1"}
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sockets lie in TMPDIR, and their paths are limited."""
+    assert "TMPDIR" not in server_environment(SERVICE, {})
+    long = tmp_path / ("ü" * 50)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    for one in (SERVICE, service(slots=GPUS)):
+        short = server_environment(one, {"TMPDIR": str(long)})["TMPDIR"]
+        assert Path(short).is_dir()
+        assert len(short) < 50
+        assert f"TMPDIR={short} " in plain_command(one, {"TMPDIR": str(long)})
 
 
 def test_without_a_drafter_nothing_is_drafted() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,14 +299,28 @@ time.sleep(3600)
         host.wait(60)  # raises TimeoutExpired
 
 
-def test_nothing_is_left_behind(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setattr(sglang_process.tempfile, "tempdir", str(folder))
+def test_nothing_is_left_behind(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as name:  # a short one
+        monkeypatch.setattr(tempfile, "tempdir", name)
+        fake.works()
+        assert list(Path(name).iterdir())
+        fake.engine.close()
+        assert list(Path(name).iterdir()) == []
+
+
+def test_a_temporary_folder_with_a_long_path_is_no_trouble(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("a" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
     fake.works()
-    assert list(folder.iterdir())
+    assert fake.engine._host
+    folder = Path(fake.engine._host._folder)
+    assert folder.is_dir()
+    assert len(os.fsencode(folder)) < 60
     fake.engine.close()
-    assert list(folder.iterdir()) == []
+    assert not folder.exists()
 
 
 def test_a_tree_larger_than_the_room_still_fits_the_assignment(fake: Fake) -> None:

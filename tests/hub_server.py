@@ -6,10 +6,13 @@ import contextlib
 import hashlib
 import json
 import re
+import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,6 +34,9 @@ class Hubs:
         down: every request is answered by 503.
         portal: every listing is answered by this text instead, or None.
         slow: an event that answers wait for after half a file, or None.
+        silent: an event that every listing and question file waits for, or None.
+        xet: files that Hugging Face says lie in a store of chunks; the server has none, and answers 404.
+        status: what every request is answered by, or 0.
         asked: (path, start) of every request for content.
     """
 
@@ -44,6 +50,9 @@ class Hubs:
         self.down = False
         self.portal: str | None = None
         self.slow: threading.Event | None = None
+        self.silent: threading.Event | None = None
+        self.xet: set[str] = set()
+        self.status = 0
         self.asked: list[tuple[str, int]] = []
         self.requests: Counter[str] = Counter()
         self.address = ""
@@ -83,10 +92,25 @@ class _Handler(BaseHTTPRequestHandler):
         split = urlsplit(self.path)
         path, query = unquote(split.path), {key: values[0] for key, values in parse_qs(split.query).items()}
         self.hubs.requests[path] += 1
-        if self.hubs.down:
+        if self.hubs.silent is not None and path.startswith(("/api/v1/", "/api/models/", "/questions/")):
+            self.hubs.silent.wait()
+        if self.hubs.status:
+            self._json(self.hubs.status, {"error": "so it is"})
+        elif self.hubs.down:
             self._json(503, {"error": "down"})
         elif self.hubs.portal is not None and path.startswith("/api/"):
             self._answer(200, self.hubs.portal.encode(), {"Content-Type": "text/html"})
+        elif path == "/api/xet/token":
+            expires = str(int(time.time()) + 3600)
+            self._json(
+                200,
+                {},
+                {
+                    "X-Xet-Cas-Url": self.hubs.address,
+                    "X-Xet-Access-Token": "token",
+                    "X-Xet-Token-Expiration": expires,
+                },
+            )
         elif path.startswith("/questions/"):
             self._content(path.removeprefix("/questions/"), self.hubs.questions)
         elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/.*)?", path):
@@ -103,7 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": f"no {path}"})
 
     def _open(self, repository: str) -> bool:
-        if repository in self.hubs.gated and self.headers.get("Authorization") != "Bearer good":
+        sent = self.headers.get("Authorization")
+        if sent == "Bearer expired":
+            self._json(401, {"error": "Invalid credentials in Authorization header"})
+            return False
+        if repository in self.hubs.gated and sent != "Bearer good":
             self._json(403, {"error": "restricted"}, {"X-Error-Code": "GatedRepo"})
             return False
         return True
@@ -163,6 +191,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{_sha(files[path]) if _large(path) else _blob(files[path])}"')
         self.send_header("X-Repo-Commit", COMMIT)
+        if path in self.hubs.xet:
+            self.send_header("X-Xet-Hash", "ab" * 32)
+            self.send_header("X-Xet-Refresh-Route", f"{self.hubs.address}/api/xet/token")
         if found:
             self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
         self.end_headers()
@@ -193,18 +224,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(hubs: Hubs) -> Iterator[Hubs]:
-    """The hubs on loopback, at ``hubs.address``."""
+def serve(hubs: Hubs, certificate: Path | None = None) -> Iterator[Hubs]:
+    """The hubs on loopback, at ``hubs.address``; with a certificate and its key (one PEM file) by https."""
     handler = type("Handler", (_Handler,), {"hubs": hubs})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
-        hubs.address = f"http://127.0.0.1:{server.server_address[1]}"
+        hubs.address = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_address[1]}"
         try:
             yield hubs
         finally:
-            if hubs.slow is not None:
-                hubs.slow.set()
+            for held in filter(None, (hubs.slow, hubs.silent)):
+                held.set()
             server.shutdown()
             thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import random
 import tomllib
 from collections.abc import Iterable
@@ -14,8 +15,9 @@ import pytest
 from hub_server import Hubs
 
 import prism_ae.suites.load
-from prism_ae.hub import transfer
+from prism_ae.hub import clients
 from prism_ae.hub.download import State, Todo, download
+from prism_ae.hub.environment import CERTIFICATES, TOKENS
 from prism_ae.hub.wanted import HubName, published
 from prism_ae.suites.records import Suite
 
@@ -85,8 +87,12 @@ def environment(hubs: Hubs, home: Path) -> dict[str, str]:
 
 def patch(monkeypatch: pytest.MonkeyPatch, hubs: Hubs, home: Path) -> None:
     """The same for this process, whose Hugging Face client has read its environment already."""
-    from huggingface_hub import constants
+    from huggingface_hub import close_session, constants
 
+    close_session()  # it was made for the environment of another test
+    of_user = [name for name in os.environ if name.lower().endswith("_proxy")]
+    for name in (*of_user, *CERTIFICATES, *(name for names in TOKENS.values() for name in names)):
+        monkeypatch.delenv(name, raising=False)
     for name, value in environment(hubs, home).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(constants, "ENDPOINT", hubs.address)
@@ -95,7 +101,7 @@ def patch(monkeypatch: pytest.MonkeyPatch, hubs: Hubs, home: Path) -> None:
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what a broken connection loses at most
-    monkeypatch.setattr(transfer, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(clients, "PAUSES", (0.0, 0.0))
     import modelscope_hub.config
 
     monkeypatch.setattr(modelscope_hub._legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)

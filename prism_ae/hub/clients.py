@@ -1,33 +1,44 @@
-"""The two hubs' own client libraries: kept quiet, imported late, and their errors in this project's words.
+"""The two hubs' own client libraries: kept quiet, imported late, and never waited for without an end.
 
 Addresses, tokens and proxies are theirs: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE; MODELSCOPE_ENDPOINT,
-MODELSCOPE_API_TOKEN.
+MODELSCOPE_API_TOKEN. `environment` reads the same variables to explain what fails.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
 import os
-import re
-from collections.abc import Iterator
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
-from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
+from prism_ae.errors import UsageError
+from prism_ae.hub.environment import endpoint_problems
+from prism_ae.hub.failures import UnreachableError, UnresolvedError
 from prism_ae.hub.wanted import HubName
 
-_PACKAGES = ("huggingface_hub", "modelscope_hub", "httpx", "httpcore", "requests", "urllib3")
-_NAMES = {"huggingface": "Hugging Face", "modelscope": "ModelScope"}
-_TOKENS = {"huggingface": "HF_TOKEN", "modelscope": "MODELSCOPE_API_TOKEN"}
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+T = TypeVar("T")
+
+PAUSES = (1.0, 3.0, 10.0, 30.0)
+"""Seconds before each further attempt, on top of what the libraries try by themselves."""
+
+_PAUSES_FOR_A_NAME = 2
+"""Further attempts where a name has no address."""
+
+ANSWER_PATIENCE = 120.0
+"""Seconds within which a listing or a question file must be here."""
 
 
-class UnreachableError(MissingError):
-    """The hub or the way to it failed: trying again may help."""
+def prepare(hub: HubName) -> None:
+    """Before a hub's client is imported. It shows no bars and no lines about retries: that is said in one place.
 
-
-def quiet(hub: HubName) -> None:
-    """No bars and no lines about retries on standard error: how far a download is, is said in one place."""
+    Raises:
+        UsageError: the hub's endpoint is set to what is no address.
+    """
+    if problems := endpoint_problems(os.environ, hub):
+        raise UsageError(problems[0])
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if hub == "modelscope":
@@ -36,59 +47,42 @@ def quiet(hub: HubName) -> None:
         logging.getLogger(package).setLevel(logging.ERROR)
 
 
-@contextlib.contextmanager
-def hub_errors(hub: HubName, repository: str, file: str = "") -> Iterator[None]:
-    """Errors of the client libraries become PrismErrors; a bug's exception passes through.
+def persistently(attempt: Callable[[], T]) -> T:
+    """The result of the first attempt that does not end in an UnreachableError, with pauses in between."""
+    for number, pause in enumerate((*PAUSES, None)):
+        try:
+            return attempt()
+        except UnreachableError as error:
+            if pause is None or (isinstance(error, UnresolvedError) and number >= _PAUSES_FOR_A_NAME):
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def in_time(subject: str, call: Callable[[], T]) -> T:
+    """The result of a call to a library whose own time limits hold for single reads, or for nothing.
+
+    The call is left alone in its thread when its time is over; the thread ends with the process.
 
     Raises:
-        UnreachableError: a connection, a server or an answer failed.
-        MissingError: the repository or file does not exist or is not open to this user.
-        CheckpointError: what is sent is not what is listed.
-        StoreError: the disk is full, read-only or not ours.
+        UnreachableError: it did not end within ANSWER_PATIENCE; else whatever it raises.
     """
+    done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        yield
-    except PrismError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _PACKAGES:
-            raise _translated(hub, f"{repository} on {_NAMES[hub]}", file, error) from error
-        raise
-
-
-def _translated(hub: HubName, repository: str, file: str, error: Exception) -> PrismError:
-    what = f"{file} of {repository}" if file else repository
-    causes = [error]
-    while (cause := causes[-1].__cause__) is not None and isinstance(cause, Exception) and len(causes) < 10:
-        causes.append(cause)
-    for one in causes:
-        if isinstance(one, OSError) and one.errno in _DISK:
-            return StoreError(
-                f"{what} cannot be written: {one.strerror}", "make room or choose another --models-dir; run again"
-            )
-    if any(type(one).__name__ in ("FileIntegrityError", "FileSizeMismatchError") for one in causes):
-        return CheckpointError(f"{what} is not what is listed: {_line(error)}", "try again later, or the other hub")
-    status = next(filter(None, map(_status, causes)), 0)
-    if status in (401, 403):
-        return MissingError(
-            f"{repository} does not exist, or is not open to you (HTTP {status})",
-            f"ask for access on its page, then set {_TOKENS[hub]} to your token and run again",
-        )
-    if status in (404, 410):
-        return MissingError(f"{what} does not exist", "take the other hub with --from, or leave it out with --only")
-    return UnreachableError(
-        f"{what} cannot be fetched: {_line(error)}", "check the network and run the same command again: it continues"
-    )
-
-
-def _status(error: Exception) -> int:
-    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status_code", None)
-    return status if isinstance(status, int) else 0
-
-
-def _line(error: Exception) -> str:
-    """What went wrong: the system's own words, wherever in a long text they stand, or the text's first line."""
-    if found := re.search(r"\[Errno -?\d+\] ([\w ,.-]+)", str(error)):
-        return found[1].strip()
-    lines = str(error).strip().splitlines()
-    return lines[0].partition(" (Caused by")[0][:200] if lines else type(error).__name__
+        result, error = done.get(timeout=ANSWER_PATIENCE)
+    except queue.Empty:
+        raise UnreachableError(
+            f"{subject} has not answered within {ANSWER_PATIENCE:.0f} seconds",
+            "check the network (a proxy may hold the connection) and run the same command again: it continues",
+        ) from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]

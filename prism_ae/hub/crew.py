@@ -7,18 +7,28 @@ import os
 import queue
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
 from prism_ae.errors import PrismError, StoreError
+from prism_ae.hub.failures import UnreachableError
 from prism_ae.hub.local import Lack
 from prism_ae.hub.publish import STAGING, ready_folder
 from prism_ae.hub.transfer import fetch
 from prism_ae.hub.verify import File
 
 WORKERS = 4
+
+PATIENCE = 600.0
+"""Seconds without any byte on the disk after which files under way count as hanging. Some clients have no limit of
+their own; others read a large file again to verify it, and write nothing meanwhile."""
+
+
+class HangingError(UnreachableError):
+    """Files under way do not move. What they have is kept."""
 
 
 class Crew:
@@ -36,6 +46,8 @@ class Crew:
         self._errors: dict[str, PrismError] = {}
         self._stop = threading.Event()
         self._used: set[Path] = set()
+        self._under_way: dict[int, str] = {}
+        self._moved = (-1, time.monotonic())
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
 
     def __enter__(self) -> Crew:
@@ -82,6 +94,23 @@ class Crew:
         """Bytes that are fetched and not in their place yet, those of files under way included."""
         return folder_size(self._models_dir / STAGING)
 
+    def watch(self, staged: int) -> None:
+        """Raises HangingError once no file under way has moved for PATIENCE seconds; to be called again and again.
+
+        Args:
+            staged: `staged` now.
+        """
+        files = sorted(self._under_way.copy().values())
+        before, since = self._moved
+        if not files or staged != before:
+            self._moved = (staged, time.monotonic())
+        elif time.monotonic() - since >= PATIENCE:
+            raise HangingError(
+                f"no byte came for {PATIENCE / 60:.0f} minutes: {', '.join(files)}",
+                "run the same command again: it continues; if it hangs again, take the other hub with --from, or for "
+                "Hugging Face set HF_HUB_DISABLE_XET=1",
+            )
+
     def clean(self) -> None:
         """Remove what the client libraries noted beside the files, where nothing waits to be resumed."""
         for folder in self._used:
@@ -100,12 +129,15 @@ class Crew:
         while (job := self._todo.get()) is not None and not self._stop.is_set():
             lack, file = job
             folder = lack.wanted.folder
+            self._under_way[threading.get_ident()] = f"{file.name} of {lack.listing.repository}"
             try:
                 if folder not in self._errors:
                     self._fetch(lack, file)
                 self._done.put((folder, None))
             except BaseException as error:
                 self._done.put((folder, error))
+            finally:
+                del self._under_way[threading.get_ident()]
 
     def _fetch(self, lack: Lack, file: File) -> None:
         ready = ready_folder(self._models_dir, lack.wanted.folder) / file.base

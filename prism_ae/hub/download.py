@@ -16,7 +16,8 @@ from pathlib import Path
 
 from prism_ae.errors import CheckpointError, PrismError, StoreError, UsageError
 from prism_ae.hub import manifest, questions
-from prism_ae.hub.crew import Crew, folder_size
+from prism_ae.hub.crew import Crew, HangingError, folder_size
+from prism_ae.hub.environment import one_trust
 from prism_ae.hub.listing import list_repository
 from prism_ae.hub.local import Lack, is_complete, lack
 from prism_ae.hub.publish import STAGING, publish, verify
@@ -85,7 +86,7 @@ def download(
         show: called now and then while files are fetched.
 
     Raises:
-        UsageError: the suite is not downloaded.
+        UsageError: the suite is not downloaded, or a variable of the environment keeps a hub's client from working.
         MissingError: a hub cannot be reached, or something is not there or not open to this user.
         CheckpointError: files are not what was published or verified first.
         StoreError: another download is writing, or the disk is too small, full or read-only.
@@ -93,7 +94,7 @@ def download(
     """
     if suite.hub is None:
         raise UsageError(f"suite '{suite.name}' is not downloaded", suite.models_hint)
-    with _lock(models_dir):
+    with _lock(models_dir), one_trust():
         entries = manifest.read(models_dir)
         todo = _survey(suite, suite.hub, models_dir, wanted, {} if renew else entries)
         say(todo)
@@ -117,6 +118,9 @@ def _survey(
     for (name, repository), folders in asked.items():
         try:
             listing = list_repository(name, repository)
+        except UsageError as error:  # of the environment, not of these folders
+            problems.append(error)
+            continue
         except PrismError as error:
             names = ", ".join(one.folder for one in folders)
             problems.append(type(error)(f"{error.what}\n  needed for: {names}", error.hint))
@@ -162,33 +166,38 @@ def _models(todo: Todo, models_dir: Path, show: Callable[[State], None]) -> list
     failed: list[PrismError] = []
     again: set[str] = set()
     meter = Meter(len(waiting), todo.size)
-    with Crew(models_dir) as crew:
-        for one in waiting.values():
-            crew.ask(one, [file.base for file in one.missing])
-        while waiting:
-            finished = crew.wait(_EVERY)
-            show(meter.state(crew.staged))
-            if finished is None:
-                continue
-            folder, error = finished
-            one = waiting[folder]
-            if isinstance(error, StoreError):
-                raise error  # the other files would not find room either
-            if error is None:
-                sums, wrong = verify(models_dir, one)
-                crew.discard(one, wrong)
-                if wrong and folder not in again:
-                    again.add(folder)
-                    crew.ask(one, wrong)
+    try:
+        with Crew(models_dir) as crew:
+            for one in waiting.values():
+                crew.ask(one, [file.base for file in one.missing])
+            while waiting:
+                finished = crew.wait(_EVERY)
+                staged = crew.staged
+                show(meter.state(staged))
+                if finished is None:
+                    crew.watch(staged)
                     continue
-                if wrong:
-                    error = _corrupt(one, wrong)
-                else:
-                    _note(models_dir, one, sums)
-                    meter.publish(one.size)
-            if error is not None:
-                failed.append(error)
-            del waiting[folder]
+                folder, error = finished
+                one = waiting[folder]
+                if isinstance(error, StoreError):
+                    raise error  # the other files would not find room either
+                if error is None:
+                    sums, wrong = verify(models_dir, one)
+                    crew.discard(one, wrong)
+                    if wrong and folder not in again:
+                        again.add(folder)
+                        crew.ask(one, wrong)
+                        continue
+                    if wrong:
+                        error = _corrupt(one, wrong)
+                    else:
+                        _note(models_dir, one, sums)
+                        meter.publish(one.size)
+                if error is not None:
+                    failed.append(error)
+                del waiting[folder]
+    except HangingError as error:
+        failed.append(error)
     if not failed:
         crew.clean()
     return failed

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Iterable
 
 from prism_ae.errors import CheckpointError
-from prism_ae.hub.clients import hub_errors, quiet
+from prism_ae.hub.clients import in_time, prepare
+from prism_ae.hub.failures import HUBS, told
 from prism_ae.hub.verify import File, name_problem
 from prism_ae.hub.wanted import HubName
 
@@ -25,18 +26,14 @@ def list_repository(hub: HubName, repository: str) -> Listing:
     """The files of a repository's main branch.
 
     Raises:
+        UsageError: a variable of the environment keeps the hub's client from working.
         MissingError: it cannot be reached, does not exist, or is not open to this user.
         CheckpointError: a file's name leads out of a folder, its size is not said, or this is no list of files at all.
     """
-    try:
-        with hub_errors(hub, repository):
-            revision, files = _huggingface(repository) if hub == "huggingface" else _modelscope(repository)
+    with told(hub, repository):
+        ask = _huggingface if hub == "huggingface" else _modelscope
+        revision, files = in_time(f"{repository} on {HUBS[hub]}", lambda: ask(repository))
         return Listing(hub, repository, revision, checked(files, repository))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"what is answered for repository {repository} is no list of files: {error}",
-            "something on the way may answer in the hub's place (a portal, a proxy); or take the other hub (--from)",
-        ) from error
 
 
 def checked(files: Iterable[File], repository: str) -> dict[str, File]:
@@ -55,7 +52,7 @@ def checked(files: Iterable[File], repository: str) -> dict[str, File]:
 
 
 def _huggingface(repository: str) -> tuple[str, list[File]]:
-    quiet("huggingface")
+    prepare("huggingface")
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(repository, files_metadata=True)
@@ -70,7 +67,7 @@ def _huggingface(repository: str) -> tuple[str, list[File]]:
 
 
 def _modelscope(repository: str) -> tuple[str, list[File]]:
-    quiet("modelscope")
+    prepare("modelscope")
     from modelscope_hub import HubApi
 
     # Its revisions are names of branches; that nothing changed in between is what the published sums say.

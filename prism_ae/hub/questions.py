@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import os
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
+from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.fingerprint import file_digest
-from prism_ae.hub import transfer
-from prism_ae.hub.clients import UnreachableError
+from prism_ae.hub.clients import in_time, persistently
+from prism_ae.hub.failures import told
 from prism_ae.prompts.questions import FOLDER
 from prism_ae.suites.records import Hub, Suite
 
@@ -38,6 +34,7 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
     """Put a benchmark's question file in its place, verified.
 
     Raises:
+        UsageError: a variable of the environment keeps the client from working.
         MissingError: it cannot be reached (UnreachableError) or is not there.
         CheckpointError: it is not the file that the suite names.
         StoreError: it cannot be written.
@@ -64,27 +61,25 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
 
 
 def _get(address: str) -> bytes:
+    """The content of an address, by the client library that Hugging Face's files come with: one rule for both."""
     if not address.startswith(("https://", "http://")):
         raise MissingError(f"{address} is no address that files are fetched from", "correct hub.questions")
-    for pause in (*transfer.PAUSES, None):
-        try:
-            with urllib.request.urlopen(address, timeout=60) as answer:
-                data: bytes = answer.read(_LARGEST + 1)
-        except (OSError, http.client.HTTPException) as error:
-            problem = _problem(address, error)
-            if pause is None or not isinstance(problem, UnreachableError):
-                raise problem from error
-            time.sleep(pause)
-            continue
-        if len(data) > _LARGEST:
-            raise CheckpointError(f"{address} sends more than {_LARGEST >> 20} MB, no question file is so large")
-        return data
-    raise AssertionError("the last attempt returns or raises")
+
+    def attempt() -> bytes:
+        with told("questions", address):
+            return in_time(address, lambda: _read(address))
+
+    return persistently(attempt)
 
 
-def _problem(address: str, error: Exception) -> PrismError:
-    if isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in (408, 429):
-        return MissingError(f"{address} does not exist (HTTP {error.code})", "correct hub.questions of the suite")
-    return UnreachableError(
-        f"{address} cannot be fetched: {error}", "check the network and run the same command again: it continues"
-    )
+def _read(address: str) -> bytes:
+    import httpx
+
+    data = b""
+    with httpx.stream("GET", address, follow_redirects=True, timeout=30) as answer:
+        answer.raise_for_status()
+        for block in answer.iter_bytes():
+            data += block
+            if len(data) > _LARGEST:
+                raise CheckpointError(f"{address} sends more than {_LARGEST >> 20} MB, no question file is so large")
+    return data

@@ -53,6 +53,7 @@ def convert(
 
     The authors' folders do not say which hidden states their PRISM* and EAGLE-3 read: of a target of 32 layers
     3,17,30 and 2,16,29. Their EAGLE-3 is trained with RoPE base 10000, whatever its config says; that is written.
+    It is known by its place in their hub, Llama-3-8B-drafter/Eagle3-800k; elsewhere say --rope-theta 10000.
 
     \b
     Examples:

@@ -77,6 +77,7 @@ class Batch:
         self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
         self._expected = torch.full((rows, numbers), UNKNOWN, device=self.device)
         self._is_expected: list[bool] = []
+        self._true = torch.ones((), dtype=torch.bool, device=self.device)
 
     @torch.inference_mode()
     def admit(
@@ -115,7 +116,7 @@ class Batch:
         hidden, captured = self.target(ids, positions, self.cache.fresh(first, count), self.capture)
         last = self._length[new] - 1
         logits = self.target.head(hidden[every, last])
-        self._check(bool(torch.isfinite(logits).all()))
+        self._check("the target", bool(torch.isfinite(logits).all()))
         roots = choose(logits, self._numbers[new, 0], self._temperature[new])
         self._root[new] = roots
         if self.drafting:
@@ -142,6 +143,8 @@ class Batch:
         done, hidden, captured = self._verify_expected(tree, length, answered, prefix) or self._verify_all(
             tree, length, answered, prefix
         )
+        if self.dtype == torch.float16 and not bool(torch.isfinite(hidden).all()):
+            done, hidden, captured = self._verify_step_by_step(tree, length, answered, prefix)
         places = torch.arange(self.depth + 1, device=self.device)
         self.cache.keep(longest + done.nodes, length.unsqueeze(1) + places)
         counts = done.accepted + 1
@@ -152,11 +155,12 @@ class Batch:
             features = hidden if captured is None else captured
             kept = features.gather(1, done.nodes.unsqueeze(2).expand(-1, -1, features.shape[-1]))
             self.drafting.commit(kept, done.tokens, counts)
-        sound = torch.isfinite(hidden).all()
-        if self.drafting:
-            sound = sound & self.drafting.sound
-        report = torch.cat([counts.unsqueeze(1), done.tokens, sound.expand(rows, 1)], dim=1).tolist()
-        self._check(all(line[-1] for line in report))  # one flag, asked for together: the device is waited for once
+        sound = [torch.isfinite(hidden).all(), self.drafting.sound if self.drafting else self._true]
+        flags = torch.stack(sound).expand(rows, 2)
+        report = torch.cat([counts.unsqueeze(1), done.tokens, flags], dim=1).tolist()
+        # Asked for together: the device is waited for once.
+        self._check("the target", bool(report[0][-2]))
+        self._check("the drafter", bool(report[0][-1]))
         self._counts = [line[0] for line in report]
         self.lengths = [old + count for old, count in zip(self.lengths, self._counts, strict=True)]
         return [line[1 : 1 + line[0]] for line in report]
@@ -182,11 +186,11 @@ class Batch:
         for values in (self.lengths, self._counts, self._is_expected):
             values.pop()
 
-    def _check(self, sound: bool) -> None:
+    def _check(self, model: str, sound: bool) -> None:
         """Numbers that are not finite would be taken for tokens."""
         if not sound:
             raise CheckpointError(
-                f"target or drafter compute numbers that are not finite in {str(self.dtype).removeprefix('torch.')}",
+                f"{model} computes numbers that are not finite in {str(self.dtype).removeprefix('torch.')}",
                 "weights are damaged, or exceed this dtype: bfloat16 and float32 have a larger range than float16",
             )
 
@@ -207,6 +211,21 @@ class Batch:
         part = along(tree, self.depth, self._expected[: len(answered)].gather(1, places))
         verified = self._verify_all(part.tree, length, answered, prefix)
         return None if left_out(tree, part, verified[0]) else verified
+
+    def _verify_step_by_step(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified:
+        """The same where a draft that the target refuses is beyond the dtype's range: no node is computed but those
+        that the target goes to, a level more in each pass. What overflowed would spoil all, since masked attention
+        multiplies it by 0."""
+        rows, depth = len(answered), self.depth
+        self.cache.wipe(rows, prefix.shape[-1], tree.tokens.shape[1])
+        expected = torch.full((rows, depth + 1), UNKNOWN, device=self.device)
+        while True:
+            part = along(tree, depth, expected)
+            verified = self._verify_all(part.tree, length, answered, prefix)
+            if not left_out(tree, part, verified[0]):
+                return verified
+            written = torch.arange(depth + 1, device=self.device) <= verified[0].accepted.unsqueeze(1)
+            expected = torch.where(written, verified[0].tokens, UNKNOWN)
 
     def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> Callable[[Tensor, int], Tensor]:
         """The target's token at (node [n], level) [n]."""

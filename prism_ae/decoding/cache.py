@@ -101,6 +101,11 @@ class KVCache:
 
         return attend
 
+    def wipe(self, rows: int, offset: int, count: int) -> None:
+        """Zeros for ``count`` tentative slots of the leading ``rows``, from ``offset`` on: what was written there is
+        not finite."""
+        self.memory[:, :, :rows, :, offset : offset + count] = 0
+
     def keep(self, source: Tensor, target: Tensor) -> None:
         """Copy slots within rows, in all layers: ``source[b, i]`` to ``target[b, i]`` (both [B, n])."""
         memory = self.memory[:, :, : len(source)]

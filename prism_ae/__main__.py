@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 from prism_ae.errors import INTERRUPTED, PrismError
+from prism_ae.shadowing import explained
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -14,15 +16,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the arguments, default those of the process.
     """
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process that is started takes files of the current folder for modules
     sys.exit(run(argv))
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns the exit code (`prism_ae.errors`). A bug's exception passes through."""
-    from prism_ae.cli.output import show_any_letter
+    """Run a command line; returns the exit code (`prism_ae.errors`). A bug's exception passes through.
 
-    show_any_letter()
+    An exception that comes from a foreign file, taken for a module of the environment, is no bug: the file is named.
+    """
     try:
+        from prism_ae.cli.output import show_any_letter
+
+        show_any_letter()
         return _flushed(argv)
     except PrismError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -30,6 +36,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
+    except (Exception, SystemExit) as error:
+        foreign = explained(error)
+        if foreign is None:
+            raise
+        print(f"error: {foreign}", file=sys.stderr)
+        return foreign.exit_code
 
 
 def _flushed(argv: Sequence[str] | None) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 import prism_ae
 from prism_ae.errors import DeviceError, StoreError
 from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+from prism_ae.shadowing import shadowing_error
 from prism_ae.temporary import output_file, socket_folder
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
@@ -46,6 +47,7 @@ class Host:
 
     Raises:
         HostDied: it did not start.
+        PrismError: nor will it, because of a foreign module.
         Interrupted: ``should_stop()`` while it started.
         DeviceError: no process can be started at all.
         StoreError: there is no temporary folder for it.
@@ -88,6 +90,9 @@ class Host:
         self._connection: Connection[Any, Any] = Connection(ours.detach())
         try:
             self.state: Mapping[str, Any] = self._settings(Start(options, self.nonce), START_PATIENCE)
+        except HostDied as death:
+            self.discard()
+            raise shadowing_error(death.words) or death from None
         except BaseException:
             self.discard()
             raise

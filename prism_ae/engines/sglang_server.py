@@ -220,7 +220,7 @@ def serve(service: Service, should_stop: Callable[[], bool], ready: Callable[[],
     """
     die_with_us = f"import os, sys; from prism_ae.lifeline import die_with; die_with({os.getpid()}); "
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{die_with_us}os.execv(sys.argv[1], sys.argv[1:])", *_words(service)],
+        [sys.executable, "-P", "-c", f"{die_with_us}os.execv(sys.argv[1], sys.argv[1:])", *_words(service)],
         stdin=subprocess.DEVNULL,
         stdout=sys.stderr.fileno(),
         env={**os.environ, **server_environment(service, os.environ)},

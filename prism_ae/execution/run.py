@@ -27,6 +27,7 @@ from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, St
 from prism_ae.execution.processes import Launch, Process
 from prism_ae.execution.progress import Progress
 from prism_ae.execution.schedule import DEATHS, Affinity, Queue
+from prism_ae.shadowing import shadowing_error
 from prism_ae.store import Store
 from prism_ae.store.records import KILLED, OK
 from prism_ae.suites.records import Suite
@@ -239,11 +240,7 @@ class Run:
         ):
             seat.failed_starts += 1
             if seat.failed_starts >= _STARTS:
-                hint = "its last words are above; 'make setup' repairs a broken environment"
-                last = words.decode(errors="replace").strip()[-2000:]
-                self._give_up_seat(
-                    seat, DeviceError(f"a worker on {seat.slot.label} does not start ({how}):\n{last}", hint)
-                )
+                self._give_up_seat(seat, _not_started(seat.slot, how, words.decode(errors="replace").strip()))
 
     def _told_too_late(self, assignment: Assignment) -> None:
         """Cells that the dead worker wrote to the store and could not report any more."""
@@ -280,3 +277,12 @@ class Run:
             if deadline is not None and time.monotonic() > deadline:
                 return
             self._listen()
+
+
+def _not_started(slot: Slot, how: str, words: str) -> PrismError:
+    """Why a worker does not start: a foreign module, or what it said itself."""
+    hint = "its last words are above"
+    if "ImportError" in words or "ModuleNotFoundError" in words:
+        hint += "; 'make setup' repairs an environment in which something is missing"
+    error = DeviceError(f"a worker on {slot.label} does not start ({how}):\n{words[-2000:]}", hint)
+    return shadowing_error(words) or error

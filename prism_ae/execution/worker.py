@@ -25,6 +25,7 @@ from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.lifeline import die_with
 from prism_ae.metrics import counts_of
+from prism_ae.shadowing import explained
 from prism_ae.store import Attempt, Store
 from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
 from prism_ae.suites.records import Suite
@@ -135,7 +136,7 @@ class Worker:
                 raise
             except Exception as error:
                 traceback.print_exc()
-                raise DeviceError(
+                raise explained(error) or DeviceError(
                     f"engine {name} does not start on {setup.device_name}: {type(error).__name__}: {error}"
                 ) from error
             self._engine = name, engine

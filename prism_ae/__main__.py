@@ -56,10 +56,15 @@ def _flushed(argv: Sequence[str] | None) -> int:
 
 def _call(argv: Sequence[str] | None) -> int:
     """The exit code of the parser: it ends with SystemExit, also for its own messages about wrong options."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["doctor"]:
+        from prism_ae.doctor.shadows import own_modules_first
+
+        own_modules_first()  # what it is to find may keep even the parser from being imported
     from prism_ae.cli.app import app
 
     try:
-        app(args=None if argv is None else list(argv), prog_name="prism-ae")
+        app(args=words, prog_name="prism-ae")
     except SystemExit as end:
         if end.code == INTERRUPTED:
             raise KeyboardInterrupt from None

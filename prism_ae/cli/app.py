@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from prism_ae.cli import convert, download, import_, ls, plan, render, run, serve, status, train
+from prism_ae.cli import convert, doctor, download, import_, ls, plan, render, run, serve, status, train
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
 
@@ -12,6 +12,7 @@ Two suites: 'paper' (the published models, on GPUs) and 'mini' (tiny models, tra
 
 \b
 Examples:
+  prism-ae doctor                               whether anything here would trouble a run
   prism-ae ls                                   what there is
   prism-ae train mini                           train the mini suite's models
   prism-ae plan figure4 --suite mini            what would be measured
@@ -26,7 +27,7 @@ Examples:
 \b
 Exit codes:
   0    done
-  1    another error
+  1    another error, or a problem that doctor found
   2    an option or a name that does not exist
   3    a TOML file that says something impossible
   4    a model, question file or package that is not here yet
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 
 for verb, short in (
+    (doctor.doctor, "Troubles of this environment, before anything is started."),
     (ls.ls, "What there is: experiments, targets, drafters, …"),
     (download.download, "Fetch the paper suite's models and questions."),
     (train.train, "Train the mini suite's models, or one drafter."),

@@ -1,0 +1,1 @@
+"""``prism-ae doctor``: troubles of this environment, named before anything is started. It changes nothing."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 
+LLAMA_END = 2
+"""The end token of a Llama whose config.json does not say one (null says that there is none): transformers' default,
+which SGLang and everybody else who reads the folder through it ends at."""
+
 _SHOWN = 8
 """Questions that a message lists."""
 
@@ -161,7 +165,9 @@ def end_of_sequence(folder: Path) -> tuple[int, ...]:
         path = folder / name
         if name == GENERATION_CONFIG and not path.exists():
             continue
-        ids = read_json(path).get("eos_token_id")
+        data = read_json(path)
+        unsaid = LLAMA_END if name == CONFIG and data.get("model_type", "llama") == "llama" else None
+        ids = data.get("eos_token_id", unsaid)
         for number in ids if isinstance(ids, list) else [] if ids is None else [ids]:
             if not isinstance(number, int) or isinstance(number, bool) or number < 0:
                 raise CheckpointError(

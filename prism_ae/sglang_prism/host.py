@@ -11,11 +11,11 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from prism_ae.errors import PrismError
+from prism_ae.errors import CheckpointError, PrismError
 from prism_ae.lifeline import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
@@ -165,10 +165,21 @@ class Host:
             prefill, decode = prefill + first - begin, decode + end - first
         return Answered(index, tuple(answers), prompt_tokens, tuple(histogram), tuple(stops), prefill, decode)
 
+    def _ends(self) -> Iterable[int]:
+        """The tokens at which the engine ends an answer by itself: what it read from the target's files."""
+        return self._engine.tokenizer_manager.model_config.hf_eos_token_id or ()
+
     def _conversation(self, asked: Serve) -> Conversation:
         key = asked.target, asked.template, asked.system_prompt
         if key not in self._conversations:
-            self._conversations[key] = open_conversation(asked.target, asked.template, asked.system_prompt)
+            conversation = open_conversation(asked.target, asked.template, asked.system_prompt)
+            more = set(self._ends()) - conversation.end_ids
+            if more:
+                raise CheckpointError(
+                    f"SGLang ends answers at tokens {sorted(more)} too, which {asked.target} does not name",
+                    "write all end tokens as eos_token_id into its config.json",
+                )
+            self._conversations[key] = conversation
         return self._conversations[key]
 
 

@@ -102,6 +102,7 @@ def _drafter(
     from prism_ae.cli.output import say
     from prism_ae.cli.training_display import job_state, line_on
     from prism_ae.errors import UsageError
+    from prism_ae.execution.devices import usable_cores
     from prism_ae.suites.load import load_suite
     from prism_ae.toml import closest
 
@@ -114,11 +115,14 @@ def _drafter(
     slot, *more = slots(gpus, workers or (None if gpus else 1))
     if more:
         raise UsageError("one drafter is trained on one device", "name one GPU, or leave --workers out")
-    os.environ.update(slot.environment)  # before torch is imported: it reads them once
+    # Before torch is imported: it reads them once. There is one job here, so it has all cores, unless the user says.
+    threads = {name: os.environ.get(name, str(usable_cores())) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    os.environ.update({**slot.environment, **threads})
     from prism_ae.training.single import train_drafter
 
     prompt = loaded.system_prompt if system is None else system
     with line_on(sys.stderr) as show:
+        show(f"reading {data}")
         folder = train_drafter(
             name,
             target,
@@ -128,5 +132,7 @@ def _drafter(
             prompt,
             lambda part, loss: show(job_state(name, part, loss)),
             slot.device,
+            say=lambda lines: print("\n".join(lines), file=sys.stderr, flush=True),
+            prepared=lambda part: show(f"what the target says of the data: {part:.0%}"),
         )
     say([str(folder)])

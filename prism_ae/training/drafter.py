@@ -63,7 +63,9 @@ def drafter_config(recipe: DrafterRecipe, target: LlamaConfig, capture: Sequence
 
 def frequent_tokens(examples: Sequence[Example], count: int, vocabulary: int) -> torch.Tensor:
     """The ``count`` most frequent answer tokens, ascending [count]; of equally frequent ones the smaller ids."""
-    seen = Counter(token for example in examples for token in example.ids[example.start :])
+    seen = Counter(
+        token for example in examples for token, said in zip(example.ids, example.is_answer(), strict=True) if said
+    )
     best = sorted(range(vocabulary), key=lambda token: (-seen[token], token))[:count]
     return torch.tensor(sorted(best))
 

@@ -20,10 +20,24 @@ from prism_ae.training.corpus import Conversation as Told
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One turn: ``ids`` of prompt and answer (its end token included); the answer begins at index ``start``."""
+    """One turn, or several in a row (`joined`).
+
+    Attributes:
+        ids: of prompt and answer, its end token included; of the next question and answer, ….
+        start: index at which the first answer begins.
+        between: behind it, where the next turn's question lies between two answers: first index and the one after.
+    """
 
     ids: tuple[int, ...]
     start: int
+    between: tuple[tuple[int, int], ...] = ()
+
+    def is_answer(self) -> list[bool]:
+        """For each token whether it belongs to an answer."""
+        found = [index >= self.start for index in range(len(self.ids))]
+        for begin, end in self.between:
+            found[begin:end] = [False] * (end - begin)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +94,22 @@ def encode(data: Sequence[Told], conversation: Conversation, window: int) -> Enc
     return Encoded(turns, left_out, cut, unknown)
 
 
+def joined(turns: Sequence[Example]) -> list[Example]:
+    """A conversation's turns as few examples: one for all turns in a row whose prompt begins with all before it.
+
+    What is learnt at a token depends on the tokens before it alone, so the same is learnt, from a part of the tokens.
+    Where a template makes something else of an answer that it feeds back, the turns stay apart.
+    """
+    found: list[Example] = []
+    for turn in turns:
+        last = found[-1] if found else None
+        if last and turn.start >= len(last.ids) and turn.ids[: len(last.ids)] == last.ids:
+            found[-1] = Example(turn.ids, last.start, (*last.between, (len(last.ids), turn.start)))
+        else:
+            found.append(turn)
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Batch:
     """Examples side by side, padded at the end.
@@ -101,7 +131,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     answer = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
-        answer[row, example.start : len(example.ids)] = True
+        answer[row, : len(example.ids)] = torch.tensor(example.is_answer())
     return Batch(ids, answer, torch.tensor([len(example.ids) for example in examples]))
 
 

@@ -49,6 +49,7 @@ def train_drafter(
     device: str = "cpu",
     recipe_file: Path = MINI,
     say: Callable[[Sequence[str]], None] = lambda lines: None,
+    prepared: Callable[[float], None] = lambda part: None,
 ) -> Path:
     """Train a drafter by the recipe ``name`` and publish it; a warm start that the recipe asks for is trained before.
 
@@ -62,6 +63,8 @@ def train_drafter(
         report: called after each step with the part done and the loss.
         device: torch's name of a device.
         say: called once, before the first step, with lines about what of the data is used and what is left out.
+        prepared: called now and then before the first step with the part (0 to 1) of the target's states that is
+            computed.
 
     Returns:
         ``out``.
@@ -109,7 +112,7 @@ def train_drafter(
     say(lines)
     made = _recipe(recipe, first, plain(training), told.sha256, sums, template, system)
     target = load_target(target_folder, torch.float32, torch.device(device))
-    data = Data(Features(target, examples, capture), (len(examples),))
+    data = Data(Features(target, examples, capture, tick=prepared), (len(examples),))
 
     extra = extra_steps(training, len(examples)) if recipe.start else 0
     counter = StepCounter(trunk_steps(training, data.ends) + extra, report)
@@ -140,7 +143,7 @@ def target_sums(folder: Path) -> dict[str, str]:
 
 def _examples(told: Told, conversation: Conversation, window: int, data_file: Path) -> tuple[list[Example], list[str]]:
     """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
-    from prism_ae.training.examples import encode
+    from prism_ae.training.examples import encode, joined
 
     encoded = encode(told.conversations, conversation, window)
     if encoded.unknown:
@@ -151,7 +154,7 @@ def _examples(told: Told, conversation: Conversation, window: int, data_file: Pa
         raise ConfigError(
             listed(data_file, problems), f"use the tokenizer that belongs to {conversation.folder}, or leave these out"
         )
-    examples = [example for turns in encoded.turns for example in turns]
+    examples = [example for turns in encoded.turns for example in joined(turns)]
     lines = told.in_words()
     if encoded.left_out:
         lines.append(f"  {encoded.left_out:,} answers left out: behind the target's {window:,} tokens")

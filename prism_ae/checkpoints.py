@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.fingerprint import digest, file_digest
+from prism_ae.paths import why_not
 from prism_ae.stand_ins import refuse_stand_in
 from prism_ae.weights import AGAIN, open_weights, refuse_quantised, require_floats, write_weights
 from prism_ae.weights import WEIGHTS as WEIGHTS
@@ -114,7 +115,7 @@ def _place_errors(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = "choose another place, or free some space"
-        raise StoreError(f"cannot write to {place}: {error.strerror}", hint) from error
+        raise StoreError(f"cannot write to {place}: {why_not(error, place)}", hint) from error
 
 
 def publish(
@@ -157,7 +158,9 @@ def publish(
             return existing
         return manifest
     except OSError as error:
-        raise StoreError(f"cannot write {folder}: {error.strerror}", "free some space, then run again") from error
+        raise StoreError(
+            f"cannot write {folder}: {why_not(error, folder)}", "free some space, then run again"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

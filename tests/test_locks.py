@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from prism_ae import checkpoints
+from prism_ae.drawing import render
 from prism_ae.errors import StoreError
 from prism_ae.hub import download
 from prism_ae.locks import locked
@@ -74,6 +76,10 @@ def test_a_link_to_nowhere_is_named(tmp_path: Path, below: str) -> None:
             pass
     with pytest.raises(StoreError, match=said):
         Store(link / below, "mini", 1).prepare()
+    with pytest.raises(StoreError, match=said):
+        render._write({link / below / "figure1.csv": b""})
+    with pytest.raises(StoreError, match=said):
+        checkpoints.check_place(link / below / "my-prism")
 
 
 def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:

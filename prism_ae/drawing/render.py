@@ -34,6 +34,7 @@ from prism_ae.experiments.records import Experiment
 from prism_ae.fingerprint import digest
 from prism_ae.frame import Measured, build_frame
 from prism_ae.lossless import Texts, compare
+from prism_ae.paths import why_not
 from prism_ae.references import Reference
 from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
@@ -234,7 +235,7 @@ def _write(files: Mapping[Path, bytes]) -> None:
             temporary.replace(path)
     except OSError as error:
         hint = "choose another place with --out, or free some space; measurements are kept"
-        raise StoreError(f"cannot write {path}: {error.strerror or error}", hint) from error
+        raise StoreError(f"cannot write {path}: {why_not(error, path)}", hint) from error
     finally:
         for temporary, _ in pending:
             with contextlib.suppress(OSError):

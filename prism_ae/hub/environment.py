@@ -165,6 +165,7 @@ def redacted(text: str, environ: Environ) -> str:
         user = _split(value)[1]
         password = user.partition(":")[2]
         secrets |= {user, password, unquote(user), unquote(password)}
+    secrets |= {repr(secret)[1:-1] for secret in secrets}  # as errors quote them
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) > 2:
             text = text.replace(secret, "…")

@@ -86,34 +86,28 @@ def explained(source: Source, subject: str, file: str, error: BaseException, env
         return UsageError("; ".join(problems), _UNUSABLE)
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes) or _DISTRUST.search(text):
         return _distrusted(what, text, environ)
-    connecting = any(type(one).__name__ in ("ConnectError", "NewConnectionError", "ProxyError") for one in causes)
+    connecting = _named(causes, "ConnectError", "NewConnectionError", "ProxyError")
     if not connecting and not status and (code := next(filter(None, map(_disk, causes)), 0)):
         return StoreError(
             f"{what} cannot be written: {os.strerror(code)}", "make room or choose another --models-dir; run again"
         )
-    if any(type(one).__name__ in ("FileIntegrityError", "FileSizeMismatchError") for one in causes):
+    if _named(causes, "FileIntegrityError", "FileSizeMismatchError"):
         return CheckpointError(f"{what} is not what is listed: {line}", "try again later, or the other hub")
-    if any(type(one).__name__ == "OfflineModeIsEnabled" for one in causes):
+    if _named(causes, "OfflineModeIsEnabled"):
         variable = environment.offline(environ) or "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
         return MissingError(
             f"{what} is not fetched: {variable} is set", f"unset {variable}, or fetch from the other hub with --from"
         )
-    if status == 407 or re.search(r"\b407\b.*proxy auth|proxy.*\b407\b", text, re.IGNORECASE):
-        return UsageError(
-            f"the proxy wants a user and a password (HTTP 407){_proxies_set(environ)}",
-            "write them into the variable as http://user:password@host:port",
-        )
+    if problem := _setting(source, causes, client, status, line, environ):
+        return problem
     if status:
         return _refused(source, subject, what, status, line, environ)
-    if problem := _unusable(causes, client, line, environ):
-        return UsageError(problem, _UNUSABLE)
     if isinstance(error, ImportError):
         return MissingError(f"{what} cannot be fetched: {line}", "'make setup' repairs a broken environment")
-    if any(type(one).__name__ in _ADDRESS for one in causes):
-        ways = _ways_set(source, environ)
-        return MissingError(f"{what} cannot be fetched: {line}", f"correct the address{ways}")
+    if _named(causes, *_ADDRESS):
+        return MissingError(f"{what} cannot be fetched: {line}", f"correct the address{_ways_set(source, environ)}")
     foreign = type(error).__module__.partition(".")[0] not in _CLIENTS
-    if _of_library(causes, "JSONDecodeError") or (foreign and isinstance(error, _SHAPE)):
+    if _named(causes, "JSONDecodeError") or (foreign and isinstance(error, _SHAPE)):
         return CheckpointError(
             f"what is answered for {what} is no list of files or no file: {line}",
             "something on the way may answer in the hub's place (a portal, a proxy); or take the other hub (--from)",
@@ -218,17 +212,35 @@ def _stored(hub: HubName) -> bool:
     return False
 
 
-def _unusable(causes: list[BaseException], client: environment.Client, line: str, environ: Environ) -> str:
-    """Which proxy variables keep the client from working, "" where none does."""
+def _setting(
+    source: Source, causes: list[BaseException], client: environment.Client, status: int, line: str, environ: Environ
+) -> UsageError | None:
+    """The error for a proxy variable or a token that keeps the client from working, None where it is none of them."""
+    text = "\n".join(map(str, causes))
+    if status == 407 or re.search(r"\b407\b.*proxy auth|proxy.*\b407\b", text, re.IGNORECASE):
+        return UsageError(
+            f"the proxy wants a user and a password (HTTP 407){_proxies_set(environ)}",
+            "write them into the variable as http://user:password@host:port",
+        )
+    if status:
+        return None
     if problems := environment.proxy_problems(environ, client):
-        return "; ".join(problems)
-    about_proxies = any(type(one).__name__ in ("InvalidProxyURL", "ProxySchemeUnknown") for one in causes) or (
+        return UsageError("; ".join(problems), _UNUSABLE)
+    by_tls = [f"{name}={value}" for name, value in environment.proxies(environ).items() if "https://" in value.lower()]
+    if by_tls and any(isinstance(one, ssl.SSLError) for one in causes):
+        return UsageError(f"{', '.join(by_tls)} does not answer by TLS: write it as http://host:port", _UNUSABLE)
+    if _named(causes, "InvalidProxyURL", "ProxySchemeUnknown") or (
         isinstance(causes[0], ImportError | ValueError) and re.search("proxy|socks", str(causes[0]), re.IGNORECASE)
-    )
-    return f"{line}{_proxies_set(environ)}" if about_proxies else ""
+    ):
+        return UsageError(f"{line}{_proxies_set(environ)}", _UNUSABLE)
+    if source != "questions" and _named(causes, "UnicodeEncodeError", "InvalidHeader", "LocalProtocolError"):
+        sent, _ = _token_hint(source, environ)
+        return UsageError(f"{sent} holds a letter that no token has", "correct or remove it") if sent else None
+    return None
 
 
-def _of_library(causes: list[BaseException], *names: str) -> bool:
+def _named(causes: list[BaseException], *names: str) -> bool:
+    """Whether a class of that name is among them, without importing its library."""
     return any(type(one).__name__ in names for one in causes)
 
 

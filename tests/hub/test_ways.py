@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import modelscope_hub.config
 import pytest
 from hub_server import Hubs, serve
 from hub_world import EAGLE, HASS, OFFICIAL, TARGET, World, fill, patch
@@ -119,6 +120,16 @@ def test_a_proxy_that_wants_a_password_is_not_asked_again(
     assert attempts == []
 
 
+def test_a_proxy_without_tls_is_told_apart(
+    world: World, attempts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", world.hubs.address.replace("http://", "https://user:hunter2@"))
+    with pytest.raises(UsageError, match=r"^http_proxy=https://…@\S+ .*http://") as raised:
+        world.get([EAGLE])
+    assert said(raised)
+    assert attempts == []
+
+
 def test_nothing_to_fetch_needs_no_proxy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.get([EAGLE])
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
@@ -179,10 +190,26 @@ def test_a_token_that_is_refused_is_said_not_shown(
 def test_modelscopes_token_is_named(hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patch(monkeypatch, hubs, tmp_path)
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "expired")
+    modelscope_hub.config.set_default_config(modelscope_hub.config.HubConfig())
     hubs.faults[WEIGHTS] = [401] * 20
     with pytest.raises(MissingError, match=r"HTTP 401") as raised:
         World(hubs, tmp_path / "models", "modelscope").get([EAGLE])
     assert "MODELSCOPE_API_TOKEN" in raised.value.what
+
+
+@pytest.mark.parametrize(
+    ("hub", "name", "value"),
+    [("huggingface", "HF_TOKEN", "hf_hunter2ü"), ("modelscope", "MODELSCOPE_API_TOKEN", "hf_hunter2\nx")],
+)
+def test_a_token_that_cannot_be_sent_is_named_not_shown(
+    hubs: Hubs, tmp_path: Path, hub: HubName, name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patch(monkeypatch, hubs, tmp_path)
+    monkeypatch.setenv(name, value)
+    modelscope_hub.config.set_default_config(modelscope_hub.config.HubConfig())
+    with pytest.raises(UsageError, match=name) as raised:
+        World(hubs, tmp_path / "models", hub).get([EAGLE])
+    assert said(raised)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

@@ -60,7 +60,7 @@ def convert(
       prism-ae convert models/mini/mini-llama-2-prism-8x-3b11d12b3df9 --to sglang --out prism-sglang
       prism-ae convert prism-sglang --to huggingface --out prism-torch --target models/mini/mini-llama-2-bdeaf761cf5d
       prism-ae convert PRISM-800k --to own --out prism-star --capture 3,17,30 --target Meta-Llama-3-8B-Instruct
-      prism-ae convert Eagle3-800k --to sglang --out eagle3-sglang --capture 2,16,29 --dtype bfloat16
+      prism-ae convert Llama-3-8B-drafter/Eagle3-800k --to sglang --out eagle3-sglang --capture 2,16,29
     """
     import torch
 

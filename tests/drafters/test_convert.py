@@ -415,6 +415,40 @@ def test_a_draft_vocabulary_in_another_order_is_refused(tmp_path: Path) -> None:
     assert_equal(read_drafter(convert(source, "own", tmp_path / "own"), SIZES), read_drafter(source, SIZES))
 
 
+# --- What a folder leaves out is written out.
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("architectures", [["LlamaForCausalLMEagle"], ["LlamaForCausalLM"], None])
+def test_a_fusion_layer_without_bias_gets_one_of_zeros(tmp_path: Path, form: str, architectures: Any) -> None:
+    """The readers add one whatever the folder has: random where it is missing."""
+    source = written(tmp_path / "source", "sglang eagle2")
+    change_config(source, lambda data: data.update(architectures=architectures, bias=False))
+    state = read_state(source)
+    del state["fc.bias"]
+    write_state(source, state)
+    there = convert(source, form, tmp_path / "there")
+    biases = [tensor for name, tensor in read_state(there).items() if name.endswith("bias")]
+    assert [tensor.tolist() for tensor in biases] == [[0.0] * TARGET.hidden_size]
+    assert "bias" not in json.loads((there / "config.json").read_text())
+    assert_equal(read_drafter(there, SIZES), read_drafter(source, SIZES))
+
+
+@pytest.mark.parametrize("form", ["sglang", "huggingface"])
+@pytest.mark.parametrize("said", [None, TARGET.vocab_size])
+def test_an_eagle3_over_the_whole_vocabulary_gets_its_tables(tmp_path: Path, form: str, said: int | None) -> None:
+    config = dataclasses.replace(_EAGLE3, draft_vocab_size=TARGET.vocab_size)
+    source = written(tmp_path / "source", "torch eagle3", Drafter(config, make_target()))
+    change_config(source, lambda data: data.update(draft_vocab_size=said))
+    write_state(source, {name: tensor for name, tensor in read_state(source).items() if name not in ("d2t", "t2d")})
+    there = convert(source, form, tmp_path / "there", CAPTURE)
+    state = read_state(there)
+    assert state["d2t"].tolist() == [0] * TARGET.vocab_size
+    assert state["t2d"].all()
+    assert json.loads((there / "config.json").read_text())["draft_vocab_size"] == TARGET.vocab_size
+    assert_equal(read_drafter(there, SIZES), read_drafter(source, SIZES, CAPTURE))
+
+
 # --- Tensors.
 
 

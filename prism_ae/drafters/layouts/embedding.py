@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prism_ae.checkpoints import check_published
 from prism_ae.drafters.layouts.table import EMBEDDING, Layout
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.weights import Weights, open_weights, require_floats
+from prism_ae.weights import open_weights, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def _read(folder: Path, name: str, config: DrafterConfig, needed: bool) -> Embed
         if needed:
             raise CheckpointError(f"{weights.source}: tensor '{name}' is missing", "name the folder of a Llama target")
         return None
-    tensor = _one_tensor(weights, name)
+    tensor = weights.read_one(name)  # the others may be a whole target
     require_floats({name: tensor}, [name], weights)
     expected = (config.layer.vocab_size, config.layer.hidden_size)
     if tuple(tensor.shape) != expected:
@@ -86,17 +86,6 @@ def _read(folder: Path, name: str, config: DrafterConfig, needed: bool) -> Embed
             f"{weights.where(name)}: '{name}' has shape {list(tensor.shape)}, expected {list(expected)}"
         )
     return Embedding(tensor, weights.files[name])
-
-
-def _one_tensor(weights: Weights, name: str) -> Tensor:
-    """Read alone: the others may be a whole target."""
-    if weights.loaded is not None:
-        return weights.loaded[name]
-    from safetensors import safe_open
-
-    # The header was read before; what an unreadable file raises was raised then.
-    with safe_open(weights.files[name], framework="pt") as file:
-        return file.get_tensor(name)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

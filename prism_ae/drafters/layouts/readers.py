@@ -36,8 +36,7 @@ def reader_notes(config: DrafterConfig, layout: table.Layout, embedded: bool, la
     notes = [f"for {reader}"]
     if layout is table.EAGLE3 and not embedded:
         notes.append(
-            "they take the embedding from a target in shards, which its model.safetensors.index.json lists; with "
-            "--target it is written here, and a target in one file will do"
+            "they take the embedding from a target in shards (model.safetensors.index.json); --target writes it here"
         )
     fixed = _fixed_states(layout, layers or _plausible_layers(config, layout))
     if config.capture and fixed and config.capture != fixed:

@@ -11,6 +11,7 @@ from prism_ae.cli.closing import Drawn
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import number_of, say
 from prism_ae.cli.request import Request, drawn_in
+from prism_ae.drawing import labels
 from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
 from prism_ae.paths import why_not
@@ -19,10 +20,20 @@ from prism_ae.store import Store
 from prism_ae.suites.records import Suite
 
 
+def check_labels(request: Request) -> None:
+    """A label that cannot be drawn is refused before anything is measured; raises ConfigError."""
+    for experiment, points, places in zip(request.experiments, request.points, request.places, strict=True):
+        labels.check_labels(experiment, request.suite, points, places)
+
+
 def check_writable(out: Path | None, request: Request) -> None:
-    """What cannot be drawn or written is refused before hours of measuring; raises UsageError and StoreError."""
+    """What cannot be drawn or written is refused before hours of measuring.
+
+    Raises UsageError, ConfigError and StoreError.
+    """
     for experiment, points in zip(request.experiments, request.points, strict=True):
         check_drawable(experiment, points)
+    check_labels(request)
     for place in dict.fromkeys(drawn_in(out, experiment) for experiment in request.experiments):
         folder = place / request.suite.name
         try:
@@ -38,6 +49,7 @@ def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_pape
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
     from prism_ae.drawing.render import render
 
+    check_labels(request)
     found = measured(plan, store)
     drawn = []
     for experiment, points in zip(request.experiments, request.points, strict=True):

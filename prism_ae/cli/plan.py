@@ -38,12 +38,15 @@ def plan(
       prism-ae plan figure7 --suite mini --batch-size 4 --drafting both
       prism-ae plan all --suite mini --json
     """
+    import sys
+
+    from prism_ae.cli.draw import check_labels
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import open_store, slots
     from prism_ae.cli.outlook import as_json, look
     from prism_ae.cli.output import say, say_json, wrapped
     from prism_ae.cli.plan_text import in_words
-    from prism_ae.cli.request import make_request
+    from prism_ae.cli.request import left_out_in_words, make_request
 
     request = make_request(
         experiments,
@@ -62,6 +65,9 @@ def plan(
         dtype,
         paper_compat,
     )
+    for line in left_out_in_words(request):
+        print(line, file=sys.stderr)
+    check_labels(request)
     where = slots(gpus, workers, elsewhere=True)
     store = open_store(runs_dir, request.suite)
     lookup = LocalLookup(request.suite, models_dir)

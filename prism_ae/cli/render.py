@@ -34,10 +34,12 @@ def render(
       prism-ae render figure4 --suite mini --with-paper --out drawn
       prism-ae render table4 --suite mini
     """
+    import sys
+
     from prism_ae.cli.draw import draw
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import open_store
-    from prism_ae.cli.request import make_request
+    from prism_ae.cli.request import left_out_in_words, make_request
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
@@ -57,6 +59,8 @@ def render(
         dtype,
         paper_compat,
     )
+    for line in left_out_in_words(request):
+        print(line, file=sys.stderr)
     store = open_store(runs_dir, request.suite)
     plan = make_plan(
         resolve(request.all_points, LocalLookup(request.suite, models_dir), request.suite.drafters), store.records()

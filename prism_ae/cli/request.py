@@ -6,12 +6,13 @@ Everything a user can get wrong in names and numbers is refused here, before a d
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prism_ae.cells import Point, TreeShape
-from prism_ae.errors import UsageError
-from prism_ae.experiments.expand import expand
+from prism_ae.cli.output import wrapped
+from prism_ae.errors import ConfigError, UsageError
+from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
@@ -21,12 +22,20 @@ from prism_ae.suites.records import Suite
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked: ``points`` has the points of each experiment, in their order."""
+    """What is asked.
+
+    Attributes:
+        points: of each experiment, in their order.
+        places: the files of each experiment and of the suite, in words, for messages about what they say.
+        left_out: experiments that "all" stands for and the suite cannot fill -> what it has not.
+    """
 
     suite: Suite
     options: Options
     experiments: tuple[Experiment, ...]
     points: tuple[tuple[Point, ...], ...]
+    places: tuple[tuple[str, str], ...]
+    left_out: Mapping[str, str]
 
     @property
     def all_points(self) -> tuple[Point, ...]:
@@ -50,8 +59,17 @@ def make_request(
     drafting: str | None = None,
     dtype: str | None = None,
     paper_compat: bool = False,
+    none_will_do: bool = False,
 ) -> Request:
-    """Check and expand; raises UsageError and ConfigError."""
+    """Check and expand.
+
+    Args:
+        none_will_do: a suite that can fill none of the experiments that "all" stands for is no error.
+
+    Raises:
+        UsageError, ConfigError: as `load_suite`, `load_experiment` and `expand`; an experiment that was named has to
+            be one that the suite can fill.
+    """
     options = Options(
         benches=_names("--benches", benches),
         scales=_names("--scales", scales),
@@ -68,11 +86,52 @@ def make_request(
         paper_compat=paper_compat,
     )
     loaded_suite = load_suite(suite)
-    loaded = tuple(load_experiment(name) for name in _experiments(experiments))
+    names = _experiments(experiments)
+    loaded = tuple(load_experiment(name) for name in names)
     twice = [one.name for number, one in enumerate(loaded) if one.name in {other.name for other in loaded[:number]}]
     if twice:
         raise UsageError(f"two experiments are called '{twice[0]}', and would draw to the same file")
-    return Request(loaded_suite, options, loaded, tuple(expand(one, loaded_suite, options) for one in loaded))
+    filled: list[Experiment] = []
+    points: list[tuple[Point, ...]] = []
+    places: list[tuple[str, str]] = []
+    left_out: dict[str, str] = {}
+    for name, experiment in zip(names, loaded, strict=True):
+        try:
+            expanded = expand(experiment, loaded_suite, options)
+        except UnfilledError as error:
+            if name in experiments:
+                raise
+            left_out[experiment.name] = error.reason
+            continue
+        filled.append(experiment)
+        points.append(expanded)
+        places.append((_place("experiment", name), _place("suite", suite)))
+    if not filled and not none_will_do:
+        raise ConfigError(
+            f"{_place('suite', suite)} can fill no experiment as it is: {'; '.join(_by_reason(left_out))}",
+            "name an experiment, and what the suite has with --drafters, --benches and --targets",
+        )
+    return Request(loaded_suite, options, tuple(filled), tuple(points), tuple(places), left_out)
+
+
+def left_out_in_words(request: Request) -> list[str]:
+    """What was left out and why, as lines; none where nothing was."""
+    if not request.left_out:
+        return []
+    lines = [f"left out, because suite {request.suite.name} cannot fill them as they are:"]
+    return [*lines, *(line for text in _by_reason(request.left_out) for line in wrapped(text))]
+
+
+def _by_reason(left_out: Mapping[str, str]) -> list[str]:
+    """`Request.left_out` as "no benchmark 'sum' (figure1, figure4)", a text per reason."""
+    together: dict[str, list[str]] = {}
+    for name, reason in left_out.items():
+        together.setdefault(reason, []).append(name)
+    return [f"{reason} ({', '.join(names)})" for reason, names in together.items()]
+
+
+def _place(kind: str, name: str) -> str:
+    return name if name.endswith(".toml") else f"{kind} {name}"
 
 
 def _experiments(names: Sequence[str]) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def run(
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import measure, open_store, slots
     from prism_ae.cli.output import flush
-    from prism_ae.cli.request import make_request
+    from prism_ae.cli.request import left_out_in_words, make_request
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
@@ -80,6 +80,8 @@ def run(
         dtype,
         paper_compat,
     )
+    for line in left_out_in_words(request):
+        print(line, file=sys.stderr)
     where = slots(gpus, workers)
     check_writable(out, request)
     store = open_store(runs_dir, request.suite)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from prism_ae.cli import options as o
+
+if TYPE_CHECKING:
+    from prism_ae.plan import Plan
+    from prism_ae.store import Record
 
 
 def status(
@@ -27,6 +35,8 @@ def status(
 ) -> None:
     """Show what is measured, what failed and why, and what is damaged.
 
+    Without an EXPERIMENT: all that the suite can fill, and what else was measured, asked otherwise.
+
     \b
     Examples:
       prism-ae status --suite mini
@@ -35,7 +45,7 @@ def status(
     from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import number_of, one_line, say, say_json, table
-    from prism_ae.cli.request import make_request
+    from prism_ae.cli.request import left_out_in_words, make_request
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(
@@ -54,6 +64,7 @@ def status(
         drafting,
         dtype,
         paper_compat,
+        none_will_do=True,
     )
     store = open_store(runs_dir, request.suite)
     records, damaged = store.records(), store.quarantined
@@ -63,6 +74,8 @@ def status(
         for experiment, points in zip(request.experiments, request.points, strict=True)
     }
     failures = {cell_id: message for plan in plans.values() for cell_id, message in plan.failed.items()}
+    others = Others() if experiments else _others(tuple(plans.values()), records)
+    failures |= others.failed
     missing = {(reason, hint) for plan in plans.values() for reason, hint, _ in plan.missing()}
     if json:
         say_json(
@@ -78,6 +91,8 @@ def status(
                     }
                     for name, plan in plans.items()
                 },
+                "left_out": dict(request.left_out),
+                "others": {"measured": others.measured, "failed": len(others.failed)},
                 "failures": failures,
                 "missing": [{"reason": reason, "hint": hint} for reason, hint in sorted(missing)],
                 "damaged_lines": [{"line": damage.line, "reason": damage.reason} for damage in damaged],
@@ -88,7 +103,9 @@ def status(
     for name, plan in plans.items():
         counts = (plan.total, len(plan.done), len(plan.failed), len(plan.holes))
         rows.append((name, *(f"{count:,}" for count in counts)))
-    say([f"suite {request.suite.name} in {store.root}", *table(rows, indent="  ")])
+    if count := others.measured + len(others.failed):
+        rows.append(("asked otherwise", f"{count:,}", f"{others.measured:,}", f"{len(others.failed):,}", ""))
+    say([f"suite {request.suite.name} in {store.root}", *(table(rows, indent="  ") if len(rows) > 1 else ())])
     for cell_id, message in failures.items():
         point = records[cell_id].cell.point
         parts = [point.target, point.drafter, point.scale or "", point.benchmark]
@@ -96,6 +113,29 @@ def status(
         what = " ".join(parts)
         say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {one_line(message)}"])
     say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
+    say(left_out_in_words(request))
     if damaged:
-        say([f"  {number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])
-        say(f"    line {damage.line} {damage.reason}" for damage in damaged)
+        say([f"{number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])
+        say(f"  line {damage.line} {damage.reason}" for damage in damaged)
+
+
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """Cells of the store that no experiment asks for as it is: how many are measured, and id -> message of those that
+    failed."""
+
+    measured: int = 0
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _others(plans: Sequence[Plan], records: Mapping[str, Record]) -> Others:
+    """What was measured with other options, or of experiments that do not come with the package.
+
+    A failure counts until the same point is measured, be it as another cell: with another checkpoint, say.
+    """
+    asked = {cell.id for plan in plans for assignment in plan.assignments for cell in assignment.cells}
+    asked |= {record.cell.id for plan in plans for record in plan.done.values()}
+    others = {cell_id: record for cell_id, record in records.items() if cell_id not in asked}
+    measured = {record.cell.point for record in records.values() if record.ok}
+    failed = {i: one.message for i, one in others.items() if not one.ok and one.cell.point not in measured}
+    return Others(sum(record.ok for record in others.values()), failed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prism_ae.drawing.legend import Entry as LegendEntry
 from prism_ae.drawing.sheet import axes_box, fitting, put
 from prism_ae.drawing.style import FAINT, INK, SeriesStyle
-from prism_ae.drawing.text import width_of
+from prism_ae.drawing.text import NAME, shortened, width_of
 from prism_ae.references import Reference
 from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
@@ -72,8 +72,12 @@ class Bars:
     @property
     def _left(self) -> float:
         """Inches for the y label with its ticks, or for the names of the rows below."""
-        names = max(width_of(self.styles[name].label, 0.75 * FONT) for name in self._drafters)
+        names = max(width_of(self._name(name), 0.75 * FONT) for name in self._drafters)
         return max(4.2 * EM, names + 1.2 * EM)
+
+    def _name(self, drafter: str) -> str:
+        """A drafter's label as it stands beside its row of numbers."""
+        return shortened(self.styles[drafter].label, NAME, 0.75 * FONT)
 
     def size(self) -> tuple[float, float]:
         width = len(self._targets) * (self._left + self.panel[0]) + 0.4 * EM
@@ -117,7 +121,8 @@ class Bars:
         }
         batches = list(dict.fromkeys(batch for _, batch in mine))
         axes = figure.add_axes(axes_box(figure, x, y, *self.panel))
-        axes.set_title(f"{self.suite.targets[target].label}, T = {temperature:g}", fontsize=FONT, pad=0.35 * FONT)
+        title = shortened(f"{self.suite.targets[target].label}, T = {temperature:g}", self.panel[0], FONT)
+        axes.set_title(title, fontsize=FONT, pad=0.35 * FONT)
         axes.grid(visible=False, axis="x")
         axes.set_xlim(-0.5, len(batches) - 0.5)
         axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
@@ -135,7 +140,7 @@ class Bars:
             figure,
             x - 3.3 * EM,
             y + self.panel[1] / 2,
-            self.y_label,
+            shortened(self.y_label, self.panel[1], FONT),
             fontsize=FONT,
             rotation=90,
             ha="center",
@@ -191,12 +196,13 @@ class Bars:
     ) -> None:
         """The TPS of every bar and of vanilla, below the axis."""
         step, size = self.panel[0] / len(batches), 0.75 * FONT
-        put(figure, x + self.panel[0] / 2, y + 1.5 * EM, self.x_label, fontsize=FONT, ha="center", va="top")
+        x_label = shortened(self.x_label, self.panel[0], FONT)
+        put(figure, x + self.panel[0] / 2, y + 1.5 * EM, x_label, fontsize=FONT, ha="center", va="top")
         y += 3.3 * EM
         put(figure, x + self.panel[0] / 2, y, "tokens per second (TPS)", fontsize=size, ha="center", va="top")
         for row, name in enumerate(self._drafters):
             y += 1.2 * EM
-            put(figure, x - 0.5 * EM, y, self.styles[name].label, fontsize=size, ha="right", va="top")
+            put(figure, x - 0.5 * EM, y, self._name(name), fontsize=size, ha="right", va="top")
             if row == 0:
                 width, height = figure.get_size_inches()
                 figure.add_artist(_rule(x / width, (x + self.panel[0]) / width, 1 - (y - 0.12 * EM) / height))

@@ -59,7 +59,7 @@ def small_print(
         notes: further paragraphs, such as the recipes of trained models.
         written: whether the drafters wrote the same texts.
     """
-    texts = [Text(f"{suite.title[0].upper()}{suite.title[1:]}. {_measurement(frame, suite)}")]
+    texts = [Text(f"{opening(suite)}{_measurement(frame, suite)}")]
     texts.append(Text(_numbers(experiment, suite, frame)))
     if said := options.described():
         texts.append(Text(f"Asked differently from the paper's figure: {said}."))
@@ -115,6 +115,11 @@ def missing(curves: Sequence[Curve]) -> frozenset[str]:
     drafters = {curve.drafter for curve in curves}
     done = {curve.drafter for curve in curves for point in curve.points if point.cell_ids}
     return frozenset(drafters - done)
+
+
+def opening(suite: Suite) -> str:
+    """The suite's title as the caption's first sentence."""
+    return f"{suite.title[0].upper()}{suite.title[1:]}. " if suite.title else ""
 
 
 def _measurement(frame: pd.DataFrame, suite: Suite) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from prism_ae.drawing.text import width_of
+from prism_ae.drawing.text import shortened, width_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -27,8 +27,10 @@ def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entr
     """Entries, in order, in as few rows as fit the width."""
     rows: list[list[Entry]] = []
     used = math.inf
-    for label, handle in entries:
-        need = width_of(label, font) + 4.3 * font / 72
+    handle_width = 4.3 * font / 72
+    for whole, handle in entries:
+        label = shortened(whole, width - handle_width, font)
+        need = width_of(label, font) + handle_width
         if used + need > width:
             rows.append([])
             used = 0.0

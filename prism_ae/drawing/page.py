@@ -13,7 +13,7 @@ from prism_ae.drawing.legend import ROW, Entry, draw_legend, in_rows
 from prism_ae.drawing.lines import draw_panel, one_x, y_range
 from prism_ae.drawing.panels import Grid, Panel
 from prism_ae.drawing.style import FAINT, INK, WARNING, SeriesStyle, line_style
-from prism_ae.drawing.text import EDGE, NARROWEST, Text, width_of, wrap
+from prism_ae.drawing.text import EDGE, NARROWEST, Text, shortened, width_of, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,16 +90,20 @@ def draw(page: Page) -> Figure:
             axes, panel, shared or y_range([panel]), panel_height, tick, labelled=not grid.share_y or panel.column == 0
         )
         if panel.title:
-            axes.set_title(panel.title, fontsize=grid.font, pad=0.35 * grid.font)
+            title_text = shortened(panel.title, panel_width, grid.font)
+            axes.set_title(title_text, fontsize=grid.font, pad=0.35 * grid.font)
     for first, last, text in grid.headings:
         middle = (column_left(first) + column_left(last) + panel_width) / 2
         y = panels_top - 1.75 * em
-        put(middle, y, text, fontsize=large, ha="center", va="bottom", weight="bold")
+        room = column_left(last) + panel_width - column_left(first)
+        put(middle, y, shortened(text, room, large, "bold"), fontsize=large, ha="center", va="bottom", weight="bold")
     middle = left + block / 2
-    put(middle, panels_bottom + 1.6 * em, page.x_label, fontsize=grid.font, ha="center", va="top")
+    x_label = shortened(page.x_label, 2 * min(middle, width - middle) - 2 * EDGE, grid.font)
+    put(middle, panels_bottom + 1.6 * em, x_label, fontsize=grid.font, ha="center", va="top")
     y = (panels_top + panels_bottom) / 2
     label_x = left - _tick_width(grid, tick) - 0.7 * em
-    put(label_x, y, page.y_label, fontsize=grid.font, rotation=90, ha="right", va="center")
+    y_label = shortened(page.y_label, panels_bottom - panels_top, grid.font)
+    put(label_x, y, y_label, fontsize=grid.font, rotation=90, ha="right", va="center")
     for number, (line, warning) in enumerate(printed):
         color = WARNING if warning else INK
         put(EDGE, print_top + line_height * number, line, fontsize=small, va="top", color=color)

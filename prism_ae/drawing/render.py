@@ -14,16 +14,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from prism_ae.cells import Point
 from prism_ae.claims import Verdict, judge
 from prism_ae.curves import Curve, fold
 from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, sheet, table
+from prism_ae.drawing.canvas import own_settings
 from prism_ae.drawing.drawable import check_drawable
+from prism_ae.drawing.labels import check_labels, in_one_line
 from prism_ae.drawing.latex import as_latex
 from prism_ae.drawing.panels import Grid, PaperLine, paper_lines
-from prism_ae.drawing.style import RC, series_style
+from prism_ae.drawing.style import series_style
 from prism_ae.drawing.tabular import Table
 from prism_ae.drawing.timed import compose_timed
 from prism_ae.drawing.timed_rows import COLUMNS as TIMED_COLUMNS
@@ -78,9 +80,11 @@ def compose(
     with_paper: bool = False,
     notes: Sequence[str] = (),
 ) -> Drawing:
-    """Everything that a figure or table shows. Raises as `expand`, `check_drawable` and `build_frame`."""
+    """Everything that a figure or table shows. Raises as `expand`, `check_drawable`, `check_labels`, `build_frame`."""
     points = expand(experiment, suite, options)
     check_drawable(experiment, points)
+    check_labels(experiment, suite, points)
+    suite = in_one_line(suite)
     frame = build_frame(points, measured)
     texts = compare({point: measured[point] for point in points if point in measured})
     if experiment.timed:
@@ -144,7 +148,7 @@ def render(
         notes: further paragraphs for the caption.
 
     Raises:
-        UsageError, ConfigError: as `expand` and `check_drawable`.
+        UsageError, ConfigError: as `expand`, `check_drawable` and `check_labels`.
         StoreError: contradictory samples, or a folder that cannot be written.
     """
     drawing = compose(experiment, suite, options, measured, with_paper, notes)
@@ -176,8 +180,6 @@ def draw(drawn: page.Page | sheet.Sheet) -> Figure:
 
 
 def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
-    import matplotlib
-
     ids = [cell_id for cell_id in drawing.frame["cell_id"] if cell_id]
     listed = " ".join(ids) if len(ids) <= MOST_IDS else f"{len(ids)} cells, sha256 {digest(sorted(ids))}"
     metadata = {
@@ -187,9 +189,7 @@ def _pdf(experiment: Experiment, drawing: Drawing) -> bytes:
         "Creator": "prism-ae",
         "CreationDate": None,
     }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(cast(Any, RC))
+    with own_settings():
         figure = draw(drawing.page)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="pdf", metadata=metadata)

@@ -11,8 +11,18 @@ from typing import Any
 from prism_ae.experiments.records import Experiment, Series
 from prism_ae.suites.records import Suite
 
-FAMILY = ("STIXGeneral", "DejaVu Sans")
-"""The second for letters that the first has not."""
+FONTS = {
+    "prism-ae STIXGeneral": ("STIXGeneral.ttf", "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "STIXGeneralBolIta.ttf"),
+    "prism-ae DejaVu Sans": (
+        "DejaVuSans.ttf",
+        "DejaVuSans-Bold.ttf",
+        "DejaVuSans-Oblique.ttf",
+        "DejaVuSans-BoldOblique.ttf",
+    ),
+}
+"""Families and their files among matplotlib's: plain, bold, italic, both. The second family has letters that the first
+has not. The names are ours alone: a font that a user has installed as "STIXGeneral" is another one."""
+FAMILY = tuple(FONTS)
 INK = "#222222"
 FAINT = "#8a8a8a"
 WARNING = "#a01010"
@@ -68,7 +78,7 @@ def series_style(experiment: Experiment, suite: Suite, drafter: str) -> SeriesSt
     listed = {series.drafter: series for series in experiment.series}
     if drafter in listed:
         series: Series = listed[drafter]
-        return SeriesStyle(series.label or record.label, series.color, series.marker, record.control)
+        return SeriesStyle(" ".join(series.label.split()) or record.label, series.color, series.marker, record.control)
     unlisted = [name for name in suite.drafters if name not in listed]
     color, marker = _SPARE[unlisted.index(drafter) % len(_SPARE)]
     return SeriesStyle(record.label, color, marker, record.control)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prism_ae.drawing.legend import Entry as LegendEntry
 from prism_ae.drawing.sheet import put
 from prism_ae.drawing.style import FAINT, INK
-from prism_ae.drawing.text import width_of
+from prism_ae.drawing.text import NAME, shortened, width_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +26,15 @@ class Cell:
     span: int = 1
     bold: bool = False
     pale: bool = False
+
+    @property
+    def weight(self) -> str:
+        return "bold" if self.bold else "normal"
+
+    @property
+    def drawn(self) -> str:
+        """The text as a page has it; LaTeX gets all of it."""
+        return shortened(self.text, NAME, FONT, self.weight)
 
 
 Row = tuple[Cell, ...]
@@ -63,7 +72,7 @@ class Table:
         for row in self.rows:
             column = 0
             for cell in row:
-                need = width_of(cell.text, FONT, "bold" if cell.bold else "normal") + PAD if cell.text else 0.0
+                need = width_of(cell.drawn, FONT, cell.weight) + PAD if cell.text else 0.0
                 if cell.span == 1:
                     found[column] = max(found[column], need)
                 else:
@@ -110,9 +119,9 @@ class Table:
             if cell.text:
                 named = column < self.labels
                 x, side = (first, "left") if named else ((first + last) / 2, "center")
-                weight, style = "bold" if cell.bold else "normal", "italic" if cell.pale else "normal"
-                look = {"weight": weight, "style": style, "color": FAINT if cell.pale else INK}
-                put(figure, x, y + self.least[1] / 2, cell.text, fontsize=FONT, ha=side, va="center", **look)
+                style = "italic" if cell.pale else "normal"
+                look = {"weight": cell.weight, "style": style, "color": FAINT if cell.pale else INK}
+                put(figure, x, y + self.least[1] / 2, cell.drawn, fontsize=FONT, ha=side, va="center", **look)
             column += cell.span
 
 

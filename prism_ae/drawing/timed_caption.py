@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.claims import NOT_SHOWN, Verdict
-from prism_ae.drawing.caption import holes, joined, lossless
+from prism_ae.drawing.caption import holes, joined, lossless, opening
 from prism_ae.drawing.definitions import definitions
 from prism_ae.drawing.rope import rope_bases
 from prism_ae.drawing.style import SeriesStyle
@@ -65,7 +65,7 @@ def small_print(
         written: whether the drafters wrote the same texts.
         without: why a drafter has no place for a target.
     """
-    texts = [Text(f"{suite.title[0].upper()}{suite.title[1:]}. {_measurement(frame, suite)}")]
+    texts = [Text(f"{opening(suite)}{_measurement(frame, suite)}")]
     texts.append(Text(definitions(experiment, suite, frame, options.paper_compat)))
     texts += [Text(f"{DRAFTING[way]}.") for way in _drafting(frame)]
     if said := options.described():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.drawing.legend import Entry as LegendEntry
 from prism_ae.drawing.sheet import axes_box, fitting, put
 from prism_ae.drawing.style import FAINT, INK, SeriesStyle
-from prism_ae.drawing.text import width_of
+from prism_ae.drawing.text import shortened, width_of
 from prism_ae.references import Reference
 from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
@@ -96,7 +96,7 @@ class TreeBars:
             target, drafter, temperature = key
             axes = figure.add_axes(axes_box(figure, x, y, *self.panel))
             title = f"{self.styles[drafter].label}, {self.suite.targets[target].label}, T = {temperature:g}"
-            axes.set_title(title, fontsize=FONT, pad=0.35 * FONT)
+            axes.set_title(shortened(title, self.panel[0], FONT), fontsize=FONT, pad=0.35 * FONT)
             known = {
                 (each.quantity, each.tree): each.value
                 for each in self.known
@@ -105,9 +105,11 @@ class TreeBars:
             self._panel(axes, mine, known, self.styles[drafter].color)
             middle = y + self.panel[1] / 2
             for place, text in ((x - 3.3 * EM, self.y_label), (x + self.panel[0] + 4.0 * EM, self.right_label)):
-                put(figure, place, middle, text, fontsize=FONT, rotation=90, ha="center", va="center")
+                label = shortened(text, self.panel[1], FONT)
+                put(figure, place, middle, label, fontsize=FONT, rotation=90, ha="center", va="center")
             below = y + self.panel[1] + self._ticks + 0.4 * EM
-            put(figure, x + self.panel[0] / 2, below, self.x_label, fontsize=FONT, ha="center", va="top")
+            x_label = shortened(self.x_label, self.panel[0], FONT)
+            put(figure, x + self.panel[0] / 2, below, x_label, fontsize=FONT, ha="center", va="top")
 
     def _panel(
         self, axes: Axes, mine: Sequence[Entry], known: Mapping[tuple[str, str | None], float], color: str

@@ -18,6 +18,19 @@ from prism_ae.weights import FLOATS
 BASELINE = "vanilla"
 """Speed-ups are over this one."""
 
+
+class UnfilledError(ConfigError):
+    """An experiment's own file asks for what the suite has not; no option does.
+
+    Args:
+        reason: what that is, a few words for a list of such experiments.
+    """
+
+    def __init__(self, what: str, hint: str = "", reason: str = "") -> None:
+        super().__init__(what, hint)
+        self.reason = reason
+
+
 _MOST = 1024
 """Sequences in a batch."""
 _DRAFTING = ("exact", "stock", "both")
@@ -32,7 +45,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
 
     Raises:
         UsageError: an option names what the suite does not have, or asks what this experiment cannot draw.
-        ConfigError: the experiment's file asks for something that the suite does not have.
+        UnfilledError: the experiment's file asks for something that the suite does not have.
     """
     if options.engine is not None:
         find(options.engine)
@@ -76,9 +89,13 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         for temperature in temperatures
     )
     if not points:
-        raise UsageError(
-            f"{experiment.name}: none of the drafters exists for the targets that were asked for",
-            "see 'prism-ae ls drafters'",
+        what = f"{experiment.name}: none of the drafters exists for the targets"
+        if options.drafters or options.targets:
+            raise UsageError(f"{what} that were asked for", "see 'prism-ae ls drafters'")
+        raise UnfilledError(
+            f"{what} of suite {suite.name}",
+            "ask for others with --drafters or --targets",
+            "no drafter for the target",
         )
     if options.paper_compat and not any(point.compat for point in points):
         raise UsageError(
@@ -100,7 +117,7 @@ def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tup
             suite.target_of(role)
         except KeyError:
             roles = [target.role for target in suite.targets.values()]
-            raise _lacks(experiment, suite, "cells.roles", "target", role, roles) from None
+            raise _lacks(experiment, suite, "cells.roles", "target", role, roles, "--targets") from None
     return tuple(suite.target_of(role) for role in experiment.cells.roles)
 
 
@@ -118,9 +135,13 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = (BASELINE, *names)
     for name in names:
         if name not in suite.drafters:
-            raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters)
+            raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters, "--drafters")
         if reason := _undrawable(experiment, suite.drafters[name]):
-            raise UsageError(f"--drafters: {experiment.name} cannot draw '{name}': {reason}")
+            what = f"{experiment.name} cannot draw '{name}': {reason}"
+            if name in options.drafters:
+                raise UsageError(f"--drafters: {what}")
+            hint = "ask for others with --drafters, or correct the suite's file"
+            raise UnfilledError(f"suite {suite.name}: drafters.{name}: {what}", hint, f"'{name}' unfit: {reason}")
     return tuple(suite.drafters[name] for name in names)
 
 
@@ -189,7 +210,7 @@ def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limit
         if len(options.trees) > 1:
             raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
         if cells.tree not in suite.trees:
-            raise _lacks(experiment, suite, "cells.tree", "tree", cells.tree, suite.trees)
+            raise _lacks(experiment, suite, "cells.tree", "tree", cells.tree, suite.trees, "--tree")
         own: Sequence[TreeShape] = (suite.trees[cells.tree],)
     else:
         own = tuple(TreeShape.parse(text) for text in cells.trees)
@@ -197,11 +218,14 @@ def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limit
     shortest = min(limits.max_new_tokens, limits.turns_max_new_tokens)
     for tree in trees:
         if tree.steps > shortest:
-            raise UsageError(
+            what = (
                 f"draft tree {tree}: {tree.steps} steps reach further than an answer of suite {suite.name}, which has "
-                f"at most {shortest} tokens",
-                f"use at most {shortest} steps",
+                f"at most {shortest} tokens"
             )
+            if options.trees:
+                raise UsageError(what, f"use at most {shortest} steps")
+            hint = f"ask for at most {shortest} steps with --tree"
+            raise UnfilledError(f"{experiment.name}: {what}", hint, f"answers are shorter than draft tree {tree}")
     return trees
 
 
@@ -236,7 +260,7 @@ def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple
         return tuple(name for name in suite.benchmarks if name in options.benches)
     for name in experiment.cells.benchmarks:
         if name not in suite.benchmarks:
-            raise _lacks(experiment, suite, "cells.benchmarks", "benchmark", name, suite.benchmarks)
+            raise _lacks(experiment, suite, "cells.benchmarks", "benchmark", name, suite.benchmarks, "--benches")
     return experiment.cells.benchmarks
 
 
@@ -249,11 +273,17 @@ def _temperatures(experiment: Experiment, options: Options) -> tuple[float, ...]
     return tuple(sorted({float(temperature) for temperature in asked}))
 
 
-def _lacks(experiment: Experiment, suite: Suite, key: str, kind: str, name: str, names: Iterable[str]) -> ConfigError:
-    """The experiment's file names what the suite does not have."""
-    return ConfigError(
+def _lacks(
+    experiment: Experiment, suite: Suite, key: str, kind: str, name: str, names: Iterable[str], option: str
+) -> UnfilledError:
+    """The experiment's file names what the suite does not have; ``option`` asks for something else."""
+    hint = f"ask for what the suite has with {option}, correct the experiment's file, or choose another --suite"
+    if name == BASELINE:  # added where it was not named, so that not naming it is no way out
+        hint = f"speed-ups are over vanilla decoding: add [drafters.{BASELINE}] to the suite's file"
+    return UnfilledError(
         f"experiment {experiment.name}: {key}: suite {suite.name} has no {kind} '{name}'{closest(name, names)}",
-        "correct the experiment's file, or choose another --suite",
+        hint,
+        f"no {kind} '{name}'",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -378,6 +379,26 @@ def test_status_shows_progress_failures_and_damage(capsys: pytest.CaptureFixture
     assert shown["experiments"] == {"figure1": {"cells": 28, "measured": 27, "failed": 1, "not_measurable": 0}}
     assert shown["failures"] == {bad: "the engine gave no result"}
     assert [damage["line"] for damage in shown["damaged_lines"]] == [29]
+
+
+def test_status_lists_failures_of_what_was_asked_otherwise(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+    """The end of a run points to ``status``: whatever its options were, its failures are listed until mended."""
+    planned = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
+    bad = planned["assignments"][0]["cells"][2]["id"]
+    assert sweep.run(sweep.arguments("run"), {"silent": [bad]}).returncode == 8
+    words = ("status", *sweep.arguments("status")[2:8])
+    assert "--engine" not in words
+    code, out, _ = call(capsys, *words)
+    assert code == 0
+    assert re.search(r"^  asked otherwise +28 +27 +1$", out, re.MULTILINE)
+    assert f"failed: {bad}" in out
+    shown = json.loads(call(capsys, *words, "--json")[1])
+    assert (shown["others"], list(shown["failures"])) == ({"measured": 27, "failed": 1}, [bad])
+    assert sweep.run(sweep.arguments("run")).returncode == 0
+    code, out, _ = call(capsys, *words)
+    assert re.search(r"^  asked otherwise +28 +28 +0$", out, re.MULTILINE)
+    assert "failed:" not in out
+    assert "asked otherwise" not in call(capsys, *sweep.arguments("status"))[1]
 
 
 def test_a_reader_who_stops_reading_is_no_error(sweep: Sweep) -> None:

@@ -11,20 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from layout import check_places, laid_out
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 from synthetic import measure
 
 from prism_ae.cells import Point, TreeShape
-from prism_ae.drawing import page
 from prism_ae.drawing.render import Drawing, compose, render
-from prism_ae.drawing.style import RC
 from prism_ae.errors import StoreError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
@@ -48,15 +44,6 @@ def measured(name: str, suite: Suite, options: Options, drop: str = "") -> dict[
     return measure([point for point in points if not (drop and re.search(drop, str(point)))], suite)
 
 
-def drawn(drawing: Drawing) -> Figure:
-    with matplotlib.rc_context(RC):
-        figure = page.draw(drawing.page)
-        figure.set_dpi(300)  # at few pixels, letters are rounded to them and texts grow wider than in a PDF
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        return figure
-
-
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -77,7 +64,7 @@ def test_the_csv_says_what_the_axes_show(suite: Suite, tmp_path: Path, name: str
     drawing = compose(experiment, suite, FEW, results, with_paper=True)
     render(experiment, suite, FEW, results, tmp_path, with_paper=True)
     rows = read(tmp_path / "mini" / f"{name}.csv")
-    figure = drawn(drawing)
+    figure = laid_out(drawing)
     seen = 0
     for panel, axes in zip(drawing.page.grid.panels, figure.axes, strict=True):
         for layer, count in (("measured", len(panel.curves)), ("paper", len(panel.paper))):
@@ -140,7 +127,7 @@ def test_a_hole_is_a_gap_a_count_and_a_line_in_the_caption(suite: Suite, tmp_pat
     assert "PRISM: 1 cell is not measured." in said["caption"]
     (hole,) = (row for row in read(tmp_path / "mini" / "figure5.csv") if row["value"] == "")
     assert (hole["drafter"], hole["x"], hole["cells_asked"], hole["cells_measured"]) == ("prism", "4.0", "6", "5")
-    figure = drawn(compose(experiment, suite, FEW, results))
+    figure = laid_out(compose(experiment, suite, FEW, results))
     gaps = [np.isnan(line.get_ydata()).sum() for line in figure.axes[0].lines if line.get_gid() == "measured"]
     assert sorted(gaps) == [0, 0, 0, 0, 0, 1]
 
@@ -151,7 +138,7 @@ def test_an_unmeasured_drafter_is_named_with_its_reason() -> None:
     drawing = compose(load_experiment("figure6"), paper, FEW, results)
     caption = [text.text for text in drawing.page.small_print]
     assert "HASS-3: 60 cells are not measured: the authors published no HASS-3 checkpoint." in caption
-    labels = [text.get_text() for legend in drawn(drawing).legends for text in legend.get_texts()]
+    labels = [text.get_text() for legend in laid_out(drawing).legends for text in legend.get_texts()]
     assert "HASS-3 (not measured)" in labels
     assert "HASS-2" in labels
     assert drawing.page.title.text.endswith("60 of 180 cells")
@@ -204,7 +191,7 @@ def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None
     drawing = compose(experiment, suite, FEW, results, with_paper=True)
     assert len(drawing.paper) == 3 * 2
     assert any("of other models" in text.text for text in drawing.page.small_print)
-    labels = [text.get_text() for legend in drawn(drawing).legends for text in legend.get_texts()]
+    labels = [text.get_text() for legend in laid_out(drawing).legends for text in legend.get_texts()]
     assert "pale: the paper's values" in labels
     # A mean over six benchmarks is no reference for one over two.
     fewer = Options(questions=3, benches=("qa", "sum"))
@@ -225,7 +212,9 @@ def test_one_question_has_no_error_bars_and_the_caption_says_so(suite: Suite) ->
     caption = " ".join(text.text for text in drawing.page.small_print)
     assert "1 question per benchmark, too few for error bars." in caption
     assert "bars: 95 %" not in caption
-    assert not [item for axes in drawn(drawing).axes for item in axes.collections if isinstance(item, LineCollection)]
+    assert not [
+        item for axes in laid_out(drawing).axes for item in axes.collections if isinstance(item, LineCollection)
+    ]
 
 
 @pytest.mark.parametrize(("dtype", "warns"), [("float32", True), ("float16", False)])
@@ -289,43 +278,14 @@ def _pages(suite: Suite) -> Iterator[tuple[str, Drawing]]:
 
 def test_no_text_is_cut_off_or_lies_on_another(suite: Suite) -> None:
     for name, drawing in _pages(suite):
-        figure = drawn(drawing)
-        renderer = FigureCanvasAgg(figure).get_renderer()
-        boxes: list[tuple[str, Any]] = [(t.get_text(), t.get_window_extent(renderer)) for t in figure.texts]
-        boxes += [("legend", legend.get_window_extent(renderer)) for legend in figure.legends]
-        for axes in figure.axes:
-            texts = [axes.title, *axes.get_xticklabels(), *axes.get_yticklabels()]
-            boxes += [
-                (f"{axes.get_title()} {text.get_text()}", text.get_window_extent(renderer))
-                for text in texts
-                if text.get_text() and text.get_visible() and _within(text, axes)
-            ]
-        boxes += [("axes", axes.get_window_extent(renderer)) for axes in figure.axes]
-        page_box = figure.bbox
-        for number, (text, box) in enumerate(boxes):
-            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page_box.x1 + 1 and box.y1 <= page_box.y1 + 1
-            assert inside, f"{name}: '{text}' is cut off"
-            for other, second in boxes[number + 1 :]:
-                apart = (
-                    box.x1 <= second.x0 + 1
-                    or second.x1 <= box.x0 + 1
-                    or box.y1 <= second.y0 + 1
-                    or second.y1 <= box.y0 + 1
-                )
-                assert apart, f"{name}: '{text}' lies on '{other}'"
-
-
-def _within(text: Any, axes: Any) -> bool:
-    """Tick labels beyond the limits exist but are not drawn."""
-    y = text.get_position()[1]
-    low, high = axes.get_ylim()
-    return text is axes.title or text in axes.get_xticklabels() or low <= y <= high
+        figure = laid_out(drawing)
+        check_places(name, figure)
 
 
 def test_tick_labels_are_exact(suite: Suite) -> None:
     """The artifact prints 5.25 as 5.2; a label here is the tick's own value. Scales are spaced by value."""
     for name in ("figure1", "figure4", "figure5"):
-        figure = drawn(compose(load_experiment(name), suite, FEW, measured(name, suite, FEW)))
+        figure = laid_out(compose(load_experiment(name), suite, FEW, measured(name, suite, FEW)))
         for axes in figure.axes:
             for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
                 if label.get_text():
@@ -340,6 +300,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {folder!r})
 from pathlib import Path
+from layout import check_places, laid_out
 from synthetic import measure
 from prism_ae.drawing.render import render
 from prism_ae.experiments.expand import expand
@@ -427,7 +388,7 @@ def test_at_one_scale_open_markers_tell_temperatures_apart(suite: Suite) -> None
 
     def faces(options: Options) -> dict[float, set[str]]:
         drawing = compose(load_experiment("figure4"), suite, options, measured("figure4", suite, options))
-        figure = drawn(drawing)
+        figure = laid_out(drawing)
         found: dict[float, set[str]] = {}
         for axes, panel in zip(figure.axes, drawing.page.grid.panels, strict=True):
             lines = [line for line in axes.lines if line.get_gid() == "measured"]

@@ -12,15 +12,15 @@ from typing import Any
 
 import matplotlib
 import pytest
+from layout import check_places, laid_out
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from synthetic import measure
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.drawing.latex import as_latex, escaped
-from prism_ae.drawing.render import Drawing, compose, draw, render
+from prism_ae.drawing.render import Drawing, compose, render
 from prism_ae.drawing.sheet import Sheet
-from prism_ae.drawing.style import RC
 from prism_ae.drawing.tabular import Cell, Row, Table
 from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
@@ -45,15 +45,6 @@ def composed(
     name: str, options: Options, drop: str = "", suite: Suite = MINI, paper: bool = False, **more: Any
 ) -> Drawing:
     return compose(load_experiment(name), suite, options, measured(name, options, drop, suite), paper, **more)
-
-
-def drawn(drawing: Drawing) -> Figure:
-    with matplotlib.rc_context(RC):
-        figure = draw(drawing.page)
-        figure.set_dpi(300)
-        FigureCanvasAgg(figure)
-        figure.draw_without_rendering()
-        return figure
 
 
 def written(name: str, options: Options, folder: Path, drop: str = "", **how: Any) -> list[dict[str, str]]:
@@ -81,7 +72,7 @@ def test_bars_are_mean_tps_over_vanillas_mean_tps(tmp_path: Path) -> None:
     """Heights and numbers of figure 7 recomputed from the samples; bars start at 0."""
     results = measured("figure7", SOME)
     drawing = compose(load_experiment("figure7"), MINI, SOME, results)
-    figure = drawn(drawing)
+    figure = laid_out(drawing)
     bars = [bar for group in figure.axes[0].containers for bar in group]
     expected, speeds = {}, {}
     for drafter in ("vanilla", "prism", "eagle2"):
@@ -124,7 +115,7 @@ def test_every_ratio_stands_beside_what_it_divides(tmp_path: Path) -> None:
 def test_trees_are_bars_and_a_line_with_gaps() -> None:
     trees = (TreeShape(3, 2, 6), TreeShape(6, 4, 16), TreeShape(8, 8, 64))
     drawing = composed("figure8", Options(questions=4, trees=trees), drop="verified=16")
-    left, right = drawn(drawing).axes
+    left, right = laid_out(drawing).axes
     lengths = [entry.values["al_macro"].value for entry in drawing.entries if entry.values]
     assert [bar.get_height() for group in left.containers for bar in group] == lengths
     assert left.get_ylim()[0] == right.get_ylim()[0] == 0
@@ -140,7 +131,7 @@ def test_trees_are_bars_and_a_line_with_gaps() -> None:
 
 def test_a_hole_in_figure_7_is_a_cross_a_dash_and_a_red_title(tmp_path: Path) -> None:
     drawing = composed("figure7", SOME, drop="'prism'.*'qa'.*batch=4")
-    figure = drawn(drawing)
+    figure = laid_out(drawing)
     assert len([line for line in figure.axes[0].lines if line.get_gid() == "hole"]) == 1
     assert len([bar for group in figure.axes[0].containers for bar in group]) == 3
     assert [text.get_text() for text in figure.texts].count("–") == 1
@@ -156,7 +147,7 @@ def test_a_hole_in_figure_7_is_a_cross_a_dash_and_a_red_title(tmp_path: Path) ->
 
 def test_without_vanilla_there_is_no_bar_but_the_speed_is_said() -> None:
     drawing = composed("figure7", SOME, drop="'vanilla'.*batch=4")
-    figure = drawn(drawing)
+    figure = laid_out(drawing)
     assert len([line for line in figure.axes[0].lines if line.get_gid() == "hole"]) == 2
     assert [text.get_text() for text in figure.texts].count("–") == 1
 
@@ -465,25 +456,6 @@ def _pages() -> Iterator[tuple[str, Drawing]]:
     yield "table4 paper", composed("table4", FEW, suite=PAPER, paper=True)
 
 
-def _boxes(figure: Figure) -> list[tuple[str, Any]]:
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    boxes: list[tuple[str, Any]] = [(t.get_text(), t.get_window_extent(renderer)) for t in figure.texts if t.get_text()]
-    boxes += [("legend", legend.get_window_extent(renderer)) for legend in figure.legends]
-    seen: set[tuple[float, ...]] = set()
-    for axes in figure.axes:
-        place = axes.get_position().bounds
-        if place not in seen:  # the right-hand axis has the left one's box, and its names of trees, which are turned
-            seen.add(place)
-            boxes.append(("axes", axes.get_window_extent(renderer)))
-        low, high = axes.get_ylim()
-        labels = [label for label in axes.get_yticklabels() if low <= label.get_position()[1] <= high]
-        labels += [label for label in axes.get_xticklabels() if not label.get_rotation() and label.get_visible()]
-        boxes += [(label.get_text(), label.get_window_extent(renderer)) for label in labels if label.get_text()]
-        if axes.get_title():
-            boxes.append((axes.get_title(), axes.title.get_window_extent(renderer)))
-    return boxes
-
-
 def _numbers_are_inside_their_panels(figure: Figure) -> None:
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axes in figure.axes:
@@ -497,26 +469,13 @@ def _numbers_are_inside_their_panels(figure: Figure) -> None:
 
 def test_no_text_is_cut_off_or_lies_on_another() -> None:
     for name, drawing in _pages():
-        figure = drawn(drawing)
-        boxes = _boxes(figure)
-        assert len(boxes) > 10
+        figure = laid_out(drawing)
         _numbers_are_inside_their_panels(figure)
-        page = figure.bbox
-        for number, (text, box) in enumerate(boxes):
-            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
-            assert inside, f"{name}: '{text}' is cut off"
-            for other, second in boxes[number + 1 :]:
-                apart = (
-                    box.x1 <= second.x0 + 1
-                    or second.x1 <= box.x0 + 1
-                    or box.y1 <= second.y0 + 1
-                    or second.y1 <= box.y0 + 1
-                )
-                assert apart, f"{name}: '{text}' lies on '{other}'"
+        check_places(name, figure)
 
 
 def test_turned_names_of_trees_stay_on_the_page_and_off_the_axis_label() -> None:
-    figure = drawn(composed("figure8", Options(questions=3, trees=(TreeShape(20, 16, 1024), TreeShape(3, 2, 6)))))
+    figure = laid_out(composed("figure8", Options(questions=3, trees=(TreeShape(20, 16, 1024), TreeShape(3, 2, 6)))))
     renderer = FigureCanvasAgg(figure).get_renderer()
     labels = [label.get_window_extent(renderer) for label in figure.axes[0].get_xticklabels()]
     (title,) = (t.get_window_extent(renderer) for t in figure.texts if t.get_text().startswith("Configuration"))

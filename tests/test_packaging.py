@@ -42,7 +42,8 @@ def built(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data_files(repository: Path) -> Iterator[str]:
-    """Where every TOML file of the checkout belongs in a wheel."""
+    """Where every TOML file of the checkout belongs in a wheel, and the settings that matplotlib is imported with."""
+    yield "prism_ae/drawing/settings/matplotlibrc"
     for path in (repository / "prism_ae").rglob("*.toml"):
         yield path.relative_to(repository).as_posix()
     for folder in ("figures", "tables"):

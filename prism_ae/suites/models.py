@@ -40,7 +40,11 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
         return _downloaded(models_dir, record.folder, suite, ("config.json", "tokenizer.json"), watch)
     from prism_ae.training import catalogue
 
-    return _trained(catalogue.target_folder(models_dir, target), f"target {target} is not trained yet", suite)
+    try:
+        folder = catalogue.target_folder(models_dir, target)
+    except KeyError:
+        return _nameless(f"targets.{target}", f"trains {target}", suite)
+    return _trained(folder, f"target {target} is not trained yet", suite)
 
 
 def locate_drafter(
@@ -89,8 +93,17 @@ def locate_drafter(
     from prism_ae.training import catalogue
 
     at = f" at {scale}" if scale is not None else ""
-    folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
+    try:
+        folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
+    except KeyError:
+        return _nameless(f"drafters.{drafter}", f"trains {record.label} for {target}{at}", suite)
     return _trained(folder_path, f"{record.label} for {of.label}{at} is not trained yet", suite)
+
+
+def _nameless(key: str, trained: str, suite: Suite) -> Absent:
+    """What has no folder in a suite of one's own, and is none of the models that are trained here."""
+    reason = f"suite {suite.name}: {key}: 'folder' is empty, and no recipe here {trained}"
+    return Absent(reason, "name its folder in the suite's file")
 
 
 def _served(drafter: Drafter, role: str, scale: str | None) -> str:

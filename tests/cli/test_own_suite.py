@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from sweeps import write_suite
 
+import prism_ae.suites
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import experiment_names
+from prism_ae.suites.load import load_suite
+from prism_ae.suites.models import Absent, locate_drafter, locate_target
 
 Call = Callable[..., tuple[int, str, str]]
 REQUEST = ("--drafters", "prism", "--benches", "qa")
@@ -118,3 +121,34 @@ def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
     shown = json.loads(call("status", *words, "--json")[1])
     assert set(shown["left_out"]) == left_out(out)
     assert set(shown["experiments"]) == set(experiment_names()) - left_out(out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"[drafters.prism]": "[drafters.mine]", 'label = "PRISM"': 'label = "Mine"'}, "drafters.mine"),
+        ({"[targets.mini-llama-3]": "[targets.my-llama]"}, "targets.my-llama"),
+        ({'name = "8x"': 'name = "9x"'}, "drafters.prism_star"),
+    ],
+)
+def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
+    tmp_path: Path, call: Call, changes: dict[str, str], key: str
+) -> None:
+    """Its folder is not named: a hole that says so, no error of a lookup."""
+    text = (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace('name = "mini"', 'name = "mine"'))
+    drafter = "mine" if "mine" in key else "prism_star"
+    words = ("--suite", str(path), "--models-dir", str(tmp_path), "--runs-dir", str(tmp_path), "--drafters", drafter)
+    for verb in ("status", "plan"):
+        assert call(verb, "figure1", *words)[0] == 0
+    suite = load_suite(path)
+    target = suite.target_of("llama-3").name
+    found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
+    found = found or locate_drafter(suite, target, drafter, suite.scales[-1].name, tmp_path)
+    assert isinstance(found, Absent)
+    assert f"{key}: 'folder' is empty" in found.reason
+    assert "suite's file" in found.hint

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from prism_ae.checkpoints import check_target_head, read_target_config
 from prism_ae.cli.output import number_of
 from prism_ae.cli.request import runs_folder
 from prism_ae.doctor.findings import Finding, from_error, listed, ok, problem, shown, warning
-from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
-from prism_ae.drafters.layouts.records import TargetSizes
-from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drawing.labels import check_labels
-from prism_ae.errors import CheckpointError, MissingError, PrismError
-from prism_ae.experiments.expand import expand
+from prism_ae.engines.pairs import make_pair
+from prism_ae.engines.registry import engine_names
+from prism_ae.errors import MissingError, PrismError
+from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.prompts.conversation import check_questions, open_conversation, window_of
+from prism_ae.prompts.conversation import check_questions, open_conversation
 from prism_ae.prompts.questions import load_questions, origin
 from prism_ae.store import Store
 from prism_ae.suites.models import Absent, Located, locate_drafter, locate_target
-from prism_ae.suites.records import Drafter, Suite, Target
+from prism_ae.suites.records import Suite, Target
 from prism_ae.suites.sums import Watch
+
+ENGINES = engine_names()
 
 
 def check_suite(suite: Suite, models_dir: Path, runs_dir: Path) -> Iterator[Finding]:
@@ -63,15 +63,11 @@ def _target(suite: Suite, target: Target, models_dir: Path) -> Iterator[Finding]
     if isinstance(place, Absent):
         yield _absent(name, place)
         return
-    readers = (
-        lambda: read_target_config(place),
-        lambda: check_target_head(place),
-        lambda: window_of(1, place),
-        lambda: _conversation(suite, target, place, models_dir),
-    )
-    findings = list(_errors(name, readers))
+    refused = {engine: _refused(name, partial(make_pair, target, place, None, "vanilla", engine)) for engine in ENGINES}
+    talk = _refused(name, partial(_conversation, suite, target, place, models_dir))
+    findings = list(dict.fromkeys([*for_engines(refused), *talk]))
     yield from findings or [ok(name, f"{place}: config, weights' names, tokenizer and end tokens are in order")]
-    yield from _drafters(suite, target, place, models_dir)
+    yield from _drafters(suite, target, place, models_dir, [engine for engine in ENGINES if not refused[engine]])
 
 
 def _conversation(suite: Suite, target: Target, place: Path, models_dir: Path) -> None:
@@ -85,66 +81,56 @@ def _conversation(suite: Suite, target: Target, place: Path, models_dir: Path) -
         check_questions(conversation, questions, origin(suite, benchmark, models_dir))
 
 
-def _errors(name: str, calls: Iterable[Callable[[], object]]) -> Iterator[Finding]:
-    """What readers refuse, each once: the second often meets what the first met."""
-    found: dict[str, Finding] = {}
-    for call in calls:
-        try:
-            call()
-        except PrismError as error:
-            found.setdefault(error.what, from_error(name, error))
-        except Exception as error:  # a broken library: what else can be read is still of interest
-            what = f"cannot be checked: {type(error).__name__}: {shown(str(error))}"
-            found.setdefault(what, problem(name, what, "first do what the other findings ask for"))
-    yield from found.values()
+def _refused(name: str, read: Callable[[], object]) -> list[Finding]:
+    """What a reader refuses, as a finding; none where it refuses nothing."""
+    try:
+        read()
+    except PrismError as error:
+        return [from_error(name, error)]
+    except Exception as error:  # a broken library: what else can be read is still of interest
+        what = f"cannot be checked: {type(error).__name__}: {shown(str(error))}"
+        return [problem(name, what, "first do what the other findings ask for")]
+    return []
+
+
+def for_engines(refused: Mapping[str, Sequence[Finding]]) -> list[Finding]:
+    """What the engines refuse: a problem where none of them can do it, a warning where another can. Pure."""
+    if all(refused.values()):
+        return list(dict.fromkeys(finding for findings in refused.values() for finding in findings))
+    return [
+        warning(one.name, f"engine {engine}: {one.what}", one.remedy)
+        for engine, findings in refused.items()
+        for one in findings
+    ]
 
 
 def _absent(name: str, absent: Absent) -> Finding:
     return warning(name, absent.reason, absent.hint or "nothing can be done: it was not published")
 
 
-def _drafters(suite: Suite, target: Target, place: Path, models_dir: Path) -> Iterator[Finding]:
-    """A target's drafters: config, layout, and whether they fit it. Those that are absent are one finding."""
-    folders: dict[Path, Drafter] = {}
+def _drafters(suite: Suite, target: Target, place: Path, models_dir: Path, engines: Sequence[str]) -> Iterator[Finding]:
+    """A target's drafters: whether ``engines`` can read them, and they fit. Those that are absent are one finding."""
+    name = f"{target.name}'s drafters"
+    refused: dict[Path, dict[str, list[Finding]]] = {}
     absent: dict[str, Absent] = {}
     for drafter in suite.drafters.values():
         if drafter.kind == "vanilla":
             continue
         for scale in [scale.name for scale in suite.scales] if drafter.scaled else [None]:
-            for engine in ("torch", "sglang"):
+            for engine in engines:
                 found = _found(partial(locate_drafter, suite, target.name, drafter.name, scale, models_dir, engine))
                 if isinstance(found, Path):
-                    folders.setdefault(found, drafter)
+                    pair = partial(make_pair, target, place, found, drafter.kind, engine)
+                    refused.setdefault(found, {})[engine] = _refused(name, pair)
                 elif found.hint:
                     absent.setdefault(found.reason, found)
-    name = f"{target.name}'s drafters"
-    wrong = [
-        finding
-        for folder, drafter in folders.items()
-        for finding in _errors(name, [partial(_fit, target, place, drafter, folder)])
-    ]
-    yield from wrong
+    findings = [finding for of_folder in refused.values() for finding in for_engines(of_folder)]
+    yield from findings
     if absent:
         first = next(iter(absent.values()))
         yield warning(name, f"{number_of(len(absent), 'checkpoint')} not here: {listed(absent, most=1)}", first.hint)
-    if folders and not wrong:
-        yield ok(name, f"{number_of(len(folders), 'checkpoint')} can be read and fit {place}")
-
-
-def _fit(target: Target, place: Path, drafter: Drafter, folder: Path) -> None:
-    """Raises PrismError for a drafter that cannot be read, or is another target's."""
-    ours = read_target_config(place)
-    if drafter.kind == "model":
-        theirs = read_target_config(folder)
-        if theirs.vocab_size != ours.vocab_size:
-            raise CheckpointError(
-                f"{folder}: vocabulary {theirs.vocab_size} is not that of the target {place}, {ours.vocab_size}",
-                "this drafter belongs to another target",
-            )
-        return
-    capture = target.eagle3_capture if read_layout(folder) == EAGLE3.name else target.capture
-    check_capture(folder, capture, target.name)
-    check_target(read_config(folder, capture), TargetSizes.of(ours), folder)
+    if refused and not findings:
+        yield ok(name, f"{number_of(len(refused), 'checkpoint')} can be read and fit {place}")
 
 
 def _questions(suite: Suite, models_dir: Path) -> Iterator[Finding]:
@@ -170,9 +156,9 @@ def _labels(suite: Suite) -> Iterator[Finding]:
     for experiment in map(load_experiment, experiment_names()):
         try:
             points = expand(experiment, suite, Options())
-        except PrismError:
-            continue  # this suite has not what the experiment is about
-        wrong |= {one.what: one for one in _errors(name, [partial(check_labels, experiment, suite, points)])}
+        except UnfilledError:
+            continue  # the suite has not what the experiment is about
+        wrong |= {one.what: one for one in _refused(name, partial(check_labels, experiment, suite, points))}
     yield from wrong.values() or [ok(name, "all of the suite's labels can be drawn")]
 
 

@@ -235,8 +235,6 @@ def check_head(weights: Weights, tied: bool) -> None:
     Raises:
         CheckpointError: tied, and a head is stored that is not the embedding; or not tied, and there is no head.
     """
-    import torch
-
     stored = _HEAD in weights.files
     if not tied and not any(name.startswith("lm_head.") for name in weights.files):
         raise CheckpointError(
@@ -245,6 +243,8 @@ def check_head(weights: Weights, tied: bool) -> None:
         )
     if not tied or not stored or _EMBEDDING not in weights.files:
         return
+    import torch
+
     embedding, head = (weights.read_one(name) for name in (_EMBEDDING, _HEAD))
     if embedding.dtype != head.dtype:
         embedding, head = embedding.float(), head.float()

@@ -38,6 +38,10 @@ class Lookup(Protocol):
         """Version and verifier."""
         ...
 
+    def pair_problem(self, point: Point) -> PrismError | None:
+        """Why target and drafter, which are both here, cannot be measured together by the point's engine; or None."""
+        ...
+
     def engine_problem(self, point: Point) -> str:
         """Why the point's engine cannot measure it, or ""."""
         ...
@@ -158,6 +162,8 @@ def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
         return Hole(point, cause.reason, cause.hint)
     assert isinstance(target, Located)
     assert not isinstance(drafter, Absent)
+    if unfit := lookup.pair_problem(point):
+        return Hole(point, unfit.what, unfit.hint)
     try:
         prompts = lookup.prompts(point.target, point.benchmark, point.questions)
         version, verifier = lookup.engine(point.engine)

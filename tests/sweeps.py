@@ -1,7 +1,9 @@
-"""A tiny suite whose models are empty folders: with the fake engine everything of a sweep but the measuring is real."""
+"""A tiny suite whose models have no weights: with the fake engine everything of a sweep but the measuring is real."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import subprocess
@@ -10,11 +12,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import shells
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
 import prism_ae.suites
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.layouts.configs import FORMAT
 from prism_ae.fingerprint import file_digest
 from prism_ae.store import Store
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.records import Suite
+from prism_ae.suites.records import Suite, Template
+from prism_ae.training import corpus
+from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
 FOLDERS = {"vanilla": "", "standard": "{small}-standard"}
 """Of the drafters that are not trained at scales."""
@@ -40,28 +51,46 @@ def write_suite(folder: Path) -> Path:
 
 
 def write_models(folder: Path, suite: Suite) -> Path:
-    """Empty checkpoint folders, each with a manifest of its own content, for all targets and scaled drafters."""
+    """Checkpoint folders without weights, each with a manifest of its own, for all targets and scaled drafters."""
     for target in suite.targets.values():
-        _checkpoint(folder / target.folder)
+        _checkpoint(folder / target.folder, head=False)
+        _talking(folder / target.folder, suite.templates[target.template])
         for drafter in suite.drafters.values():
             if drafter.kind != "vanilla" and target.role in drafter.roles:
                 for scale in suite.scales if drafter.scaled else [None]:
-                    _checkpoint(
-                        folder
-                        / drafter.folder.format(drafters=target.name, small=target.name, scale=scale and scale.name)
-                    )
+                    names = {"drafters": target.name, "small": target.name, "scale": scale and scale.name}
+                    _checkpoint(folder / drafter.folder.format(**names), head=drafter.kind == "draft-head")
     return folder
 
 
-def _checkpoint(folder: Path) -> None:
+@functools.cache
+def _tokenizer(template: Template) -> Tokenizer:
+    return train_tokenizer(corpus.conversations(20, 1), template, "Be brief.", 400, False)
+
+
+def _talking(folder: Path, template: Template) -> None:
+    """What a plan asks of a target: whether it can be talked to."""
+    save_tokenizer(folder, _tokenizer(template), template, 512)
+
+
+def _checkpoint(folder: Path, head: bool) -> None:
+    """A model that nothing but a plan reads: the config of a draft head or of a Llama, and the name of a tensor."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"is": folder.name}))
+    config = dataclasses.replace(shells.CONFIG, vocab_size=400, num_hidden_layers=12, max_position_embeddings=512)
+    if head:
+        drafter = DrafterConfig("eagle", dataclasses.replace(config, num_hidden_layers=1))
+        data = {"format": FORMAT, **dataclasses.asdict(drafter)}
+    else:
+        data = config.to_hf()
+    (folder / "config.json").write_text(json.dumps(data))
+    (folder / "name").write_text(folder.name)
+    save_file({"lm_head.weight": np.zeros(1, np.float32)}, folder / "model.safetensors")
     manifest = {
         "kind": "drafter",
         "name": folder.name,
         "scale": None,
         "recipe": {},
-        "files": {"config.json": file_digest(folder / "config.json")},
+        "files": {name: file_digest(folder / name) for name in ("config.json", "name")},
         "provenance": {},
     }
     (folder / "checkpoint.json").write_text(json.dumps(manifest))

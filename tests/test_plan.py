@@ -9,7 +9,7 @@ import pytest
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.engines.registry import problem
-from prism_ae.errors import ConfigError, UsageError
+from prism_ae.errors import CheckpointError, ConfigError, PrismError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
@@ -25,8 +25,8 @@ MINI = load_suite("mini")
 class Here:
     """A lookup where everything is there except what is named."""
 
-    def __init__(self, *absent: str, without_questions: str = "", version: str = "1") -> None:
-        self.absent, self.without_questions, self.version = absent, without_questions, version
+    def __init__(self, *absent: str, without_questions: str = "", version: str = "1", unfit: str = "") -> None:
+        self.absent, self.without_questions, self.version, self.unfit = absent, without_questions, version, unfit
 
     def target(self, target: str) -> Located | Absent:
         return self._find(target)
@@ -47,6 +47,10 @@ class Here:
     def engine(self, engine: str) -> tuple[str, str]:
         return f"{engine}-{self.version}", "verifier"
 
+    def pair_problem(self, point: Point) -> PrismError | None:
+        wrong = point.drafter == self.unfit
+        return CheckpointError(f"{point.drafter} is another target's", "choose another") if wrong else None
+
     def engine_problem(self, point: Point) -> str:
         return problem(point.engine, point, MINI.drafters[point.drafter].kind)
 
@@ -65,6 +69,13 @@ def record(
 
 def planned(*records: Record, resolved: Resolved) -> Plan:
     return make_plan(resolved, {one.cell.id: one for one in records})
+
+
+def test_a_pair_that_cannot_be_measured_is_a_hole_and_the_others_are_planned() -> None:
+    plan = planned(resolved=resolve(points(), Here(unfit="hass")))
+    assert {hole.point.drafter for hole in plan.holes} == {"hass"}
+    assert {(hole.reason, hole.hint) for hole in plan.holes} == {("hass is another target's", "choose another")}
+    assert plan.to_measure == len(points()) - len(plan.holes) > 0
 
 
 def test_every_point_is_planned_once_although_figures_share_them() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from prism_ae.cells import Point
 from prism_ae.cli.output import amount
 from prism_ae.engines import registry
-from prism_ae.errors import MissingError
+from prism_ae.engines.pairs import check_branch, make_pair
+from prism_ae.errors import MissingError, PrismError
 from prism_ae.plan import Lookup
 from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
@@ -24,6 +25,7 @@ class LocalLookup:
     def __init__(self, suite: Suite, models_dir: Path) -> None:
         self._suite, self._models_dir = suite, models_dir
         self.target = functools.cache(lambda target: locate_target(suite, target, models_dir, _say_reading))
+        self._make_pair = functools.cache(make_pair)
         self.prompts = functools.cache(self._prompts)
         self._conversation = functools.cache(self._open)
         self._drafter = functools.cache(
@@ -51,6 +53,19 @@ class LocalLookup:
     def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
         kind = self._suite.drafters[drafter].kind
         return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
+
+    def pair_problem(self, point: Point) -> PrismError | None:
+        target = self.target(point.target)
+        drafter = self.drafter(point.target, point.drafter, point.scale, point.engine)
+        if isinstance(target, Absent) or isinstance(drafter, Absent) or not registry.find(point.engine).runs_models:
+            return None
+        record, kind = self._suite.targets[point.target], self._suite.drafters[point.drafter].kind
+        try:
+            pair = self._make_pair(record, target.path, drafter.path if drafter else None, kind, point.engine)
+            check_branch(pair, point.tree)
+        except PrismError as error:
+            return error
+        return None
 
     def engine_problem(self, point: Point) -> str:
         return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)
@@ -89,6 +104,9 @@ class IfComplete:
             return self._lookup.engine(engine)
         except MissingError:
             return "", ""
+
+    def pair_problem(self, point: Point) -> PrismError | None:
+        return self._lookup.pair_problem(point)
 
     def engine_problem(self, point: Point) -> str:
         return self._lookup.engine_problem(point)

@@ -37,6 +37,7 @@ class Record:
         same_texts: whether a question's text is the same for every drafter at every temperature, because its randomness
             belongs to the question.
         hidden: not offered for measuring: for tests only, or of results that are imported.
+        runs_models: whether it runs the checkpoints that it is given; else nothing is asked of what is in them.
         load: imports the engine and returns its constructor ``(suite, models_dir, device, threads)``.
     """
 
@@ -45,6 +46,7 @@ class Record:
     verifier: str
     same_texts: bool
     hidden: bool
+    runs_models: bool
     load: Callable[[], Callable[[Suite, Path, str, int], Engine]]
 
 
@@ -73,10 +75,10 @@ def _fake() -> Callable[[Suite, Path, str, int], Engine]:
 ENGINES = {
     record.name: record
     for record in (
-        Record("torch", "torch-2", VERIFIER, True, False, _torch),
-        Record("sglang", f"sglang-2/{SGLANG_VERSION}", "sglang-tree-1", False, False, _sglang),
-        Record("artifact", "artifact-1", "eagle-2", False, True, _artifact),
-        Record("fake", "fake-1", "none", False, True, _fake),
+        Record("torch", "torch-2", VERIFIER, True, False, True, _torch),
+        Record("sglang", f"sglang-2/{SGLANG_VERSION}", "sglang-tree-1", False, False, True, _sglang),
+        Record("artifact", "artifact-1", "eagle-2", False, True, False, _artifact),
+        Record("fake", "fake-1", "none", False, True, False, _fake),
     )
 }
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.cells import Cell, TreeShape
-from prism_ae.checkpoints import check_target_head, read_json
-from prism_ae.drafters.layouts.read import check_capture, drafter_rope_settings, read_config, read_drafter, read_layout
+from prism_ae.checkpoints import read_json
+from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
 from prism_ae.drafters.layouts.records import TargetSizes, named_rope_theta
-from prism_ae.drafters.layouts.table import EAGLE3
+from prism_ae.engines.pairs import Pair, check_branch, make_pair
 from prism_ae.engines.protocol import Assignment, Result, Sample
 from prism_ae.engines.sglang_options import (
     ACCEPTANCE_BATCH,
@@ -28,15 +28,14 @@ from prism_ae.engines.sglang_options import (
     engine_options,
 )
 from prism_ae.engines.sglang_process import Host, HostDied, Interrupted
-from prism_ae.errors import CheckpointError, DeviceError
+from prism_ae.errors import DeviceError
 from prism_ae.experiments.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.fingerprint import digest
 from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.sglang_prism.description import check_fits, published_capture
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
-from prism_ae.suites.records import Suite, Target
+from prism_ae.suites.records import Suite
 
 WARM_UP_TOKENS = 16
 
@@ -52,6 +51,8 @@ class SGLangEngine:
         self._questions: Callable[[str, int], tuple[Question, ...]] = cache(
             lambda benchmark, count: load_questions(suite, benchmark, count, models_dir)
         )
+        # A sweep of trees or batches asks for the same pair again and again.
+        self._make_pair = cache(make_pair)
         self._host: Host | None = None
         self._setup: Setup | None = None
 
@@ -88,14 +89,11 @@ class SGLangEngine:
     def _wanted(self, assignment: Assignment) -> Setup:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
         point, room = assignment.cells[0].point, assignment.room
+        pair = self._pair(assignment)
+        check_branch(pair, assignment.tree)
         architecture = ""
-        _check_target(assignment.target_path)
-        if assignment.drafter_path is not None:
-            separate = self._separate(assignment)
-            check = _check_model if separate else _check_drafter
-            architecture = check(assignment.drafter_path, assignment.target_path)
-            if not separate:
-                _check_suite(assignment.drafter_path, assignment.target_path, self.suite.targets[point.target])
+        if pair.drafter is not None:
+            architecture = _architecture(pair.target, pair.drafter, pair.capture) if pair.config else "standard"
         return Setup(
             target=assignment.target_path,
             drafter=assignment.drafter_path,
@@ -110,9 +108,10 @@ class SGLangEngine:
             server_flags=server_flags(point.compat),
         )
 
-    def _separate(self, assignment: Assignment) -> bool:
-        """Whether a separate model drafts."""
-        return self.suite.drafters[assignment.cells[0].point.drafter].kind == "model"
+    def _pair(self, assignment: Assignment) -> Pair:
+        point = assignment.cells[0].point
+        record, kind = self.suite.targets[point.target], self.suite.drafters[point.drafter].kind
+        return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
 
     def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
         """An engine that runs as the assignment asks; returns what it says is in effect."""
@@ -166,8 +165,7 @@ class SGLangEngine:
         )
         effective = {key: value for key, value in settings.items() if key not in ("nonce", "pid", "drafter")}
         effective |= {"batch": point.batch, "concurrency": concurrency, "threads": self.threads}
-        drafter = None if self._separate(assignment) else assignment.drafter_path
-        effective |= _rope_settings(assignment.target_path, drafter)
+        effective |= _rope_settings(self._pair(assignment))
         return Result(samples, wall, effective)
 
     def _relay(self) -> None:
@@ -254,65 +252,23 @@ def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Se
     ]
 
 
-@cache
-def _check_target(target: Path) -> None:
-    """Raises PrismError for a target that engines would understand differently; once per checkpoint."""
-    check_target_head(target)
-
-
-def _capture(drafter: Path, target: Path) -> tuple[int, ...]:
-    """The hidden states that SGLang captures for a drafter whose folder does not say which it reads."""
-    layers = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json")).num_hidden_layers
-    return published_capture(read_layout(drafter), layers)
-
-
-def _check_suite(drafter: Path, target: Path, record: Target) -> None:
-    """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
-    layout = read_layout(drafter)
-    said = record.eagle3_capture if layout == EAGLE3.name else record.capture
-    if layout == EAGLE3.name:
-        check_capture(drafter, said, record.name)
-    captured, asked = (read_config(drafter, states).capture for states in (_capture(drafter, target), said))
-    if said and captured != asked:
-        raise CheckpointError(
-            f"{drafter}: the suite says that it reads the hidden states {list(asked)} of target {record.name}; where a "
-            f"folder does not say it, the engine sglang captures {list(captured)}",
-            "use --engine torch, or a folder that says it: prism-ae convert --to own --capture",
-        )
-
-
-@cache
-def _rope_settings(target: Path, drafter: Path | None) -> dict[str, float]:
+def _rope_settings(pair: Pair) -> dict[str, float]:
     """RoPE's base of the target, where its config.json names one, and the drafter's."""
-    theta = named_rope_theta(read_json(target / "config.json"))
+    theta = named_rope_theta(read_json(pair.target / "config.json"))
     settings = {} if theta is None else {"target_rope_theta": theta}
-    if drafter is not None:
-        used = read_config(drafter, _capture(drafter, target)).layer.rope_theta
-        settings |= drafter_rope_settings(drafter, used)
+    if pair.drafter and pair.config:
+        settings |= drafter_rope_settings(pair.drafter, pair.config.layer.rope_theta)
     return settings
 
 
 @cache
-def _check_drafter(drafter: Path, target: Path) -> str:
+def _architecture(target: Path, drafter: Path, capture: tuple[int, ...]) -> str:
     """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over.
 
     Once per checkpoint: a sweep of trees or batches asks for the same one again and again, and all of it is read.
     """
     sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
-    capture = published_capture(read_layout(drafter), sizes.num_hidden_layers)
-    check_fits(read_config(drafter, capture), sizes, drafter, str(target))
     return architecture_text(read_drafter(drafter, sizes, capture).config)
-
-
-def _check_model(drafter: Path, target: Path) -> str:
-    """A separate model drafts the target's own token ids; raises CheckpointError where it cannot."""
-    ours, theirs = (read_json(folder / "config.json").get("vocab_size") for folder in (drafter, target))
-    if ours != theirs:
-        raise CheckpointError(
-            f"{drafter}: its vocabulary has {ours} tokens, that of the target {target} has {theirs}",
-            "choose a small model with the target's tokenizer",
-        )
-    return "standard"
 
 
 def _explained(died: HostDied) -> DeviceError:

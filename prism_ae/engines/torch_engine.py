@@ -22,12 +22,13 @@ from prism_ae.cells import Cell
 from prism_ae.checkpoints import load_target, read_json
 from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
-from prism_ae.drafters.layout import load_drafter, read_layout
+from prism_ae.drafters.layout import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
-from prism_ae.drafters.layouts.read import check_capture, drafter_rope_settings
+from prism_ae.drafters.layouts.read import drafter_rope_settings
 from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
+from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.engines.protocol import Assignment, Result
 from prism_ae.engines.registry import VERIFIER
 from prism_ae.errors import CheckpointError, DeviceError, UsageError
@@ -140,8 +141,6 @@ class TorchEngine:
     ) -> Iterator[tuple[Cell, Result]]:
         """Answer the questions of ``cells`` in one pool; a cell that is timed comes alone."""
         tree, batch_size = assignment.tree, cells[0].point.batch
-        if drafter and tree and tree.branch > (drafter.config.draft_vocab_size or drafter.config.layer.vocab_size):
-            raise UsageError(f"draft tree {tree} is wider than the drafter's vocabulary", "use a smaller branch")
         cells = sorted(cells, key=self._order)
         jobs = [[self._job(cell, question, target) for question in self._asked(cell)] for cell in cells]
         flat = [job for group in jobs for job in group]
@@ -227,12 +226,10 @@ class TorchEngine:
         if assignment.drafter_path is None:
             return None
         point, folder = assignment.cells[0].point, assignment.drafter_path
-        record, layout = self.suite.targets[point.target], read_layout(folder)
-        # Used where the folder does not say which hidden states its drafter reads.
-        capture = record.eagle3_capture if layout == EAGLE3.name else record.capture
-        check_capture(folder, capture, point.target)
-        theta = _config_rope(folder, layout) if EAGLE3_CONFIG_ROPE in point.compat else None
-        return load_drafter(folder, target.model, target.dtype, self.device, capture, theta)
+        pair = make_pair(self.suite.targets[point.target], target.path, folder, "draft-head", "torch")
+        check_branch(pair, assignment.tree)
+        theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None
+        return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, theta)
 
     def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
         """What is in effect, read back from where it takes effect."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -313,7 +314,7 @@ def test_a_place_for_tables_that_cannot_be_written_is_refused(sweep: Sweep, monk
 
 
 def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
-    (sweep.models / "mini-llama-2-prism-8x" / "checkpoint.json").unlink()
+    shutil.rmtree(sweep.models / "mini-llama-2-prism-8x")
     code, out, _ = call(capsys, *sweep.arguments("plan"))
     assert code == 0
     assert "24 to measure, 4 that cannot be measured now" in out
@@ -325,7 +326,7 @@ def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.Captur
 
 
 def test_run_with_a_missing_model_measures_the_rest_and_ends_incomplete(sweep: Sweep) -> None:
-    (sweep.models / "mini-llama-2-prism-8x" / "checkpoint.json").unlink()
+    shutil.rmtree(sweep.models / "mini-llama-2-prism-8x")
     done = sweep.run(sweep.arguments("run"))
     assert done.returncode == 8
     assert "4 of 28 cells have no result" in done.stderr

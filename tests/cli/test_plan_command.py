@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shells import write_suite_folders
 from sweeps import Sweep
 
 from prism_ae import __main__ as entry
@@ -17,7 +18,7 @@ from prism_ae.cli.lookup import IfComplete
 from prism_ae.cli.outlook import Outlook, Work
 from prism_ae.cli.output import WIDTH, amount, wrapped
 from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
-from prism_ae.errors import ConfigError, MissingError
+from prism_ae.errors import ConfigError, MissingError, PrismError
 from prism_ae.execution import devices
 from prism_ae.execution.devices import Slot
 from prism_ae.execution.visible import Found, Gpu
@@ -64,12 +65,8 @@ def folders() -> list[str]:
 
 def write_models(place: Path, names: list[str]) -> int:
     """Folders that look like checkpoints, and the questions; returns the bytes in the folders."""
-    size = 0
-    for name in names:
-        for file in ("config.json", "tokenizer.json", "model.safetensors"):
-            path = place / "models" / name / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            size += path.write_bytes(json.dumps({"is": f"{name} {file}" * 100}).encode())
+    write_suite_folders(place / "models", PAPER, names)
+    size = sum(path.stat().st_size for path in (place / "models").rglob("*") if path.is_file())
     for benchmark in PAPER.benchmarks.values():
         path = place / "models" / "benchmarks" / benchmark.file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -268,6 +265,9 @@ class Lacking:
 
     def engine(self, engine: str) -> tuple[str, str]:
         raise self.error
+
+    def pair_problem(self, point: Any) -> PrismError | None:
+        return None
 
     def engine_problem(self, point: Any) -> str:
         return "a problem"

@@ -40,8 +40,10 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
 ) -> None:
     asked: list[Any] = []
 
-    def train_drafter(*arguments: Any) -> Path:
+    def train_drafter(*arguments: Any, say: Any, prepared: Any) -> Path:
         asked.append(arguments)
+        say(["9 of 10 conversations", "  1 x a reason"])
+        prepared(0.5)
         arguments[6](0.25, 2.0)
         return arguments[3]
 
@@ -52,7 +54,8 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
     assert entry.run([*ONE, "--system", "Be kind."]) == 0
     assert entry.run(ONE) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("o\no\n", "prism 25%, loss 2.00\n" * 2)
+    said = "reading d.jsonl\n9 of 10 conversations\n  1 x a reason\n"  # the rest comes within ten seconds
+    assert (out, err) == ("o\no\n", said * 2)
     for arguments, system in zip(asked, ("Be kind.", suite.system_prompt), strict=True):
         template = suite.templates["llama-3"]
         assert arguments[:6] == ("prism", Path("t"), Path("d.jsonl"), Path("o"), template, system)

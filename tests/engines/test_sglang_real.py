@@ -328,7 +328,7 @@ def test_what_cannot_be_measured_is_said_and_the_engine_goes_on(engines: Engines
         place.folder / "other",
         make_drafter(DrafterConfig("eagle", layer, 2, (0, 1)), other, torch.ones(1, 4).long(), 0),
     )
-    with pytest.raises(CheckpointError, match="vocab_size is 31"):
+    with pytest.raises(CheckpointError, match="vocabulary 31"):
         engines.measure("prism", "3,3,8", "other")
     with pytest.raises(DeviceError, match="8,5,24 is larger than the engine was started for"):
         engines.measure("prism", "8,5,24")

@@ -43,7 +43,10 @@ class TargetSizes:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], where: str) -> TargetSizes:
-        """From a Hugging Face ``config.json``; raises CheckpointError for a missing key."""
+        """From a Hugging Face ``config.json``; raises CheckpointError for a size that is missing or none."""
+        for key in ("vocab_size", "hidden_size", "num_hidden_layers"):
+            if type(config.get(key, 1)) is not int or config.get(key, 1) < 1:
+                raise CheckpointError(f"{where}: {key} is {config[key]!r}, not a positive integer")
         try:
             return cls(
                 vocab_size=config["vocab_size"],

@@ -50,7 +50,9 @@ class Engine:
     def __init__(self, **options: Any) -> None:
         deed = _order("start")
         self.loop = asyncio.new_event_loop()
-        self.tokenizer_manager = SimpleNamespace(abort_request=lambda abort_all: _order("abort"))
+        self.tokenizer_manager = SimpleNamespace(
+            abort_request=lambda abort_all: _order("abort"), model_config=SimpleNamespace(hf_eos_token_id=set())
+        )
         drafting = os.environ["PRISM_AE_DRAFTING"]
         tree = [options.get(f"speculative_{name}") for name in ("num_steps", "eagle_topk", "num_draft_tokens")]
         self._state = {

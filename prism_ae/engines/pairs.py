@@ -1,0 +1,110 @@
+"""What a target and a drafter are together: decided once, by the same rules for every engine, before a device is taken.
+
+A plan asks it of every pair that it would measure, an engine of the pair that it loads, and ``doctor`` of all that are
+here. Configs and tensors' names are read, no weights (but pickled ones, and a tied target's head where one is stored).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from prism_ae.cells import TreeShape
+from prism_ae.checkpoints import check_target_head, read_json, read_target_config
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
+from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.drafters.layouts.table import EAGLE3
+from prism_ae.errors import CheckpointError, UsageError
+from prism_ae.prompts.conversation import window_of
+from prism_ae.sglang_prism.description import check_fits, published_capture
+from prism_ae.suites.records import Target
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A target and what drafts for it.
+
+    Attributes:
+        target, drafter: folders; drafter None for vanilla.
+        drafter_layout: name of the drafter's layout, "" for vanilla and a separate model.
+        config: of a draft head, else None.
+    """
+
+    target: Path
+    drafter: Path | None
+    drafter_layout: str = ""
+    config: DrafterConfig | None = None
+
+    @property
+    def capture(self) -> tuple[int, ...]:
+        """The target's hidden states that the drafter reads; () for the last one alone."""
+        return self.config.capture if self.config else ()
+
+
+def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
+    """The pair, if this engine can measure it.
+
+    Args:
+        record: the target's in the suite: what it says of hidden states counts where a drafter's folder says nothing.
+        target, drafter: folders; None for vanilla.
+        drafter_kind: `suites.records.Drafter.kind`.
+        engine: its name. The torch engine runs Llamas alone, SGLang knows other architectures of targets.
+
+    Raises:
+        MissingError: config.json or weights are not there.
+        CheckpointError: one of them is malformed, or the drafter is another target's.
+    """
+    if engine == "torch":
+        read_target_config(target)
+    check_target_head(target)
+    window_of(1, target)
+    if drafter is None:
+        return Pair(target, None)
+    if drafter_kind == "model":
+        _check_vocabularies(drafter, target)
+        return Pair(target, drafter)
+    where = target / "config.json"
+    sizes = TargetSizes.from_hf(read_json(where), str(where))
+    layout = read_layout(drafter)
+    said = record.eagle3_capture if layout == EAGLE3.name else record.capture
+    if layout == EAGLE3.name:
+        check_capture(drafter, said, record.name)
+    config = read_config(drafter, said)
+    check_target(config, sizes, drafter)
+    if engine == "sglang":
+        check_fits(config, sizes, drafter, str(target))
+        _check_captured(drafter, record, config, published_capture(layout, sizes.num_hidden_layers))
+    return Pair(target, drafter, layout, config)
+
+
+def check_branch(pair: Pair, tree: TreeShape | None) -> None:
+    """Raises UsageError for a draft tree that is wider than the drafter's vocabulary."""
+    if pair.config and tree:
+        vocabulary = pair.config.draft_vocab_size or pair.config.layer.vocab_size
+        if tree.branch > vocabulary:
+            raise UsageError(
+                f"draft tree {tree} is wider than the vocabulary of {pair.drafter}, {vocabulary} tokens",
+                "use a smaller branch",
+            )
+
+
+def _check_captured(drafter: Path, record: Target, config: DrafterConfig, captured: tuple[int, ...]) -> None:
+    """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
+    taken = read_config(drafter, captured).capture
+    if taken != config.capture:
+        raise CheckpointError(
+            f"{drafter}: the suite says that it reads the hidden states {list(config.capture)} of target "
+            f"{record.name}; where a folder does not say it, the engine sglang captures {list(taken)}",
+            "use --engine torch, or a folder that says it: prism-ae convert --to own --capture",
+        )
+
+
+def _check_vocabularies(drafter: Path, target: Path) -> None:
+    """A separate model drafts the target's own token ids; raises CheckpointError where it cannot."""
+    ours, theirs = (read_json(folder / "config.json").get("vocab_size") for folder in (drafter, target))
+    if ours != theirs:
+        raise CheckpointError(
+            f"{drafter}: its vocabulary has {ours} tokens, that of the target {target} has {theirs}",
+            "choose a small model with the target's tokenizer",
+        )

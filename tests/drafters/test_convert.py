@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ from prism_ae.drafters.layouts.records import StoredDrafter, TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3, LARGE_DRAFTER, OWN, SGLANG_EAGLE3, SGLANG_LD, Layout
 from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.engines.torch_engine import TorchEngine
+from prism_ae.engines.pairs import make_pair
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.llama import Llama
 from prism_ae.llama_config import Llama3Rope
@@ -277,13 +276,8 @@ def test_a_folder_that_says_its_hidden_states_is_believed(tmp_path: Path, form: 
 
     suite = load_suite("mini")
     record = dataclasses.replace(suite.targets["mini-llama-2"], capture=(0, 1, 2), eagle3_capture=(0, 1, 3))
-    engine = TorchEngine(dataclasses.replace(suite, targets={record.name: record}), tmp_path, "cpu", 1)
-    point = SimpleNamespace(target=record.name, compat=())
-    asked: Any = SimpleNamespace(drafter_path=there, cells=(SimpleNamespace(point=point),))
-    loaded: Any = SimpleNamespace(model=larger, dtype=torch.float32)
-    drafter = engine._load_drafter(asked, loaded)
-    assert drafter is not None
-    assert drafter.config.capture == CAPTURE
+    for engine in ("torch", "sglang"):
+        assert make_pair(record, target, there, "draft-head", engine).capture == CAPTURE
 
 
 @pytest.mark.parametrize(

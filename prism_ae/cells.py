@@ -33,11 +33,12 @@ class TreeShape:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From "6,10,60"; raises UsageError for another form or a tree that no engine can build."""
-        if not re.fullmatch(r"\d{1,6},\d{1,6},\d{1,6}", text.replace(" ", "")):
+        found = re.fullmatch(r"\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*", text)
+        if found is None:
             raise UsageError(
-                f"'{text}' is not a draft tree", "write steps,branch,verified tokens, as in --tree 6,10,60"
+                f"'{text[:80]}' is not a draft tree", "write steps,branch,verified tokens, as in --tree 6,10,60"
             )
-        tree = cls(*(int(part) for part in text.split(",")))
+        tree = cls(*map(int, found.groups()))
         if problem := tree.problem():
             raise UsageError(f"draft tree {tree}: {problem}", "see 'prism-ae run --help' for valid trees")
         return tree

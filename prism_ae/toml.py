@@ -24,7 +24,7 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that `check` fills strictly: unknown keys are refused."""
-    cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
+    cls.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True)(cls)
 
 
@@ -38,7 +38,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides TOML's own: too many digits, brackets inside brackets
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
 
 
@@ -50,6 +50,8 @@ def check(data: Any, cls: type[T], where: str) -> T:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    if wide := _wide(data):
+        raise ConfigError(f"{where}: {wide}: TOML's whole numbers have 64 bits", "correct the file and run again")
     try:
         # Through JSON, because only there strict types and TOML's lists for tuples go together.
         return TypeAdapter(cls).validate_json(json.dumps(data, default=_refuse), strict=True)
@@ -79,6 +81,14 @@ class _NotJsonError(Exception):
 
 def _refuse(value: Any) -> Any:
     raise _NotJsonError(f"{value} is a {type(value).__name__}, which no key takes; write it in quotes")
+
+
+def _wide(data: Any, key: str = "") -> str:
+    """The key of a number of more than 64 bits, which Python's reader lets through; "" where there is none."""
+    if isinstance(data, int):
+        return key if not -(2**63) <= data < 2**63 else ""
+    inside = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return next(filter(None, (_wide(value, f"{key}.{name}" if key else str(name)) for name, value in inside)), "")
 
 
 _EXPECTED = {

@@ -7,6 +7,7 @@ sums of the files an engine would read; it is never written to, so the sums are 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -151,7 +152,10 @@ def _weights(folder: Path) -> list[str]:
         if (folder / name).exists():
             return [name]
         if shards:
-            # Every shard's name says how many there are, so a missing one is noticed here.
+            # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them,
+            # as many as there are shards, or one more.
             total = shards[0].rpartition("-of-")[2].removesuffix(f".{suffix}")
-            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, int(total) + 1)]
+            known = int(total) if re.fullmatch(r"[0-9]{1,9}", total) else 0
+            most = min(known, len(shards) + 1)
+            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, most + 1)] or [name]
     return [WEIGHTS]

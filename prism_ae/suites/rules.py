@@ -15,6 +15,9 @@ T = TypeVar("T", bound=Hashable)
 TREES = ("main", "small", "sglang")
 """Trees that the figures and tables ask for."""
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on every common file system."""
+
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 
@@ -61,6 +64,9 @@ def _required(suite: Suite) -> Iterator[str]:
 
 
 def _scales(suite: Suite) -> Iterator[str]:
+    for number, scale in enumerate(suite.scales):
+        if problem := _outside(scale.name) or ("must not be empty" if not scale.name else ""):
+            yield f"scales.{number}.name: {problem}"  # {scale} of a folder
     for name in _repeated(scale.name for scale in suite.scales):
         yield f"scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]
@@ -119,6 +125,10 @@ def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[s
     for name in re.findall(r"\{(.*?)\}", drafter.folder):
         if name not in ("drafters", "small", "scale"):
             yield f"folder: {{{name}}} is unknown; {{drafters}}, {{small}} and {{scale}} are replaced"
+            break
+    else:
+        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", drafter.folder)):
+            yield f"folder: '{drafter.folder}' has another brace than those of {{drafters}}, {{small}}, {{scale}}"
     if drafter.folder and drafter.scaled != ("{scale}" in drafter.folder):
         yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
     yield from _served(drafter, suite)
@@ -142,8 +152,8 @@ def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
             yield f"official: '{folder}' is the folder of no target and no small LM{closest(folder, folders)}"
         if not _REPOSITORY.fullmatch(repository):
             yield f"official.{folder}: '{repository}' is no repository, write owner/name"
-    if hub.questions.count("{file}") != 1:
-        yield "questions: must contain {file} once"
+    if hub.questions.count("{file}") != 1 or re.search(r"[{}]", hub.questions.replace("{file}", "")):
+        yield "questions: must contain {file} once, and no other brace"
     files = {name for name, benchmark in suite.benchmarks.items() if benchmark.file}
     for name in sorted(files ^ set(hub.question_sums)):
         yield f"question_sums.{name}: {'is missing' if name in files else 'no benchmark of that name has a file'}"
@@ -186,6 +196,8 @@ def _outside(folder: str) -> str:
     parts = folder.split("/")
     if folder and (folder.startswith("/") or "\\" in folder or ".." in parts or "." in parts or "" in parts):
         return f"'{folder}' must be a plain path below the models folder"
+    if not folder.isprintable() or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+        return f"{folder[:40]!r} is no name that a file can have"
     return ""
 
 

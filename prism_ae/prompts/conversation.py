@@ -16,7 +16,7 @@ from prism_ae.checkpoints import read_json
 from prism_ae.errors import CheckpointError, ConfigError
 from prism_ae.prompts.questions import Question
 from prism_ae.prompts.templates import render_turn, stop_ids
-from prism_ae.prompts.tokenizer import RULES, TOKENIZER, Rules, answer_text, read_rules, read_tokenizer
+from prism_ae.prompts.tokenizer import RULES, TOKENIZER, Rules, answer_text, as_damage, read_rules, read_tokenizer
 from prism_ae.suites.records import Template
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ class Conversation:
             render_turn(self.template, self.system_prompt, users[: len(answers) + 1], answers)
             for users, answers in asked
         ]
-        found = self.tokenizer.encode_batch_fast(
-            [text.removeprefix(self.begin) for text in texts], add_special_tokens=False
-        )
+        with as_damage(self.folder):
+            found = self.tokenizer.encode_batch_fast(
+                [text.removeprefix(self.begin) for text in texts], add_special_tokens=False
+            )
         begin = [self.tokenizer.token_to_id(self.begin)] if self.begin else []
         return [begin + encoding.ids for encoding in found]
 
@@ -80,14 +81,16 @@ class Conversation:
         """Token ids of answers that somebody wrote, without an end token: a marker inside one is text, not an end."""
         self.tokenizer.encode_special_tokens = True
         try:
-            return [one.ids for one in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+            with as_damage(self.folder):
+                return [one.ids for one in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
         finally:
             self.tokenizer.encode_special_tokens = False
 
     def answer_text(self, answer: Sequence[int]) -> str:
         """An answer as it is fed back; its end tokens are no part of it."""
         ids = [token for token in answer if token not in self.end_ids]
-        return answer_text(self.tokenizer, self.rules, self.template.stop, ids)
+        with as_damage(self.folder):
+            return answer_text(self.tokenizer, self.rules, self.template.stop, ids)
 
     def unknown(self, ids: Iterable[int]) -> str:
         """The tokens that the target has no place for, "" where there are none: a tokenizer may have more."""

@@ -13,10 +13,11 @@ names does not, since every version of transformers that saves a folder again na
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,19 +109,33 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
     from tokenizers import Tokenizer
 
     file = folder / TOKENIZER
-    try:
+    with as_damage(folder):
         if rules.sentencepiece:
             tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy)))
         else:
             tokenizer = Tokenizer.from_file(str(file))
-    except PrismError:
-        raise
-    except Exception as error:  # the library raises bare Exception for a damaged file
-        raise CheckpointError(f"{file} cannot be read: {error}", "fetch or make it again") from error
     # The file may ask for either, transformers does neither unless it is asked to.
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+@contextlib.contextmanager
+def as_damage(folder: Path) -> Iterator[None]:
+    """What the library raises within, when it reads the tokenizer in ``folder`` or uses it, as one CheckpointError.
+
+    For a damaged file it raises bare Exceptions, and where its Rust code panics, what is not even an Exception.
+    """
+    try:
+        yield
+    except PrismError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(
+            f"{folder / TOKENIZER} cannot be used: {str(error)[:300]}", "fetch or make it again"
+        ) from error
 
 
 def answer_text(tokenizer: Tokenizer, rules: Rules, stop: Sequence[str], ids: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.file_kinds import refuse_other_kinds
 from prism_ae.fingerprint import digest, file_digest
 from prism_ae.paths import why_not
-from prism_ae.stand_ins import refuse_stand_in
 from prism_ae.weights import AGAIN, open_weights, refuse_quantised, require_floats, write_weights
 from prism_ae.weights import WEIGHTS as WEIGHTS
 from prism_ae.weights import read_weights as read_weights
@@ -68,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingError(f"{path} does not exist", "a model's folder has it: fetch or make the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        refuse_stand_in(path)
+        refuse_other_kinds(path)
         raise CheckpointError(f"{path} cannot be read as JSON: {error}", AGAIN) from error
     if not isinstance(data, dict):
         raise CheckpointError(f"{path} is not a JSON object", AGAIN)
@@ -81,9 +82,27 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        return Manifest(**read_json(path))
-    except TypeError as error:
+        manifest = Manifest(**read_json(path))
+        _check_manifest(manifest)
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", AGAIN) from error
+    return manifest
+
+
+_PLAIN_NAME = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\ud800-\udfff]+")
+_SUM = re.compile(r"[0-9a-f]{64}")
+
+
+def _check_manifest(manifest: Manifest) -> None:
+    """Raises ValueError for what `publish` does not write: a hub's folder has anybody's, whose names lead anywhere."""
+    for key, kind in (("kind", str), ("name", str), ("recipe", dict), ("files", dict), ("provenance", dict)):
+        if not isinstance(getattr(manifest, key), kind):
+            raise ValueError(f"'{key}' must be {'a text' if kind is str else 'an object'}")
+    if not isinstance(manifest.scale, str | None):
+        raise ValueError("'scale' must be a text or null")
+    for name, known in manifest.files.items():
+        if not _PLAIN_NAME.fullmatch(name) or not isinstance(known, str) or not _SUM.fullmatch(known):
+            raise ValueError(f"'files' must name files of the folder, each with its sha256, got {name[:80]!r}")
 
 
 def check_published(folder: Path) -> None:
@@ -200,6 +219,7 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     require_floats(state, state, weights)
     if config.tie_word_embeddings:
         state.pop(_HEAD, None)
+    _check_extent(config, state, weights)
     _drop_rotary_tables(state, config, weights)
     target = unfilled(lambda: Llama(config), dtype, device)
     load_strictly(target, state, target_names(config), config, str(weights.source))
@@ -254,6 +274,26 @@ def check_head(weights: Weights, tied: bool) -> None:
             "(tie_word_embeddings)",
             "write tie_word_embeddings: false if the stored head is meant, or leave it out of the weights",
         )
+
+
+def _check_extent(config: LlamaConfig, state: Mapping[str, Tensor], weights: Weights) -> None:
+    """Sizes that memory is taken for are compared with tensors before it is: config.json may say any."""
+    if config.num_hidden_layers > len(state):
+        raise CheckpointError(
+            f"{weights.source}: config.json says num_hidden_layers {config.num_hidden_layers}, of {len(state)} tensors",
+            AGAIN,
+        )
+    expected = {_EMBEDDING: (config.vocab_size, config.hidden_size)} | {
+        f"model.layers.{layer}.mlp.gate_proj.weight": (config.intermediate_size, config.hidden_size)
+        for layer in range(config.num_hidden_layers)
+    }
+    for name, shape in expected.items():
+        if name not in state:
+            raise CheckpointError(f"{weights.source}: tensor '{name}' is missing", AGAIN)
+        if tuple(state[name].shape) != shape:
+            raise CheckpointError(
+                f"{weights.where(name)}: '{name}' has shape {list(state[name].shape)}, expected {list(shape)}"
+            )
 
 
 _ROTARY_TABLE = ".self_attn.rotary_emb.inv_freq"

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.file_kinds import refuse_other_kinds
 from prism_ae.llama_keys import UNQUANTISED
-from prism_ae.stand_ins import refuse_stand_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -164,7 +164,7 @@ def _opened(source: Path, paths: list[Path]) -> Weights:
     for path in paths:
         if not path.exists():
             raise MissingError(f"{path} does not exist", f"{source.name} lists it: fetch the model again")
-        refuse_stand_in(path)
+        refuse_other_kinds(path)
         if loaded is None:
             names: Iterable[str] = _header_names(path)
         else:
@@ -228,7 +228,7 @@ def _listed(index: Path, stem: str, suffix: str) -> dict[str, str]:
     try:
         data: Any = json.loads(index.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        refuse_stand_in(index)
+        refuse_other_kinds(index)
         raise CheckpointError(f"{index} cannot be read as JSON: {error}", AGAIN) from error
     listed = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(listed, dict) or not listed:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import ConfigError, MissingError
+from prism_ae.file_kinds import FETCH, what_it_is
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _NOT_TEXT = {
     b"\xff\xfe": "is text in UTF-16 or UTF-32",
     b"\xfe\xff": "is text in UTF-16",
-    b"\x1f\x8b": "is compressed (gzip)",
     b"PK\x03\x04": "is a zip archive",
     b"\x28\xb5\x2f\xfd": "is compressed (zstandard)",
     b"BZh": "is compressed (bzip2)",
@@ -27,8 +27,6 @@ _NOT_TEXT = {
     b"PAR1": "is a Parquet file",
 }
 """First bytes -> what such a file is."""
-
-_POINTER = b"version https://git-lfs"
 
 _SHOWN = 8
 """Problems that a message lists."""
@@ -100,8 +98,8 @@ def listed(path: Path, problems: Iterable[Problem]) -> str:
 
 
 def _check_kind(path: Path, data: bytes) -> None:
-    if data.startswith(_POINTER):
-        raise ConfigError(f"{path} is a Git-LFS pointer, not the file itself", "fetch it with 'git lfs pull'")
+    if data and (said := what_it_is(path)):
+        raise ConfigError(f"{path} {said}", FETCH)
     for begin, what in _NOT_TEXT.items():
         if data.startswith(begin):
             raise ConfigError(f"{path} {what}", "write it as JSON lines in UTF-8")

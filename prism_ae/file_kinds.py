@@ -18,16 +18,16 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 FETCH = "fetch the file itself: 'git lfs pull' where git cloned the folder, else from the model's hub again"
 
 
-def refuse_stand_in(path: Path) -> None:
+def refuse_other_kinds(path: Path) -> None:
     """Raises CheckpointError, which says what it is, for a file that is no model's file but stands in its place.
 
     A file that cannot be read, or of which nothing is known, passes: who reads it next says more.
     """
-    if said := stand_in(path):
+    if said := what_it_is(path):
         raise CheckpointError(f"{path} {said}", FETCH)
 
 
-def stand_in(path: Path) -> str:
+def what_it_is(path: Path) -> str:
     """What stands in the place of a file, as the end of a sentence that begins with its path; "" for nothing known."""
     try:
         with path.open("rb") as file:

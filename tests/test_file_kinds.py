@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from prism_ae.checkpoints import load_target, save_target
 from prism_ae.errors import CheckpointError
+from prism_ae.file_kinds import what_it_is
 from prism_ae.llama import Llama, LlamaConfig
 from prism_ae.prompts.tokenizer import read_rules
-from prism_ae.stand_ins import stand_in
 
 CONFIG = LlamaConfig(40, 16, 24, 2, 4, 2, 1e-5, 10000.0, 64)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16060522496\n"
@@ -65,7 +65,7 @@ FILES = [
 
 @pytest.mark.parametrize(("form", "name"), FILES)
 @pytest.mark.parametrize(("content", "said"), STAND_INS)
-def test_a_target_with_a_stand_in(tmp_path: Path, form: str, name: str, content: bytes, said: str) -> None:
+def test_a_target_with_a_what_it_is(tmp_path: Path, form: str, name: str, content: bytes, said: str) -> None:
     target(tmp_path, form)
     load_target(tmp_path, torch.float32, torch.device("cpu"))
     (tmp_path / name).write_bytes(content)
@@ -77,7 +77,7 @@ def test_a_target_with_a_stand_in(tmp_path: Path, form: str, name: str, content:
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(("content", "said"), STAND_INS)
-def test_a_tokenizer_with_a_stand_in(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_tokenizer_with_a_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     for each in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / each).write_text("{}")
     (tmp_path / name).write_bytes(content)
@@ -115,8 +115,8 @@ def test_an_archive_that_is_cut_off(tmp_path: Path, share: float) -> None:
         lambda file: file.write_bytes(b"\x80\x02}q\x00."),
     ],
 )
-def test_what_is_no_stand_in(tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_what_is_no_what_it_is(tmp_path: Path, write: Callable[[Path], object]) -> None:
     for name in ("a.safetensors", "b.bin", "c.json"):
         write(tmp_path / name)
-        assert stand_in(tmp_path / name) == ""
-    assert stand_in(tmp_path / "none") == ""
+        assert what_it_is(tmp_path / name) == ""
+    assert what_it_is(tmp_path / "none") == ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -29,7 +28,8 @@ class Llama3Rope:
 class LlamaConfig:
     """Sizes of a Llama-style model, named after the Hugging Face config where that has a name.
 
-    ``rope_scaling`` is None where RoPE is not stretched.
+    ``rope_scaling`` is None where RoPE is not stretched. Raises ValueError for sizes that no Llama has: JSON may hold
+    anything in their place.
     """
 
     vocab_size: int
@@ -43,6 +43,23 @@ class LlamaConfig:
     max_position_embeddings: int
     tie_word_embeddings: bool = False
     rope_scaling: Llama3Rope | None = None
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} is {_shown(value)}, not a positive integer")
+        for name in ("rms_norm_eps", "rope_theta"):
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value <= LARGEST:
+                raise ValueError(f"{name} is {_shown(value)}, not a positive number")
+        heads, keys = self.num_attention_heads, self.num_key_value_heads
+        if self.hidden_size % heads or heads % keys or self.head_dim % 2:
+            raise ValueError(f"{heads} heads and {keys} for keys do not divide hidden size {self.hidden_size}")
+        if self.max_position_embeddings > MOST_POSITIONS:
+            raise ValueError(
+                f"max_position_embeddings is {self.max_position_embeddings}; no model has more than {MOST_POSITIONS:,}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -65,26 +82,27 @@ class LlamaConfig:
         theta, scaling = read_rope(config, where)
         if (activation := config.get("hidden_act")) not in (None, "silu", "swish"):  # two names of one function
             raise refused("hidden_act", activation, where)
-        heads = config["num_attention_heads"]
-        # Some configs write null for what has a default.
-        if (config.get("head_dim") or config["hidden_size"] // heads) * heads != config["hidden_size"]:
-            raise CheckpointError(f"{where}: head_dim times num_attention_heads is not hidden_size")
         for key in ("attention_bias", "mlp_bias"):
             if config.get(key):
                 raise refused(key, config[key], where)
-        return cls(
+        # Some configs write null for what has a default.
+        heads, keys = config["num_attention_heads"], config.get("num_key_value_heads")
+        made = cls(
             vocab_size=config["vocab_size"],
             hidden_size=config["hidden_size"],
             intermediate_size=config["intermediate_size"],
             num_hidden_layers=config["num_hidden_layers"],
             num_attention_heads=heads,
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            num_key_value_heads=heads if keys is None else keys,
             rms_norm_eps=config["rms_norm_eps"],
             rope_theta=theta or HF_ROPE_THETA,
             max_position_embeddings=config["max_position_embeddings"],
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
             rope_scaling=scaling,
         )
+        if config.get("head_dim") not in (None, made.head_dim):
+            raise CheckpointError(f"{where}: head_dim times num_attention_heads is not hidden_size")
+        return made
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any], where: str) -> LlamaConfig:
@@ -112,6 +130,23 @@ class LlamaConfig:
             "torch_dtype": "float32",
             **self.fields(),
         }
+
+
+_COUNTS = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+    "max_position_embeddings",
+)  # fmt: skip
+
+LARGEST = 3.4e38
+"""Rounded down: the largest number of the arithmetic that uses them, float32."""
+
+MOST_POSITIONS = 2**24
+"""Four times the longest context that a published Llama has."""
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
 
 
 HF_ROPE_THETA = 10000.0
@@ -185,6 +220,6 @@ def _read_scaling(rope: Mapping[str, Any], key: str, where: str) -> Llama3Rope |
 
 
 def _positive(value: Any, key: str, where: str) -> float:
-    if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise CheckpointError(f"{where}: {key} is {value!r}, not a positive number")
+    if type(value) not in (int, float) or not 0 < value <= LARGEST:
+        raise CheckpointError(f"{where}: {key} is {_shown(value)}, not a positive number")
     return float(value)

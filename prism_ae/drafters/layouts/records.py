@@ -44,18 +44,18 @@ class TargetSizes:
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], where: str) -> TargetSizes:
         """From a Hugging Face ``config.json``; raises CheckpointError for a size that is missing or none."""
+        sizes: dict[str, int] = {}
         for key in ("vocab_size", "hidden_size", "num_hidden_layers"):
-            if type(config.get(key, 1)) is not int or config.get(key, 1) < 1:
+            if key not in config:
+                raise CheckpointError(f"{where}: key '{key}' is missing")
+            if type(config[key]) is not int or config[key] < 1:
                 raise CheckpointError(f"{where}: {key} is {config[key]!r}, not a positive integer")
+            sizes[key] = config[key]
         try:
-            return cls(
-                vocab_size=config["vocab_size"],
-                hidden_size=config["hidden_size"],
-                num_hidden_layers=config["num_hidden_layers"],
-                rope_theta=named_rope_theta(config) or HF_ROPE_THETA,
-            )
-        except KeyError as error:
-            raise CheckpointError(f"{where}: key {error} is missing") from error
+            theta = named_rope_theta(config)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{where}: rope_theta is not a number: {error}") from error
+        return cls(**sizes, rope_theta=theta or HF_ROPE_THETA)
 
 
 HF_ROPE_THETA = 10000.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections import Counter
 from typing import Any
 
@@ -136,4 +135,8 @@ def _is_count(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _NEVER
+
+
+_NEVER = 2.0**53
+"""Seconds: sums of fewer are finite, and their floats tell milliseconds apart."""

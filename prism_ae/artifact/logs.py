@@ -20,10 +20,14 @@ _HEADER = re.compile(
 )
 _LENGTH = re.compile(rf"average acceptance length\s*=\s*({_NUMBER})")
 _RATES = re.compile(r"position\s+acceptance\s+rate\s*$", re.IGNORECASE)
-_RATE = re.compile(rf"\s*(\d+)\s+({_NUMBER})\s*$")
+_RATE = re.compile(rf"\s*([0-9]{{1,6}})\s+({_NUMBER})\s*$")
 _REACHED = re.compile(r"cum_counter\s*=\s*\[([\d\s,]+)\]")
-_FLAG = re.compile(r"(total_token|depth|top_k)=(\d{1,6})$")
+_FLAG = re.compile(r"(total_token|depth|top_k)=([0-9]{1,6})$")
 _DRAWN = re.compile(r"Number of missing points \(fallback to hardcoded(?: values)?\): ([1-9]\d*)")
+_PRINTED = re.compile(r"[0-9]{0,15}\.?[0-9]{1,20}(?:[eE][-+]?[0-9]{1,2})?")
+"""What Python prints for a mean or a rate: of what `_NUMBER` finds, that with which one can calculate."""
+_MOST_ROUNDS, _MOST_STEPS = 10**15, 1000
+"""Beyond these no evaluation was run, and no memory is taken for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +97,18 @@ def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str,
         if match := _FLAG.match(line):
             flags[match.group(1)] = int(match.group(2))
         if match := _LENGTH.search(line):
-            if length and float(length.text) != float(match.group(1)):
-                raise RefusedError(file, number, f"a second acceptance length, {match.group(1)} after {length.text}")
-            length = Stated(match.group(1), number)
+            found = _stated(match.group(1), file, number)
+            if length and float(length.text) != float(found.text):
+                raise RefusedError(file, number, f"a second acceptance length, {found.text} after {length.text}")
+            length = found
         if match := _REACHED.search(line):
-            reached, reached_line = tuple(int(count) for count in re.findall(r"\d+", match.group(1))), number
+            counts = re.findall(r"\d+", match.group(1))
+            if any(len(count) > len(str(_MOST_ROUNDS)) for count in counts):
+                raise RefusedError(file, number, "counts more rounds than an evaluation has")
+            reached, reached_line = tuple(map(int, counts)), number
         row = _RATE.match(line)
         if table and row and int(row.group(1)) == len(rates) + 1:
-            rates.append(Stated(row.group(2), number))
+            rates.append(_stated(row.group(2), file, number))
         elif _RATES.search(line):
             if rates:
                 raise RefusedError(file, number, "a second table of acceptance rates: two runs are mixed")
@@ -111,7 +119,15 @@ def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str,
             broke = number
         ended = ended or line.startswith(("done: ", "failed: "))
     tree = TreeShape(flags["depth"] + 1, flags["top_k"], flags["total_token"]) if len(flags) == 3 else None
+    if tree and (problem := tree.problem() or ("too many steps" if tree.steps > _MOST_STEPS else "")):
+        raise RefusedError(file, None, f"says the draft tree {tree}: {problem}")
     return Log(file, ended, broke, tree, length, tuple(rates), reached, reached_line)
+
+
+def _stated(text: str, file: str, line: int) -> Stated:
+    if not _PRINTED.fullmatch(text):
+        raise RefusedError(file, line, f"holds a number that no evaluation prints: {text[:40]}")
+    return Stated(text, line)
 
 
 def check_log(log: Log, samples: Sequence[Sample]) -> None:
@@ -134,9 +150,9 @@ def _disagreement(file: str, line: int, said: str, own: str) -> RefusedError:
     return RefusedError(file, line, f"says {said}, and the answers give {own}: they are not of one run")
 
 
-def drawn_with_fallbacks(text: str) -> tuple[int, int] | None:
+def drawn_with_fallbacks(text: str) -> tuple[int, str] | None:
     """Line and number of points for which a drawing script says that it drew stored numbers; None if it does not."""
     for number, line in enumerate(text.split("\n"), start=1):
         if match := _DRAWN.search(line):
-            return number, int(match.group(1))
+            return number, match.group(1)[:20]
     return None

@@ -49,7 +49,10 @@ def parse_table(text: str, file: str) -> tuple[list[Row], list[RefusedError]]:
     A run that is there twice (the script that adds a method does so when it is started again) is refused in both lines.
     """
     reader = csv.DictReader(io.StringIO(text))
-    columns = set(reader.fieldnames or ())
+    try:
+        columns = set(reader.fieldnames or ())
+    except csv.Error as error:
+        return [], [RefusedError(file, 1, f"is no CSV: {error}")]
     if not {"algorithm", "status"} <= columns or not columns & {"throughput", "avg_throughput"}:
         return [], [RefusedError(file, 1, "is no table of a serving run: algorithm, status or throughput is missing")]
     rows: list[Row] = []

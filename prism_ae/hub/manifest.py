@@ -38,7 +38,7 @@ def read(models_dir: Path) -> dict[str, Entry]:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     try:
         return {folder: _entry(folder, entry) for folder, entry in data["folders"].items()}
@@ -91,7 +91,7 @@ def _entry(folder: str, data: dict[str, Any]) -> Entry:
     files = {}
     for name, record in data["files"].items():
         size, total = record["size"], record["sha256"]
-        if name_problem(name) or type(size) is not int or not re.fullmatch(r"[0-9a-f]{64}", total):
+        if name_problem(name) or type(size) is not int or size < 0 or not re.fullmatch(r"[0-9a-f]{64}", total):
             raise ValueError(f"file '{name}' of {folder} has no proper name, size and sum")
         files[name] = File(name, size, sha256=total)
     if not files:

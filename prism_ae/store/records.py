@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,7 +66,24 @@ class Record:
             raise ValueError(f"unknown status {record.status!r}")
         if record.cell.id != data["cell_id"]:
             raise ValueError("the cell id is not that of the cell")
+        record._check()
         return record
+
+    def _check(self) -> None:
+        """Raises ValueError for what is written for no attempt; the attempt's name becomes a path."""
+        if not isinstance(self.attempt, str) or not re.fullmatch(r"[0-9A-Za-z-]+", self.attempt):
+            raise ValueError("the attempt is no name of a folder")
+        for name in ("message", "started", "finished", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is no text")
+        if not isinstance(self.settings, Mapping):
+            raise ValueError("settings is no object")
+        for name, there in (("worker_seconds", True), ("wall_seconds", self.ok)):
+            value = getattr(self, name)
+            if type(value) not in ((int, float) if there else (type(None),)):
+                raise ValueError(f"{name} is {value!r}")
+        if not isinstance(self.samples_sha256, str if self.ok else type(None)):
+            raise ValueError("samples_sha256 belongs to a result, and to nothing else")
 
 
 def samples_text(samples: Iterable[Sample]) -> bytes:
@@ -80,5 +98,14 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         data = json.loads(line)
         data["histogram"] = tuple(data["histogram"])
         data["stops"] = tuple(data["stops"])
-        samples.append(Sample(**data))
+        sample = Sample(**data)
+        counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, sample.rounds, *sample.histogram)
+        if any(type(count) is not int or not 0 <= count < 2**53 for count in counts):
+            raise ValueError("a count is none")
+        seconds = (sample.prefill_seconds, sample.decode_seconds)
+        if any(type(one) not in (int, float) or not 0 <= one < 2**53 for one in seconds):
+            raise ValueError("seconds are none")
+        if not all(isinstance(one, str) for one in (sample.question_id, sample.output_sha256, *sample.stops)):
+            raise ValueError("a text is none")
+        samples.append(sample)
     return tuple(samples)

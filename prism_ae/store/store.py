@@ -79,7 +79,7 @@ class Store:
                 return
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StoreError(
                 f"{marker} is damaged", f"if this is the suite's folder, it must say {canonical_json(self._identity)}"
             ) from None
@@ -127,11 +127,14 @@ class Store:
                 f"{path} is not what was measured: its checksum differs from the log's",
                 lost,
             )
-        return parse_samples(text)
+        try:
+            return parse_samples(text)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StoreError(f"{path} holds no samples: {error}", lost) from error
 
     def begin(self, cells: Iterable[Cell], provenance: Mapping[str, Any]) -> tuple[Attempt, ...]:
         """Make the folders of new attempts, each with its ``provenance.json``. Raises StoreError."""
-        logged = {record["attempt"] for _, record in self._log.read().records if "attempt" in record}
+        logged = {str(record["attempt"]) for _, record in self._log.read().records if "attempt" in record}
         attempts = tuple(self._begin(cell, provenance, logged) for cell in cells)
         sync_folder(self.root / "cells")
         return attempts

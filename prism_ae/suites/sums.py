@@ -67,7 +67,7 @@ def _state(path: Path) -> dict[str, int]:
 def _read(memory: Path) -> dict[str, Any]:
     try:
         data = json.loads(memory.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
 

@@ -60,7 +60,9 @@ _USUAL: dict[str, tuple[Any, ...]] = {
 
 _QUANTISATION = ("quantization_config", "compression_config", "quantization", "quant_method", "quantize_config")
 
-PLAIN_ONLY = "only plain Llama models are computed here; --engine sglang measures every target that SGLang serves"
+PLAIN_ONLY = (
+    "what is computed here is a plain Llama: of a target, --engine sglang may measure more; of a drafter no engine does"
+)
 
 
 def check_keys(config: Mapping[str, Any], where: str, used: Collection[str] = ()) -> None:

@@ -31,7 +31,7 @@ def record(cls: type[T]) -> type[T]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The file's tables; raises ConfigError naming the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:

@@ -24,7 +24,7 @@ from prism_ae.llama_keys import UNQUANTISED
 if TYPE_CHECKING:
     from torch import Tensor
 
-AGAIN = "delete the folder and make or fetch it again"
+AGAIN = "correct the file if it was changed by hand; else make or fetch the folder again"
 
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"

@@ -118,3 +118,8 @@ def test_closest() -> None:
     assert closest("Humaneval", ["gsm8k", "HumanEval"]) == "; did you mean 'HumanEval'?"
     assert closest("xyz", ["gsm8k", "qa"]) == "; there is gsm8k, qa"
     assert closest("xyz", []) == ""
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfname = 'x'\r\n")
+    assert read_toml(tmp_path / "a.toml") == {"name": "x"}

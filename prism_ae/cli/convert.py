@@ -70,21 +70,23 @@ def convert(
     from prism_ae.drafters.layouts.embedding import find_embedding
     from prism_ae.drafters.layouts.read import read_drafter
     from prism_ae.drafters.layouts.readers import reader_notes
-    from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
+    from prism_ae.drafters.layouts.write import FORMS, cast, check_finite, in_layout, layout_for, write_files
     from prism_ae.errors import UsageError
+    from prism_ae.llama_config import LARGEST
     from prism_ae.sglang_prism.description import check_fits
     from prism_ae.weights import FLOATS
 
     check_word("--to", to, FORMS)
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
     states = _states(capture)
-    if rope_theta is not None and not 0 < rope_theta < float("inf"):
+    if rope_theta is not None and not 0 < rope_theta <= LARGEST:
         raise UsageError(f"--rope-theta: {rope_theta:g} is no RoPE base", "leave it out for the folder's own")
     _check_places(drafter, out)
 
     sizes = _sizes(target)
     stored = read_drafter(drafter, sizes, states, rope_theta)
     config = stored.config
+    check_finite(stored.state, str(drafter))
     if to == "sglang" and target and sizes:
         check_fits(config, sizes, drafter, str(target))
     if states and states != config.capture:
@@ -154,7 +156,10 @@ def _check_places(drafter: Path, out: Path) -> None:
 def _sizes(target: Path | None) -> TargetSizes | None:
     from prism_ae.checkpoints import read_json
     from prism_ae.drafters.layouts.records import TargetSizes
+    from prism_ae.errors import UsageError
 
+    if target and target.is_file():
+        raise UsageError(f"--target: {target} is a file", "name the target's folder")
     file = target / "config.json" if target else None
     return TargetSizes.from_hf(read_json(file), str(file)) if file else None
 

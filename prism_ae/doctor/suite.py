@@ -9,7 +9,7 @@ from pathlib import Path
 from prism_ae.cli.output import number_of
 from prism_ae.cli.request import runs_folder
 from prism_ae.doctor.findings import Finding, from_error, listed, ok, problem, shown, warning
-from prism_ae.drawing.labels import check_labels
+from prism_ae.drawing.labels import check_labels, undrawable_labels
 from prism_ae.engines.pairs import make_pair
 from prism_ae.engines.registry import engine_names
 from prism_ae.errors import MissingError, PrismError
@@ -159,7 +159,12 @@ def _labels(suite: Suite) -> Iterator[Finding]:
         except UnfilledError:
             continue  # the suite has not what the experiment is about
         wrong |= {one.what: one for one in _refused(name, partial(check_labels, experiment, suite, points))}
-    yield from wrong.values() or [ok(name, "all of the suite's labels can be drawn")]
+    yield from wrong.values()
+    # What no shipped experiment draws of this suite, one of its own or with other options may.
+    others = [error for error in undrawable_labels(suite) if error.what not in wrong]
+    yield from (from_error(name, error, "warning") for error in others)
+    if not wrong and not others:
+        yield ok(name, "all of the suite's labels can be drawn")
 
 
 def _store(suite: Suite, runs_dir: Path) -> Iterator[Finding]:

@@ -28,13 +28,32 @@ def check_labels(
     experiment_place, suite_place = places or (f"experiment {experiment.name}", f"suite {suite.name}")
     of_both = ((suite_place, _of_suite(suite, tuple(points))), (experiment_place, _of_experiment(experiment)))
     for place, labels in of_both:
-        for key, text in labels:
-            if letter := undrawable(one_line(text)):
-                shown = f"'{letter}' (U+{ord(letter):04X})" if letter.isprintable() else f"U+{ord(letter):04X}"
-                raise ConfigError(
-                    f"{place}: {key}: {_quoted(text)} cannot be drawn: the fonts here do not set {shown}",
-                    "write it in letters that run from left to right, such as Latin, Greek or Cyrillic",
-                )
+        for error in _undrawable(place, labels):
+            raise error
+
+
+def undrawable_labels(suite: Suite) -> list[ConfigError]:
+    """What `check_labels` would refuse of a suite if all of it were drawn."""
+    place = f"suite {suite.name}"
+    everything = [
+        *(("targets", name, each.label) for name, each in suite.targets.items()),
+        *(("drafters", name, each.label) for name, each in suite.drafters.items()),
+        *(("benchmarks", name, each.label) for name, each in suite.benchmarks.items()),
+    ]
+    labels = [(f"{table}.{name}.label", label) for table, name, label in everything]
+    labels += [(f"{table}.{name}", name) for table, name, _ in everything]
+    labels += [(f"scales.{number}.name", scale.name) for number, scale in enumerate(suite.scales)]
+    return list(_undrawable(place, [("title", suite.title), ("scale_axis", suite.scale_axis), *labels]))
+
+
+def _undrawable(place: str, labels: Iterable[tuple[str, str]]) -> Iterator[ConfigError]:
+    for key, text in labels:
+        if letter := undrawable(one_line(text)):
+            shown = f"'{letter}' (U+{ord(letter):04X})" if letter.isprintable() else f"U+{ord(letter):04X}"
+            yield ConfigError(
+                f"{place}: {key}: {_quoted(text)} cannot be drawn: the fonts here do not set {shown}",
+                "write it in letters that run from left to right, such as Latin, Greek or Cyrillic",
+            )
 
 
 def in_one_line(suite: Suite) -> Suite:

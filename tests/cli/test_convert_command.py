@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -433,3 +434,29 @@ def test_a_folder_that_appears_meanwhile_stays(
     assert entry.run(["convert", "prism", "--to", "own", "--out", "o"]) == 2
     assert "o exists already" in capsys.readouterr().err
     assert os.listdir(place / "o") == [MANIFEST]
+
+
+def test_a_target_that_is_a_file_and_a_base_beyond_all(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    for options, said in (
+        (["--target", "target/config.json"], "--target: target/config.json is a file"),
+        (["--rope-theta", "1e308"], "--rope-theta: 1e+308"),
+        (["--rope-theta", "nan"], "--rope-theta: nan"),
+    ):
+        assert entry.run(["convert", "prism", "--to", "own", "--out", "o", *options]) == 2
+        assert said in capsys.readouterr().err
+    assert not (place / "o").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_not_handed_on(
+    capsys: pytest.CaptureFixture[str], place: Path, value: float
+) -> None:
+    shutil.copytree(place / "prism", place / "spoilt")
+    (place / "spoilt" / MANIFEST).unlink(missing_ok=True)
+    state = load_file(place / "spoilt/model.safetensors")
+    name = sorted(state)[-1]
+    state[name].view(-1)[0] = value
+    save_file(state, place / "spoilt/model.safetensors", metadata={"format": "pt"})
+    assert entry.run(["convert", "spoilt", "--to", "own", "--out", "o"]) == 5
+    assert f"'{name}' has values that are not finite" in capsys.readouterr().err
+    assert not (place / "o").exists()

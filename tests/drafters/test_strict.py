@@ -118,7 +118,7 @@ def test_hidden_states_that_a_folder_does_not_name_are_asked_for(tmp_path: Path,
         assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.capture == CAPTURE
         return
     for read in (read_config, lambda folder: read_drafter(folder, SIZES)):
-        with pytest.raises(CheckpointError, match="`capture`"):
+        with pytest.raises(CheckpointError, match="--capture"):
             read(tmp_path)
     assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.capture == (0, 1, 2)
     with pytest.raises(CheckpointError, match="no hidden state 4"):

@@ -8,7 +8,6 @@ Nothing is guessed: what neither says is an error, and so is a key that changes 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes
 from prism_ae.errors import CheckpointError
 from prism_ae.llama_keys import check_keys, refused
+from prism_ae.weights import AGAIN
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -190,25 +190,10 @@ def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def check_sizes(config: DrafterConfig) -> None:
-    """Raises ValueError for sizes that no drafter has: JSON may hold anything in their place."""
-    layer = config.layer
-    counts = {
-        name: value
-        for name, value in layer.fields().items()
-        if name not in ("rms_norm_eps", "rope_theta", "rope_scaling", "tie_word_embeddings")
-    }
-    if config.cell == "eagle3":
-        counts["draft_vocab_size"] = config.draft_vocab_size
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} is {value!r}, not a positive integer")
-    for name in ("rms_norm_eps", "rope_theta"):
-        value = getattr(layer, name)
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value!r}, not a positive number")
-    heads, keys = layer.num_attention_heads, layer.num_key_value_heads
-    if layer.hidden_size % heads or heads % keys or layer.head_dim % 2:
-        raise ValueError(f"{heads} heads and {keys} for keys do not divide hidden size {layer.hidden_size}")
+    """Raises ValueError for what no drafter is, beside its layers (`LlamaConfig`): JSON may hold anything."""
+    size = config.draft_vocab_size
+    if config.cell == "eagle3" and (type(size) is not int or size < 1):
+        raise ValueError(f"draft_vocab_size is {size!r}, not a positive integer")
     if config.cell not in ("eagle", "eagle3"):
         raise ValueError(f"cell {config.cell!r} is unknown")
     for name in ("step_mapping", "capture"):
@@ -247,13 +232,21 @@ def _layer(
 
 
 def _capture(data: Mapping[str, Any], given: Given) -> tuple[int, ...]:
-    capture = tuple(data[NOTE]["capture"]) if NOTE in data else said_capture(data, given.where) or given.capture
+    capture = noted(data, given.where) if NOTE in data else said_capture(data, given.where) or given.capture
     if not capture:
         raise CheckpointError(
             f"{given.where}: which hidden states of the target the drafter reads is not in its folder",
-            "give them as `capture`; a suite's targets name them",
+            "say them: capture of the suite's target, or --capture of 'prism-ae convert'",
         )
     return capture
+
+
+def noted(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    """The hidden states that this project noted in a published layout."""
+    note = data[NOTE]
+    if not isinstance(note, dict) or not isinstance(note.get("capture"), list):
+        raise CheckpointError(f"{where}: {NOTE} is {str(note)[:80]!r}, expected {{'capture': [...]}}", AGAIN)
+    return tuple(note["capture"])
 
 
 def _only(known: Collection[str], fields: Mapping[str, Any], given: Given, inside: str) -> None:

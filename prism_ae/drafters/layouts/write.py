@@ -94,6 +94,13 @@ def cast(state: Mapping[str, Tensor], dtype: torch.dtype, where: str) -> dict[st
     return changed
 
 
+def check_finite(state: Mapping[str, Tensor], where: str) -> None:
+    """Raises CheckpointError for weights that are no numbers: whoever reads them would draft anything."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise CheckpointError(f"{where}: '{name}' has values that are not finite", "its training went wrong")
+
+
 def write_files(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write ``config.json`` and ``model.safetensors`` into an existing folder; raises StoreError where it cannot."""
     (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")

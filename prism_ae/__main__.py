@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
-from prism_ae.errors import INTERRUPTED, PrismError
+from prism_ae.errors import INTERRUPTED, PrismError, StoreError
 from prism_ae.shadowing import explained
 
 
@@ -37,11 +38,18 @@ def run(argv: Sequence[str] | None = None) -> int:
         print("interrupted; the same command continues", file=sys.stderr)
         return INTERRUPTED
     except (Exception, SystemExit) as error:
-        foreign = explained(error)
-        if foreign is None:
+        said = _too_long(error) or explained(error)
+        if said is None:
             raise
-        print(f"error: {foreign}", file=sys.stderr)
-        return foreign.exit_code
+        print(f"error: {said}", file=sys.stderr)
+        return said.exit_code
+
+
+def _too_long(error: BaseException) -> PrismError | None:
+    """A name that no file can have is found wherever it is first used; None for any other error."""
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+        return None
+    return StoreError(f"{str(error.filename)[:200]}…: {error.strerror}", "choose a shorter name")
 
 
 def _flushed(argv: Sequence[str] | None) -> int:

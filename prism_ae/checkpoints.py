@@ -121,11 +121,25 @@ def check_published(folder: Path) -> None:
             raise CheckpointError(f"{path} is not what was published: its checksum is not {MANIFEST}'s", AGAIN)
 
 
-def check_place(folder: Path) -> None:
-    """Raises StoreError where `publish` could not make this folder: asked before the work, not after it."""
+def check_place(folder: Path, size: int = 0) -> None:
+    """Raises StoreError where `publish` could not make this folder: asked before the work, not after it.
+
+    Args:
+        size: bytes that it will hold.
+    """
     with _place_errors(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         os.rmdir(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        free = shutil.disk_usage(folder.parent).free
+    if free < size + _SPARE:
+        raise StoreError(
+            f"{folder.parent} has {free / 1e6:,.1f} MB free, {(size + _SPARE) / 1e6:,.1f} MB are needed",
+            "free some space, or choose another place",
+        )
+
+
+_SPARE = 1 << 18
+"""Bytes for what lies beside weights."""
 
 
 @contextlib.contextmanager
@@ -211,6 +225,7 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     from prism_ae.llama import Llama, load_strictly, target_names, unfilled
 
     check_published(folder)
+    check_target_files(folder)
     config = read_target_config(folder)
     weights = open_weights(folder)
     refuse_quantised(weights)
@@ -227,6 +242,31 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
 
 
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def check_target_files(folder: Path) -> None:
+    """Raises CheckpointError for a target's folder that holds more weights than those that are read.
+
+    SGLang loads every weight file of the better format that lies there, the last one counting, or goes by the index
+    alone: a copy, an adapter or shards beside a whole file would be other weights than `open_weights` reads and sums.
+    """
+    weights = open_weights(folder)
+    read = {path.name for path in weights.files.values()}
+    more = {path.name for path in folder.glob("*.safetensors")} - read
+    if any(name.endswith(".bin") for name in read):
+        more |= {path.name for path in folder.glob("*.bin")} - read - _NO_WEIGHTS
+    elif (index := folder / f"{WEIGHTS}.index.json").exists() and weights.source != index:
+        more.add(index.name)
+    if more:
+        raise CheckpointError(
+            f"{folder}: {sorted(more)[0]} lies beside the weights that are read, {sorted(read)[0]}"
+            + (f", and {len(more) - 1} more" if len(more) > 1 else ""),
+            "engines would read different weights: keep in the folder what belongs to one model",
+        )
+
+
+_NO_WEIGHTS = {"training_args.bin", "optimizer.bin", "scheduler.bin"}
+"""What trainers leave beside pickled weights."""
 
 
 def check_target_head(folder: Path) -> None:

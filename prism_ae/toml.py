@@ -21,6 +21,23 @@ from prism_ae.errors import ConfigError
 T = TypeVar("T")
 
 
+_DEEPEST = 20
+
+
+def _depth(data: Any) -> int:
+    """How deep tables and lists lie within each other."""
+    depth, level = 0, [data]
+    while level:
+        level = [
+            inside
+            for value in level
+            for inside in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inside, dict | list)
+        ]
+        depth += 1
+    return depth
+
+
 @dataclass_transform(frozen_default=True)
 def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that `check` fills strictly: unknown keys are refused."""
@@ -31,7 +48,10 @@ def record(cls: type[T]) -> type[T]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The file's tables; raises ConfigError naming the file and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        if _depth(data) > _DEEPEST:
+            raise ConfigError(f"{path}: tables within tables, more than {_DEEPEST} deep", "no key here is so long")
+        return data
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:

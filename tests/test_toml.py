@@ -123,3 +123,9 @@ def test_closest() -> None:
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbfname = 'x'\r\n")
     assert read_toml(tmp_path / "a.toml") == {"name": "x"}
+
+
+def test_a_key_of_a_thousand_parts(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(f"{'.'.join('a' * 900)} = 1\n")
+    with pytest.raises(ConfigError, match=r"a\.toml"):
+        read_toml(tmp_path / "a.toml")

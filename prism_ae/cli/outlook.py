@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.cli.inventory import Inventory, bytes_to_write, take_inventory
-from prism_ae.cli.lookup import IfComplete
 from prism_ae.cli.request import Request
 from prism_ae.execution.devices import Slot
 from prism_ae.fingerprint import plain
 from prism_ae.loads import Loads, count_loads
+from prism_ae.lookup import IfComplete
 from prism_ae.plan import Lookup, Plan, make_plan, resolve
 from prism_ae.store import Record
 

@@ -57,10 +57,10 @@ def run(
 
     from prism_ae.cli.closing import closing, complain
     from prism_ae.cli.draw import check_writable, draw
-    from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import measure, open_store, slots
     from prism_ae.cli.output import flush
     from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.lookup import LocalLookup
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(

@@ -42,10 +42,10 @@ def status(
       prism-ae status --suite mini
       prism-ae status figure4 --suite mini --json
     """
-    from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import number_of, one_line, say, say_json, table
     from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.lookup import LocalLookup
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(

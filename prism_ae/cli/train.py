@@ -103,6 +103,7 @@ def _drafter(
     from prism_ae.cli.training_display import job_state, line_on
     from prism_ae.errors import UsageError
     from prism_ae.execution.devices import usable_cores
+    from prism_ae.prompts.json_lines import is_broken
     from prism_ae.suites.load import load_suite
     from prism_ae.toml import closest
 
@@ -121,6 +122,8 @@ def _drafter(
     from prism_ae.training.single import train_drafter
 
     prompt = loaded.system_prompt if system is None else system
+    if is_broken(prompt):
+        raise UsageError("--system: not text in UTF-8", "write it in the terminal's own encoding, UTF-8")
     with line_on(sys.stderr) as show:
         show(f"reading {data}")
         folder = train_drafter(
@@ -135,4 +138,6 @@ def _drafter(
             say=lambda lines: print("\n".join(lines), file=sys.stderr, flush=True),
             prepared=lambda part: show(f"what the target says of the data: {part:.0%}"),
         )
+    if folder != out:
+        print(f"{out} was taken meanwhile; the drafter is in {folder}", file=sys.stderr)
     say([str(folder)])

@@ -10,7 +10,7 @@ import dataclasses
 from pathlib import Path
 
 from prism_ae.cells import TreeShape
-from prism_ae.checkpoints import check_target_head, read_json, read_target_config
+from prism_ae.checkpoints import check_target_files, check_target_head, read_json, read_target_config
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
@@ -57,6 +57,7 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     """
     if engine == "torch":
         read_target_config(target)
+    check_target_files(target)
     check_target_head(target)
     window_of(1, target)
     if drafter is None:
@@ -70,11 +71,11 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     said = record.eagle3_capture if layout == EAGLE3.name else record.capture
     if layout == EAGLE3.name:
         check_capture(drafter, said, record.name)
-    config = read_config(drafter, said)
+    config = read_config(drafter, said, sizes=sizes)
     check_target(config, sizes, drafter)
     if engine == "sglang":
         check_fits(config, sizes, drafter, str(target))
-        _check_captured(drafter, record, config, published_capture(layout, sizes.num_hidden_layers))
+        _check_captured(drafter, record, config, sizes, published_capture(layout, sizes.num_hidden_layers))
     return Pair(target, drafter, layout, config)
 
 
@@ -89,9 +90,11 @@ def check_branch(pair: Pair, tree: TreeShape | None) -> None:
             )
 
 
-def _check_captured(drafter: Path, record: Target, config: DrafterConfig, captured: tuple[int, ...]) -> None:
+def _check_captured(
+    drafter: Path, record: Target, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
+) -> None:
     """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
-    taken = read_config(drafter, captured).capture
+    taken = read_config(drafter, captured, sizes=sizes).capture
     if taken != config.capture:
         raise CheckpointError(
             f"{drafter}: the suite says that it reads the hidden states {list(config.capture)} of target "

@@ -6,6 +6,7 @@ An engine's version is part of every cell's identity: raise it whenever its numb
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prism_ae.errors import MissingError, UsageError
 from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
+from prism_ae.hub.settings import number_problems
 
 if TYPE_CHECKING:
     from prism_ae.cells import Point
@@ -99,7 +101,7 @@ def identify(name: str) -> tuple[str, str]:
     """Version and verifier of an engine that can be started here.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or a variable of the environment that ends what it imports.
         MissingError: what it needs is not installed.
     """
     record = find(name)
@@ -119,6 +121,8 @@ def _require_sglang() -> None:
         raise MissingError(f"SGLang {found} is installed, and the plugin is made for {SGLANG_VERSION}", hint)
     if not metadata.entry_points(group="sglang.srt.plugins", name="prism-ae"):
         raise MissingError("prism-ae runs without being installed, so SGLang cannot find its plugin", hint)
+    if problems := number_problems(os.environ, "huggingface"):
+        raise UsageError("; ".join(problems), "until then SGLang cannot start: it imports Hugging Face's client")
 
 
 def problem(engine: str, point: Point, drafter_kind: str) -> str:

@@ -148,7 +148,7 @@ class TorchEngine:
         window = max(job.window for job in flat)
         rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, window, target.dtype))
         beyond = BEYOND if tree and batch_size is None else 0
-        numbers = max(job.max_new_tokens for job in flat) + beyond + (tree.steps if tree else 0) + 1
+        numbers = max(min(job.max_new_tokens, job.window) for job in flat) + beyond + (tree.steps if tree else 0) + 1
         batch = Batch(target.model, drafter, tree, rows, window, numbers)
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))

@@ -36,6 +36,9 @@ class Slot:
     why: str = ""
 
 
+_MOST_WORKERS = 4096
+
+
 def plan_slots(
     gpus: str | None, workers: int | None, cores: int, processor: str, found: FindGpus, elsewhere: bool = False
 ) -> tuple[Slot, ...]:
@@ -54,8 +57,8 @@ def plan_slots(
         DeviceError: a GPU that does not exist, unless it may be elsewhere.
     """
     if gpus is None:
-        if workers is not None and workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {workers}")
+        if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+            raise UsageError(f"--workers must be from 1 to {_MOST_WORKERS:,}, got {workers:,}")
         count = workers or cores
         hidden = {"CUDA_VISIBLE_DEVICES": ""} | _threads(1)
         return tuple(Slot(f"cpu slot {number}", "cpu", processor, 1, hidden) for number in range(count))

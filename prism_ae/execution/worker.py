@@ -23,6 +23,7 @@ from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment, Engine, Result
 from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
+from prism_ae.execution.unchanged import Unchanged
 from prism_ae.lifeline import die_with
 from prism_ae.metrics import counts_of
 from prism_ae.shadowing import explained
@@ -50,6 +51,7 @@ class Worker:
         self._make = make
         self._output = output
         self._store = Store(setup.root, setup.suite.name, setup.suite.version)
+        self._unchanged = Unchanged(setup.suite, setup.models_dir)
         self._engine: tuple[str, Engine] | None = None
         self._stopped = False
 
@@ -104,7 +106,9 @@ class Worker:
         failure, leaving = None, False
         try:
             for cell, result in engine.measure(assignment, self._should_stop):
-                if problem := contradiction(cell, result):
+                if changed := self._unchanged.problem(cell):
+                    finish(attempts.pop(cell.id), FAILED, f"{changed} after this run was planned; run again", None)
+                elif problem := contradiction(cell, result):
                     finish(attempts.pop(cell.id), FAILED, f"the engine's counts cannot be right: {problem}", None)
                 else:
                     finish(attempts.pop(cell.id), OK, "", result)

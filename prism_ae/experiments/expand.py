@@ -264,10 +264,17 @@ def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple
     return experiment.cells.benchmarks
 
 
+_COLDEST = 1e-4
+"""Logits divided by less leave the range of float32."""
+
+
 def _temperatures(experiment: Experiment, options: Options) -> tuple[float, ...]:
     for temperature in options.temperatures:
-        if not (math.isfinite(temperature) and temperature >= 0):
-            raise UsageError(f"--temperatures: {temperature:g} is no temperature", "0 is greedy, 1 plain sampling")
+        if not (math.isfinite(temperature) and (temperature == 0 or temperature >= _COLDEST)):
+            raise UsageError(
+                f"--temperatures: {temperature:g} is no temperature that can be computed with",
+                f"0 is greedy, 1 plain sampling, anything else from {_COLDEST:g} on",
+            )
     # Floats throughout: a point asked as 0 and one asked as 0.0 must be the same cell.
     asked = options.temperatures or experiment.cells.temperatures
     return tuple(sorted({float(temperature) for temperature in asked}))

@@ -108,7 +108,8 @@ def open_conversation(folder: Path, template: Template, system_prompt: str) -> C
     """
     vocab_size = _size(folder, "vocab_size")
     rules = read_rules(folder)
-    tokenizer = read_tokenizer(folder, rules)
+    written = "\0".join((template.first, template.answer, template.later, *template.stop))
+    tokenizer = read_tokenizer(folder, rules, written)
     begin = _begin(template, tokenizer)
     if rules.begin and rules.begin != begin:
         found = f"'{begin}'" if begin else "no special token"
@@ -119,6 +120,21 @@ def open_conversation(folder: Path, template: Template, system_prompt: str) -> C
             'begin with no such token, tokenizer_config.json says "add_bos_token": false',
         )
     stops = stop_ids(template, tokenizer)
+    for text, stop in zip(template.stop, stops, strict=True):
+        if stop >= vocab_size:
+            raise CheckpointError(
+                f"{folder / TOKENIZER}: '{text}', which ends an answer in template '{template.name}', is token {stop}, "
+                f"and the target has {vocab_size}: it can never write it",
+                "use the tokenizer that belongs to the target",
+            )
+        with as_damage(folder):
+            spelt = tokenizer.encode(text, add_special_tokens=False).ids
+        if stop not in spelt:
+            raise CheckpointError(
+                f"{folder / TOKENIZER}: '{text}', which ends an answer in template '{template.name}', is in its "
+                f"vocabulary and not among its added_tokens: texts with it are read as {len(spelt)} other tokens",
+                "use the tokenizer.json of the target's official repository",
+            )
     end_ids = frozenset({*stops, *end_of_sequence(folder)})
     return Conversation(folder, tokenizer, rules, template, system_prompt, begin, vocab_size, stops[0], end_ids)
 

@@ -84,6 +84,11 @@ def read_rules(folder: Path) -> Rules:
     _check_added(data.get("added_tokens_decoder"), vocabulary, path)
     marks = {name: _text(data[name], name, path) for name in _MARKS if data.get(name) is not None}
     kind = _kind(vocabulary)
+    if kind in ("prepend", "metaspace") and data.get("add_prefix_space") is False:
+        raise CheckpointError(
+            f"{path}: add_prefix_space is false, which no version that the ids are compared with does",
+            "use the tokenizer files of the target's official repository",
+        )
     if kind is None and data.get("tokenizer_class") in _LLAMA:
         raise CheckpointError(
             f"{file}: how it treats spaces is not known, its ids might not be those of the SentencePiece tokenizer: "
@@ -99,8 +104,12 @@ def read_rules(folder: Path) -> Rules:
     )
 
 
-def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
+def read_tokenizer(folder: Path, rules: Rules, written: str = "") -> Tokenizer:
     """The tokenizer in ``folder``, to be called without adding special tokens.
+
+    Args:
+        written: what a template writes; added tokens in it are special, whatever the file says of them, as are those
+            that ``rules`` name.
 
     Raises:
         MissingError: no tokenizer.json.
@@ -110,10 +119,10 @@ def read_tokenizer(folder: Path, rules: Rules) -> Tokenizer:
 
     file = folder / TOKENIZER
     with as_damage(folder):
+        data = read_json(file)
         if rules.sentencepiece:
-            tokenizer = Tokenizer.from_str(json.dumps(_as_sentencepiece(read_json(file), rules.legacy)))
-        else:
-            tokenizer = Tokenizer.from_file(str(file))
+            data = _as_sentencepiece(data, rules.legacy)
+        tokenizer = Tokenizer.from_str(json.dumps(_settled(data, rules.marks, written)))
     # The file may ask for either, transformers does neither unless it is asked to.
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -162,6 +171,25 @@ def answer_text(tokenizer: Tokenizer, rules: Rules, stop: Sequence[str], ids: Se
     for mark in dict.fromkeys((*rules.marks, *stop)):
         text = text.replace(mark, "")
     return text
+
+
+def _settled(data: Mapping[str, Any], marks: Sequence[str], written: str) -> dict[str, Any]:
+    """A tokenizer.json that always gives the same ids, and takes the markers of a conversation for special tokens.
+
+    Some files add them as ordinary tokens; then a marker that somebody wrote into an answer would be one.
+    """
+    added = [
+        token | {"special": True} if _is_marker(token, marks, written) else token
+        for token in data.get("added_tokens") or []
+    ]
+    model = data.get("model")
+    steady = {"model": {**model, "dropout": None}} if isinstance(model, dict) and model.get("dropout") else {}
+    return {**data, **steady, "added_tokens": added}
+
+
+def _is_marker(token: Any, marks: Sequence[str], written: str) -> bool:
+    text = token.get("content") if isinstance(token, dict) else None
+    return isinstance(text, str) and (text in marks or (not text.isalnum() and bool(text.strip()) and text in written))
 
 
 def _as_sentencepiece(data: Mapping[str, Any], legacy: bool) -> dict[str, Any]:

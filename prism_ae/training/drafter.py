@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.errors import CheckpointError
 from prism_ae.llama import Llama, LlamaConfig
 from prism_ae.training.examples import Example, order
 from prism_ae.training.features import Features
@@ -173,6 +174,11 @@ class _Trainer:
             self.drafter, embedding, features.captured[:, :-1], recipe.forwards, recipe.detach, recipe.context
         )
         value = loss(self.drafter, outputs, truth, self.weights)
+        if not torch.isfinite(value):
+            raise CheckpointError(
+                f"step {self.steps + 1} of training has a loss that is not finite ({value.item()})",
+                "the target's weights are damaged, or its hidden states too large for this recipe's rates",
+            )
         value.backward()
         nn.utils.clip_grad_norm_(self.parameters, self.training.clip)
         for group in self.optimizer.param_groups:

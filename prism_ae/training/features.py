@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from prism_ae.errors import CheckpointError
 from prism_ae.llama import Llama
 from prism_ae.training.examples import Batch, Example, collate, order
 
@@ -77,9 +78,14 @@ class Features:
 
     @torch.no_grad()
     def _compute(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Raises CheckpointError for states that are not finite: a drafter would learn nothing else from them."""
         device = self.target.embedding.weight.device
         positions = torch.arange(batch.ids.shape[1], device=device)[None]
-        return self.target(batch.ids.to(device), positions, capture=self.capture)
+        hidden, states = self.target(batch.ids.to(device), positions, capture=self.capture)
+        real = positions < batch.lengths.to(device)[:, None]
+        if not torch.isfinite(hidden[real]).all():
+            raise CheckpointError("the target computes numbers that are not finite", "its weights are damaged")
+        return hidden, states
 
     def read(self, rows: Sequence[int], capture: Sequence[int]) -> FeatureBatch:
         """The examples of ``rows``; ``capture`` chooses among the states kept, () for the final ones."""

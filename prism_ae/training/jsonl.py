@@ -102,10 +102,11 @@ def _turns(data: Any) -> tuple[Conversation, str]:
     """The turns up to the first defect, and what that is: "" where there is none."""
     messages = data
     if isinstance(data, dict):
-        messages = data["conversations"] if "conversations" in data else data.get("messages")
+        # Columns of several layouts that were united leave null where a record has the other one.
+        messages = data.get("messages") if data.get("conversations") is None else data["conversations"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         return (), "not a list of messages"
-    if messages and "user" in messages[0]:
+    if messages and ("assistant" in messages[0] or not {"from", "role"} & set(messages[0])):
         pairs = [(message.get("user"), message.get("assistant")) for message in messages]
         sides, reason = [text for pair in pairs for text in pair], ""
     else:
@@ -122,9 +123,7 @@ def _turns(data: Any) -> tuple[Conversation, str]:
 
 def _sides(messages: Sequence[dict[str, Any]]) -> tuple[list[Any], str]:
     """The texts of question, answer, question, … up to the first message out of order, and what that is."""
-    said = [
-        (message.get("from", message.get("role")), message.get("value", message.get("content"))) for message in messages
-    ]
+    said = [(_either(message, "from", "role"), _either(message, "value", "content")) for message in messages]
     while said and said[0][0] in _SYSTEMS:
         said.pop(0)
     reason = ""
@@ -141,6 +140,10 @@ def _sides(messages: Sequence[dict[str, Any]]) -> tuple[list[Any], str]:
         else:
             return texts, f"a message from {str(role)[:40]!r}; used up to it"
     return texts, reason
+
+
+def _either(message: dict[str, Any], one: str, other: str) -> Any:
+    return message.get(other) if message.get(one) is None else message[one]
 
 
 def _defect(text: Any) -> str:

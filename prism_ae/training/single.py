@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +69,7 @@ def train_drafter(
             computed.
 
     Returns:
-        ``out``.
+        Its folder: ``out``, or where that was taken meanwhile, ``out`` with a number behind its name.
 
     Raises:
         UsageError: no such recipe, or ``out`` exists.
@@ -81,7 +83,7 @@ def train_drafter(
         raise UsageError(
             f"there is no recipe for a drafter '{name}'{closest(name, recipes.drafters)}", f"one of {known}"
         )
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already", "choose another folder with --out, or delete it")
     began = time.monotonic()
     recipe, training = recipes.drafters[name], recipes.drafter_training
@@ -117,20 +119,24 @@ def train_drafter(
     extra = extra_steps(training, len(examples)) if recipe.start else 0
     counter = StepCounter(trunk_steps(training, data.ends) + extra, report)
     drafter = new_drafter(first, target, capture, examples, training.seed)
+    check_place(out, sum(parameter.nbytes for parameter in drafter.parameters()) * len(set(recipe.step_mapping)))
     (drafter,) = train_trunk(first, training, data, drafter, counter.tick)
     if recipe.start:
         drafter = train_extra(recipe, training, data, warm_started(recipe, target, drafter), counter.tick)
     facts = {"loss": round(counter.loss, 4), "examples": len(examples), "data": lines}
-    publish(
-        out,
-        "drafter",
-        name,
-        None,
-        made,
-        provenance(time.monotonic() - began, **facts),
-        lambda folder: save_drafter(folder, drafter),
-    )
-    return out
+    facts = provenance(time.monotonic() - began, **facts)
+    for place in _places(out):
+        if not place.exists() and not place.is_symlink():
+            published = publish(place, "drafter", name, None, made, facts, lambda folder: save_drafter(folder, drafter))
+            if published.provenance == json.loads(json.dumps(facts)):
+                return place
+    raise AssertionError("there is no end of places")
+
+
+def _places(out: Path) -> Iterator[Path]:
+    """The drafter's folder, and where it goes if that was taken while it was trained."""
+    yield out
+    yield from (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
 
 
 def target_sums(folder: Path) -> dict[str, str]:
@@ -161,7 +167,10 @@ def _examples(told: Told, conversation: Conversation, window: int, data_file: Pa
     if encoded.cut:
         lines.append(f"  {encoded.cut:,} answers cut at the target's {window:,} tokens")
     if not any(len(example.ids) - example.start > 1 for example in examples):
-        raise ConfigError(f"{data_file} holds no answer that fits into the target's {window} tokens")
+        raise ConfigError(
+            f"{data_file} holds no answer that fits into the target's {window} tokens",
+            f"the system prompt alone has {len(conversation.system_prompt):,} letters; shorten it, or the texts",
+        )
     return examples, lines
 
 

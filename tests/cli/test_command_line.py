@@ -118,7 +118,7 @@ def path() -> dict[str, str]:
         (["plan", "figure4", "--gpus", "a"], 2, "not a list of GPU numbers"),
         (["run", "figure4", "--gpus", "97"], 6, "there is no GPU 97"),
         (["run", "figure4", "--gpus", "0", "--workers", "2"], 2, "exclude each other"),
-        (["run", "figure4", "--workers", "0"], 2, "--workers must be at least 1"),
+        (["run", "figure4", "--workers", "0"], 2, "--workers must be from 1 to"),
         (["plan", "figure4", "--batch-size", "4"], 2, "--batch-size: figure4 measures acceptance"),
         (["plan", "figure4", "--paper-compat"], 2, "--paper-compat: figure4 measures acceptance"),
         (["plan", "figure4", "--drafting", "stock"], 2, "--drafting: figure4 is measured with the engine torch"),
@@ -238,9 +238,9 @@ def test_the_authors_choices_are_other_cells(capsys: pytest.CaptureFixture[str],
 def test_what_is_timed_is_measured_by_two_workers(
     capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
 ) -> None:
-    from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.measure import measure, slots
     from prism_ae.cli.request import make_request
+    from prism_ae.lookup import LocalLookup
     from prism_ae.plan import resolve
 
     request = make_request([timed[0]], str(sweep.suite_file), questions=3, engine="fake", batch_sizes=[2])

@@ -14,7 +14,6 @@ from sweeps import Sweep
 
 from prism_ae import __main__ as entry
 from prism_ae.cli.inventory import Inventory, bytes_to_write, size_of
-from prism_ae.cli.lookup import IfComplete
 from prism_ae.cli.outlook import Outlook, Work
 from prism_ae.cli.output import WIDTH, amount, wrapped
 from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
@@ -25,6 +24,7 @@ from prism_ae.execution.visible import Found, Gpu
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.wanted import folders_of_target
 from prism_ae.loads import Loads
+from prism_ae.lookup import IfComplete
 from prism_ae.plan import Estimate, Plan
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.models import Absent, Located

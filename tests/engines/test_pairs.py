@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,13 +17,13 @@ import shells
 from safetensors.numpy import save_file
 
 from prism_ae.cells import Point, TreeShape
-from prism_ae.cli.lookup import LocalLookup
 from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.errors import CheckpointError, MissingError, PrismError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.hub.wanted import folders_of_target
+from prism_ae.lookup import LocalLookup
 from prism_ae.plan import resolve
 from prism_ae.suites.load import load_suite
 
@@ -175,3 +176,64 @@ def test_asking_imports_no_torch(folders: tuple[Path, Path]) -> None:
     )
     command = [sys.executable, "-c", code, *map(str, folders)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def add_weights(target: Path, name: str) -> None:
+    save_file({"lm_head.weight": np.ones(1, np.float32)}, target / name)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["model_before_merge.safetensors"],
+        ["adapter_model.safetensors"],
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+    ],
+)
+def test_weights_that_engines_would_read_differently_are_refused(
+    folders: tuple[Path, Path], engine: str, more: list[str]
+) -> None:
+    """The torch engine reads one file, SGLang all that lie there, or what an index lists."""
+    target, drafter = folders
+    for name in more:
+        add_weights(target, name)
+    with pytest.raises(CheckpointError, match=re.escape(more[0])):
+        make_pair(RECORD, target, drafter, "draft-head", engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pickled_weights_beside_others(folders: tuple[Path, Path], engine: str) -> None:
+    import torch
+
+    target, _ = folders
+    (target / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": torch.zeros(1)}, target / "pytorch_model.bin")
+    torch.save({}, target / "training_args.bin")
+    make_pair(RECORD, target, None, "vanilla", engine)
+    for name in ("adapter_model.bin", "adapter_model.safetensors"):
+        (target / name).write_bytes(b"")
+        with pytest.raises(CheckpointError, match=name):
+            make_pair(RECORD, target, None, "vanilla", engine)
+        (target / name).unlink()
+    # Pickled weights beside safetensors are not read by either.
+    add_weights(target, "model.safetensors")
+    make_pair(RECORD, target, None, "vanilla", engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("key", ["rope_theta", "rope_parameters", "rope_scaling"])
+def test_a_base_that_nobody_names_is_refused_before_anything_runs(
+    folders: tuple[Path, Path], engine: str, key: str
+) -> None:
+    """The target's is not taken for the drafter's, wherever its config.json says it."""
+    target, drafter = folders
+    change(target, rope_theta=None)
+    change(target, **{key: 500000.0 if key == "rope_theta" else {"rope_type": "default", "rope_theta": 500000.0}})
+    head = json.loads((drafter / "config.json").read_text())["layer"]
+    del head["rope_theta"]
+    data = {**head, "architectures": ["LlamaForCausalLMEagle"], "model_type": "llama"}
+    (drafter / "config.json").write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
+    save_file({"fc.weight": np.zeros(1, np.float32)}, drafter / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"rope_theta is missing, and the target's is 500000"):
+        make_pair(RECORD, target, drafter, "draft-head", engine)

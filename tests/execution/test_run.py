@@ -85,8 +85,8 @@ def sweep(tmp_path: Path) -> Sweep:
 
 def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
     """Three untimed ones, and with ``timed`` the same again at two batch sizes."""
-    from prism_ae.cli.lookup import LocalLookup
     from prism_ae.cli.request import make_request
+    from prism_ae.lookup import LocalLookup
     from prism_ae.plan import make_plan, resolve
 
     request = make_request(["figure1"], str(sweep.suite_file), "qa", questions=2, engine="fake", targets="llama-2")

@@ -360,3 +360,55 @@ def test_a_damaged_file_is_refused(opened: Callable[..., Conversation], data: st
 def test_damaged_rules_are_refused(opened: Callable[..., Conversation], marker: Any) -> None:
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: 'bos_token' must be a text"):
         opened(OLD, LLAMA_2_RULES | {"bos_token": marker})
+
+
+def test_an_end_token_that_the_target_cannot_write_is_refused(tmp_path: Path) -> None:
+    data = json.loads(THREE)
+    data["added_tokens"].append(dict(data["added_tokens"][0]) | {"id": VOCABULARY, "content": "<|end|>"})
+    template = dataclasses.replace(LLAMA_3, stop=("<|end|>",))
+    folder = write(tmp_path, json.dumps(data), LLAMA_3_RULES)
+    token = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|end|>")
+    for size in (token + 1, token):
+        (folder / "config.json").write_text(json.dumps({"vocab_size": size}))
+        if size > token:
+            assert open_conversation(folder, template, SYSTEM).stop_id == token
+    with pytest.raises(CheckpointError, match=rf"'<\|end\|>'.* token {token}, "):
+        open_conversation(folder, template, SYSTEM)
+
+
+def test_an_end_token_that_is_spelt_in_letters_is_refused(tmp_path: Path) -> None:
+    """As in a file that was made from a vocabulary alone: it is in there, and no text ever becomes it."""
+    data = json.loads(THREE)
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] != "<|eot_id|>"]
+    assert "<|eot_id|>" in data["model"]["vocab"]
+    with pytest.raises(CheckpointError, match=r"'<\|eot_id\|>'.* added_tokens"):
+        open_conversation(write(tmp_path, json.dumps(data), LLAMA_3_RULES), LLAMA_3, SYSTEM)
+
+
+def test_markers_are_special_whatever_the_file_says(tmp_path: Path) -> None:
+    data = json.loads(THREE)
+    for token in data["added_tokens"]:
+        token["special"] = False
+    data["added_tokens"].append(dict(data["added_tokens"][0]) | {"id": 600, "content": "wordlike", "special": False})
+    talk = open_conversation(write(tmp_path, json.dumps(data), LLAMA_3_RULES), LLAMA_3, SYSTEM)
+    (ids,) = talk.answers(["It <|eot_id|> is <|start_header_id|> wordlike."])
+    assert not set(ids) & {talk.tokenizer.token_to_id(name) for name in ("<|eot_id|>", "<|start_header_id|>")}
+    assert talk.tokenizer.token_to_id("wordlike") in ids  # what is no marker is a token of answers too
+    assert talk.stop_id in talk.prompt(["a"], [])
+
+
+def test_a_tokenizer_that_cuts_by_chance_does_not_here(tmp_path: Path) -> None:
+    data = json.loads(THREE)
+    data["model"]["dropout"] = 0.5
+    by_chance = open_conversation(write(tmp_path, json.dumps(data), LLAMA_3_RULES), LLAMA_3, SYSTEM)
+    steady = open_conversation(write(tmp_path, THREE, LLAMA_3_RULES), LLAMA_3, SYSTEM)
+    for _ in range(5):
+        assert by_chance.prompt(["What is 1 + 2?"], []) == steady.prompt(["What is 1 + 2?"], [])
+
+
+@pytest.mark.parametrize("data", [OLD, NEW], ids=["old", "new"])
+def test_a_prefix_that_is_not_wanted_is_refused(opened: Callable[..., Conversation], data: str) -> None:
+    for said in (True, None):
+        opened(data, LLAMA_2_RULES | {"add_prefix_space": said})
+    with pytest.raises(CheckpointError, match="add_prefix_space"):
+        opened(data, LLAMA_2_RULES | {"add_prefix_space": False})

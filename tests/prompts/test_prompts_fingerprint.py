@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tokenizer_files import CONFIG, LLAMA_2, LLAMA_2_RULES, NEW, OLD, SYSTEM
 
-from prism_ae.cli.lookup import LocalLookup
 from prism_ae.errors import CheckpointError, ConfigError, MissingError, PrismError
+from prism_ae.lookup import LocalLookup
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
 from prism_ae.prompts.questions import Question

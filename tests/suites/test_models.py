@@ -204,7 +204,7 @@ def test_all_of_a_plans_look_ups_import_no_torch(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from prism_ae.suites.load import load_suite\n"
         "from prism_ae.suites.models import locate_target\n"
-        "from prism_ae.cli.lookup import LocalLookup\n"
+        "from prism_ae.lookup import LocalLookup\n"
         "import prism_ae.prompts.templates\n"
         "suite = load_suite('mini'); name = list(suite.targets)[0]\n"
         "locate_target(suite, name, Path(sys.argv[1])); LocalLookup(suite, Path(sys.argv[1])).prompts(name, 'qa', 2)\n"

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prism_ae.checkpoints import Manifest, read_manifest, save_target
-from prism_ae.errors import CheckpointError, ConfigError, MissingError, StoreError
+from prism_ae.errors import CheckpointError, ConfigError, MissingError, StoreError, UsageError
 from prism_ae.llama_config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
@@ -250,3 +250,49 @@ def test_a_read_only_folder_is_said_before_the_first_step(place: Path) -> None:
     (place / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="closed"):
         train_drafter("eagle2", place / "target", place / "data.jsonl", place / "closed/out", TEMPLATE, SYSTEM)
+
+
+@pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.0.mlp.down_proj.weight", "model.norm.weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_damaged_target_teaches_nothing(place: Path, name: str, value: float) -> None:
+    state = load_file(place / "target/model.safetensors")
+    state[name].view(-1)[0] = value
+    save_file(state, place / "target/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="not finite"):
+        train(place)
+    assert not (place / "out").exists()
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_first_step(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+    steps: list[float] = []
+    with pytest.raises(StoreError, match="MB free"):
+        train(place, report=lambda part, loss: steps.append(part))
+    assert not steps
+
+
+def test_a_link_to_nowhere_is_a_place_that_is_taken(place: Path) -> None:
+    (place / "out").symlink_to(place / "nowhere")
+    with pytest.raises(UsageError, match="exists already"):
+        train(place)
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "another training"])
+def test_a_place_that_is_taken_meanwhile_costs_no_training(place: Path, what: str) -> None:
+    def take(part: float, loss: float | None) -> None:
+        if (place / "out").exists():
+            return
+        if what == "file":
+            (place / "out").write_text("")
+        elif what == "folder":
+            (place / "out").mkdir()
+            (place / "out/other").write_text("")
+        else:
+            train_drafter("eagle2", place / "target", place / "data.jsonl", place / "out", TEMPLATE, "Be brief.")
+
+    made = train_drafter("eagle2", place / "target", place / "data.jsonl", place / "out", TEMPLATE, SYSTEM, take)
+    assert made == place / "out-2"
+    manifest = read_manifest(made)
+    assert manifest is not None
+    assert manifest.recipe["system"] == SYSTEM

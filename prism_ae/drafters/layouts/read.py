@@ -36,7 +36,9 @@ def read_layout(folder: Path) -> str:
     return find_layout(read_json(folder / "config.json"), open_weights(folder).files, folder).name
 
 
-def read_config(folder: Path, capture: Sequence[int] = (), rope_theta: float | None = None) -> DrafterConfig:
+def read_config(
+    folder: Path, capture: Sequence[int] = (), rope_theta: float | None = None, sizes: TargetSizes | None = None
+) -> DrafterConfig:
     """The sizes of a drafter; its tensors are not read (unless they are pickled).
 
     Args:
@@ -44,12 +46,13 @@ def read_config(folder: Path, capture: Sequence[int] = (), rope_theta: float | N
         capture: hidden states of the target that are read at step 0 (numbering: `Llama.forward`); used where
             the drafter reads some and its layout does not say which.
         rope_theta: RoPE base to use instead of the one the drafter was trained with.
+        sizes: of its target, where that is known; then a RoPE base that nobody names is refused as by `read_drafter`.
 
     Raises:
         MissingError: config.json or weights are not there.
         CheckpointError: the layout is unknown, or the folder is not what its layout says.
     """
-    return _config(folder, open_weights(folder), None, capture, rope_theta, sizes_only=True)[0]
+    return _config(folder, open_weights(folder), sizes, capture, rope_theta, sizes_only=sizes is None)[0]
 
 
 def read_drafter(

@@ -63,9 +63,10 @@ HF_ROPE_THETA = 10000.0
 
 
 def named_rope_theta(config: Mapping[str, Any]) -> float | None:
-    """The RoPE base that a Hugging Face config names, in either of the places it can be in; None if it names none."""
-    rope = config.get("rope_parameters") or {}
-    theta = config.get("rope_theta") or (rope.get("rope_theta") if isinstance(rope, dict) else None)
+    """The RoPE base that a Hugging Face config names, in any of the places it can be in; None if it names none."""
+    places = [config, config.get("rope_parameters"), config.get("rope_scaling")]
+    named = [place.get("rope_theta") for place in places if isinstance(place, Mapping)]
+    theta = next(filter(None, named), None)
     return float(theta) if theta else None
 
 

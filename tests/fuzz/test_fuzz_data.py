@@ -66,6 +66,7 @@ def test_questions(target: Path, times: int) -> None:
         check_questions(conversation, questions, str(file))
 
     broken = (b'{"question_id": "\\ud800", "turns": ["a", "b"]}', b'{"question_id": 1, "turns": ["a", "\\udfff"]}')
+    enter(json.dumps(QUESTIONS).encode())
     survives(100 * times, data_file(QUESTIONS), enter, (*DEEP, *broken))
 
 
@@ -104,5 +105,6 @@ def test_training_data(target: Path, times: int) -> None:
         write_jsonl(file, told.conversations)
         assert read_conversations(file).conversations == told.conversations
 
+    enter((json.dumps(CONVERSATIONS).encode(), 4096))
     windows = st.sampled_from([1, prompt - 1, prompt, prompt + 1, prompt + 3, 4096])
     survives(100 * times, st.tuples(data_file(CONVERSATIONS), windows), enter, [(data, 9) for data in DEEP])

@@ -14,6 +14,7 @@ import shells
 import torch
 from fuzzing import amounts, files_of, survives
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from tokenizer_files import LLAMA_2_RULES, OLD
 
 from prism_ae.checkpoints import (
@@ -33,8 +34,10 @@ from prism_ae.drafters.layouts.read import (
     read_layout,
 )
 from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.drafters.layouts.table import EAGLE3, OWN
 from prism_ae.engines.pairs import make_pair
 from prism_ae.prompts.conversation import end_of_sequence, window_of
+from prism_ae.sglang_prism.description import published_capture
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.models import Absent, Located, locate_target
 
@@ -93,6 +96,7 @@ def test_a_targets_config(target: Path, times: int) -> None:
         _config(layer_types=[[]]),
         _config(rope_scaling={"type": {}}),
     ]
+    enter(whole)
     survives(100 * times, files_of(HF) | files_of(more), enter, pinned)
 
 
@@ -111,6 +115,7 @@ def test_a_targets_generation_config(target: Path, times: int) -> None:
         finally:
             file.unlink()
 
+    enter(json.dumps(GENERATION).encode())
     survives(60 * times, files_of(GENERATION), enter)
 
 
@@ -136,28 +141,34 @@ _NOTE = {"prism_ae_drafter": {"capture": [1, 2, 3]}, "eagle_config": {"eagle_aux
 
 @amounts
 @pytest.mark.parametrize("case", CASES)
-def test_a_drafters_config(drafters: dict[str, Path], target: Path, case: str, times: int) -> None:
+def test_a_drafters_config(drafters: dict[str, Path], tmp_path: Path, case: str, times: int) -> None:
     folder = drafters[case]
     file = folder / "config.json"
     whole = file.read_bytes()
-    record = dataclasses.replace(RECORD, capture=published.CAPTURE)
+    # So deep that the engine sglang has the states that are read, wherever a folder does not say them.
+    config = dataclasses.replace(published.TARGET, num_hidden_layers=7)
+    sizes = TargetSizes.of(config)
+    captures = {kind: published_capture(kind, 7) for kind in (EAGLE3.name, OWN.name)}
+    record = dataclasses.replace(RECORD, eagle3_capture=captures[EAGLE3.name], capture=captures[OWN.name])
+    (tmp_path / "config.json").write_text(json.dumps(config.to_hf()))
+    save_file({"lm_head.weight": torch.zeros(1)}, tmp_path / "model.safetensors")
 
     def enter(data: bytes) -> None:
         file.write_bytes(data)
         try:
-            read_layout(folder)
-            check_capture(folder, published.CAPTURE, "target")
-            stored = read_drafter(folder, SIZES, published.CAPTURE)
+            capture = record.eagle3_capture if read_layout(folder) == EAGLE3.name else record.capture
+            check_capture(folder, capture, "target")
+            stored = read_drafter(folder, sizes, capture)
             # What is read whole is read in part alike.
-            assert (
-                dataclasses.replace(read_config(folder, published.CAPTURE), layer=stored.config.layer) == stored.config
-            )
-            drafter_rope_settings(folder, stored.config.layer.rope_theta)
+            alike = dataclasses.replace(read_config(folder, capture), layer=stored.config.layer)
+            assert alike == stored.config
+            assert drafter_rope_settings(folder, stored.config.layer.rope_theta)
             for engine in ("torch", "sglang"):
-                assert make_pair(record, target, folder, "draft-head", engine).config is not None
+                assert make_pair(record, tmp_path, folder, "draft-head", engine).config is not None
         finally:
             file.write_bytes(whole)
 
+    enter(whole)
     data = json.loads(whole)
     strategy = files_of(data)
     if "eagle3" in case:
@@ -184,6 +195,8 @@ def test_a_pair(drafters: dict[str, Path], target: Path, tmp_path: Path, times: 
         (_config(rope_theta=[1]), "sglang", "draft-head"),
         (_config(rope_theta=None, rope_parameters={"rope_theta": {}}), "sglang", "draft-head"),
     ]
+    for kind in ("vanilla", "draft-head", "model"):
+        enter((_config(), "torch", kind))
     entrances = st.sampled_from(["torch", "sglang"]), st.sampled_from(["vanilla", "draft-head", "model"])
     survives(80 * times, st.tuples(files_of(HF), *entrances), enter, pinned)
 
@@ -201,6 +214,7 @@ def test_an_index_of_weights(target: Path, tmp_path: Path, form: str, times: int
         file.write_bytes(data)
         load_target(folder, torch.float32, CPU)
 
+    enter(json.dumps(whole).encode())
     survives(30 * times, files_of(whole), enter)
 
 
@@ -247,4 +261,5 @@ def test_a_manifest(target: Path, tmp_path: Path, times: int) -> None:
 
     pinned = [with_files(files) for files in (None, [], "x", 1, {"a\0b": ""}, {"\ud800": ""}, {"a": float("nan")})]
     pinned += [with_files({name: "0" * 64}) for name in ("../up", "/dev/zero", "", ".", "a/../../b")]
+    enter(json.dumps(whole).encode())
     survives(80 * times, files_of(whole), enter, pinned)

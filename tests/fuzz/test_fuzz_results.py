@@ -228,6 +228,7 @@ def test_the_log(store: Store, times: int) -> None:
         *(changed(status=value) for value in ([], {}, 1)),
         *(changed(cell=value) for value in ([], "x", {"point": []}, {"point": {"tree": 1, "compat": 1}})),
     ]
+    enter(whole)
     survives(60 * times, drawn() | bytes_of(whole.decode()), enter, pinned)
 
 
@@ -243,6 +244,7 @@ def test_samples(store: Store, times: int) -> None:
         log_file.write_bytes(log_line(record.to_json() | {"samples_sha256": hashlib.sha256(data).hexdigest()}))
         _again(store)
 
+    enter(file.read_bytes())
     survives(60 * times, lines_of(samples), enter, [b"x", b"[]\n", b'{"histogram": 1}', b"[" * 100_000, b"\xff\n"])
 
 
@@ -255,6 +257,7 @@ def test_a_runs_folders_marker(store: Store, times: int) -> None:
         file.write_bytes(data)
         _again(store)
 
+    enter(json.dumps(whole).encode())
     survives(40 * times, files_of(whole), enter)
 
 
@@ -282,6 +285,7 @@ def test_what_was_downloaded(tmp_path: Path, times: int) -> None:
     wrong += [{"folders": {"a": ENTRY | {key: "\ud800"}}} for key in ("hub", "repository", "revision")]
     files = [("\udfff", 3), ("a", -1), ("a", True), ("a", 3.0), ("../a", 3), ("a\0", 3)]
     wrong += [{"folders": {"a": ENTRY | {"files": {name: {"size": size, "sha256": "0" * 64}}}}} for name, size in files]
+    enter(json.dumps(data).encode())
     survives(80 * times, files_of(data), enter, [json.dumps(one).encode() for one in wrong])
 
 

@@ -101,6 +101,7 @@ def test_suites(tmp_path: Path, name: str, times: int) -> None:
     ]
     if "hub" in data:
         pinned += [_set(data, "hub/questions", text) for text in ("https://x/{file}{y}", "{file}}", "{file}{0}")]
+    enter((as_toml(data), "figure1"))
     strategy = st.tuples(toml_of(data, SAID), st.sampled_from(experiment_names()))
     survives(100 * times, strategy, enter, [(content, "figure1") for content in (*pinned, *DAMAGED)])
 
@@ -127,6 +128,7 @@ def test_experiments(tmp_path: Path, name: str, times: int) -> None:
         _set(data, "suites", {"mini": {"questions": 10**30}}),
         _set(data, "cells/benchmarks", ["\0"]),
     ]
+    enter((as_toml(data), "paper"))
     strategy = st.tuples(toml_of(data, SAID), st.sampled_from(suite_names()))
     survives(25 * times, strategy, enter, [(content, "mini") for content in (*pinned, *DAMAGED)])
 

@@ -84,6 +84,7 @@ def test_tokenizers(tmp_path: Path, kind: str, times: int) -> None:
         st.lists(TEXTS, max_size=2),
         st.lists(st.integers(0, CONFIG["vocab_size"] + 3), max_size=6),
     )
+    enter((text.encode(), json.dumps(rules).encode(), ["One?", "Two?"], ["</s>", "1"], [7, 8]))
     survives(
         60 * times,
         st.tuples(tokenizer_json(text), st.none() | good | good | good, *conversation)

@@ -11,12 +11,13 @@ import os
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 from prism_ae.errors import UsageError
-from prism_ae.hub.environment import endpoint_problems
-from prism_ae.hub.failures import UnreachableError, UnresolvedError
+from prism_ae.hub.environment import CLIENTS, Client, as_set, problems
+from prism_ae.hub.failures import UNUSABLE, UnreachableError, UnresolvedError
 from prism_ae.hub.wanted import HubName
 
 T = TypeVar("T")
@@ -35,16 +36,27 @@ def prepare(hub: HubName) -> None:
     """Before a hub's client is imported. It shows no bars and no lines about retries: that is said in one place.
 
     Raises:
-        UsageError: the hub's endpoint is set to what is no address.
+        UsageError: a variable keeps the hub's client from working, or leads it to elsewhere than is meant.
     """
-    if problems := endpoint_problems(os.environ, hub):
-        raise UsageError(problems[0])
+    require_usable(CLIENTS[hub], hub)
+    # Of variables that are old or meant for uploads; doctor names those that change a download.
+    warnings.filterwarnings("ignore", r"Environment variable|The `HF_HUB_ENABLE_HF_TRANSFER`")
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if hub == "modelscope":
         import modelscope_hub.utils.logger  # noqa: F401  it sets its level and handler when it is imported
     for package in ("huggingface_hub", "modelscope_hub", "httpx"):
         logging.getLogger(package).setLevel(logging.ERROR)
+
+
+def require_usable(client: Client, hub: HubName | None) -> None:
+    """Raises UsageError where the environment keeps a client from working, before anything is sent.
+
+    Args:
+        hub: None for files that are on no hub.
+    """
+    if found := problems(as_set(), client, hub):
+        raise UsageError("; ".join(found), UNUSABLE)
 
 
 def persistently(attempt: Callable[[], T]) -> T:

@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from prism_ae.hub.settings import escaped, number_problems, switched_on
 from prism_ae.hub.wanted import HubName
 
 Client = Literal["httpx", "requests"]
 Environ = Mapping[str, str]
 
 CLIENTS: dict[HubName, Client] = {"huggingface": "httpx", "modelscope": "requests"}
-ENDPOINTS: dict[HubName, str] = {"huggingface": "HF_ENDPOINT", "modelscope": "MODELSCOPE_ENDPOINT"}
+ENDPOINTS: dict[HubName, tuple[str, ...]] = {
+    "huggingface": ("HF_ENDPOINT",),
+    "modelscope": ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"),
+}
+"""The first that is set counts."""
 TOKENS: dict[HubName, tuple[str, ...]] = {
     "huggingface": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
     "modelscope": ("MODELSCOPE_API_TOKEN",),
@@ -56,7 +61,7 @@ def proxy_problems(environ: Environ, client: Client | None = None) -> list[str]:
     if client is None:
         return list(dict.fromkeys(proxy_problems(environ, "httpx") + proxy_problems(environ, "requests")))
     exceptions, entries = _exceptions(environ)
-    if client == "httpx" and "*" in entries:
+    if "*" in entries if client == "httpx" else entries == ["*"]:
         return []  # then it takes no proxy, and reads none of them
     found = [
         f"{variable}={_shown(value)} {problem}"
@@ -70,6 +75,8 @@ def proxy_problems(environ: Environ, client: Client | None = None) -> list[str]:
             for entry in entries
             if _unreadable(entry)
         ]
+    elif odd := _odd_letters(_proxies(environ).get("no", ("", ""))[1]):
+        found.append(f"{exceptions} holds {odd}, with which requests knows no host: take it out")
     return found
 
 
@@ -81,7 +88,7 @@ def certificate_problems(environ: Environ, client: Client | None = None) -> list
     """
     variables = CERTIFICATES if client is None else _trusted(environ, client)
     return [
-        f"{variable}={environ[variable]} {problem}: correct it, or unset it"
+        f"{variable}={escaped(environ[variable], 4096)} {problem}: correct it, or unset it"
         for variable in variables
         if environ.get(variable) and (problem := _certificate_problem(variable, environ[variable]))
     ]
@@ -89,7 +96,7 @@ def certificate_problems(environ: Environ, client: Client | None = None) -> list
 
 def certificates_set(environ: Environ) -> str:
     """What is set of the variables that name certificates, in words."""
-    found = [f"{variable}={environ[variable]}" for variable in CERTIFICATES if environ.get(variable)]
+    found = [f"{variable}={escaped(environ[variable], 4096)}" for variable in CERTIFICATES if environ.get(variable)]
     return f"set: {', '.join(found)}" if found else "none of them is set"
 
 
@@ -126,29 +133,76 @@ def _trusted(environ: Environ, client: Client) -> list[str]:
     ]
 
 
+def problems(environ: Environ, client: Client, hub: HubName | None) -> list[str]:
+    """What keeps a client from working, or makes it send to elsewhere than is meant; looked at before it is built.
+
+    Args:
+        hub: None where the client is used for files that are on no hub.
+    """
+    found = proxy_problems(environ, client)
+    if hub is not None:
+        found += [*number_problems(environ, hub), *endpoint_problems(environ, hub)]
+    if hub == "huggingface":
+        found += token_file_problems(environ)
+    return found
+
+
+def endpoint_variable(environ: Environ, hub: HubName) -> str:
+    """The variable that says where a hub is, "" where none is set."""
+    if hub == "huggingface":
+        return next((name for name in ENDPOINTS[hub] if name in environ), "")
+    # Its client strips them, and what is empty then counts as not set; but a blank endpoint hides the domain.
+    own, domain = ENDPOINTS[hub]
+    if environ.get(own):
+        return own if environ[own].strip() else ""
+    return domain if environ.get(domain, "").strip() else ""
+
+
 def endpoint(environ: Environ, hub: HubName) -> str:
-    """What a hub's endpoint variable is set to, without user and password; "" where it is not."""
-    return _shown(environ.get(ENDPOINTS[hub], ""))
+    """What a hub's endpoint is set to, in a form that can be shown; "" where it is not set."""
+    return _shown(environ.get(endpoint_variable(environ, hub), ""))
 
 
 def endpoint_problems(environ: Environ, hub: HubName) -> list[str]:
     """An endpoint variable that no request can be sent to."""
-    variable = ENDPOINTS[hub]
-    value = environ.get(variable)
-    if value is None or (hub == "modelscope" and not value.strip()):
+    if not (variable := endpoint_variable(environ, hub)):
         return []
-    if hub == "modelscope" and "://" not in value:
-        value = f"https://{value.strip()}"  # as its client does
-    problem = "is empty" if not value.strip() else _address_problem(value, ("http", "https"))
+    value = environ[variable]
+    if hub == "modelscope":  # as its client does
+        value = value.strip()
+        value = value if "://" in value else f"https://{value}"
+    problem = _address_problem(value, ("http", "https"), endpoint=True) if value.strip() else "is empty"
     said = f"{variable}={_shown(value)}" if value.strip() else variable
     return [f"{said} {problem}: write it as https://host, or unset it"] if problem else []
+
+
+def token_file_problems(environ: Environ) -> list[str]:
+    """A file of Hugging Face's token that is there and cannot be read, where no variable holds the token."""
+    if clean_token(environ, "huggingface") or switched_on(environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN", "")):
+        return []
+    variable = next((name for name in ("HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME") if name in environ), "")
+    folders = {"": "~/.cache/huggingface/token", "HF_HOME": "token", "XDG_CACHE_HOME": "huggingface/token"}
+    path = os.path.join(environ.get(variable, ""), folders[variable]) if variable in folders else environ[variable]
+    path = os.path.expandvars(os.path.expanduser(path))
+    try:
+        Path(path).read_text()
+        return []
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        why = "is no text"
+    except (OSError, ValueError) as error:
+        why = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    said = f"{variable}={escaped(environ[variable], 4096)}: " if variable else ""
+    remedy = f"correct or unset {variable}" if variable else "make it readable, or remove it"
+    return [f"{said}the file of Hugging Face's token, {escaped(path, 4096)}, {why}: {remedy}"]
 
 
 def offline(environ: Environ) -> str:
     """The variable that keeps the Hugging Face client from the network, "" where none does."""
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         if value := environ.get(variable):
-            return variable if value.upper() in ("1", "ON", "YES", "TRUE") else ""
+            return variable if switched_on(value) else ""
     return ""
 
 
@@ -157,11 +211,18 @@ def token(environ: Environ, hub: HubName) -> str:
     return next((variable for variable in TOKENS[hub] if environ.get(variable)), "")
 
 
+def clean_token(environ: Environ, hub: HubName) -> str:
+    """The token that a variable holds, as the hub's client sends it; "" where there is none."""
+    value = environ.get(token(environ, hub), "")
+    return value.replace("\r", "").replace("\n", "").strip() if hub == "huggingface" else value
+
+
 def redacted(text: str, environ: Environ) -> str:
     """A text without the tokens, users and passwords of the environment and of any address in it."""
     secrets = {environ.get(variable, "") for variables in TOKENS.values() for variable in variables}
     addresses = [value for _, value in _proxies(environ).values()]
-    for value in (*addresses, *(environ.get(variable, "") for variable in ENDPOINTS.values())):
+    endpoints = [environ.get(variable, "") for variables in ENDPOINTS.values() for variable in variables]
+    for value in (*addresses, *endpoints):
         user = _split(value)[1]
         password = user.partition(":")[2]
         secrets |= {user, password, unquote(user), unquote(password)}
@@ -169,7 +230,8 @@ def redacted(text: str, environ: Environ) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) > 2:
             text = text.replace(secret, "…")
-    return re.sub(r"(?<=//)[^/\s'\"]*@", "…@", text)
+    text = re.sub(r"(?<=//)[^/\s'\"]*@", "…@", text)
+    return re.sub(r"(//[^\s'\"?#]*[?#])[^\s'\"]+", r"\1…", text)
 
 
 def _proxies(environ: Environ) -> dict[str, tuple[str, str]]:
@@ -190,6 +252,10 @@ def _proxies(environ: Environ) -> dict[str, tuple[str, str]]:
 
 def _proxy_problem(value: str, client: Client) -> str:
     scheme, user, place = _split(value)
+    if odd := _odd_letters(value):
+        return f"holds {odd}, which no address has: take it out, or unset it"
+    if problem := _unescaped(user):
+        return f"{problem}: percent-encode it, or unset it"
     if not scheme and ("/" in place.rstrip("/") or (user and client == "requests")):
         return "does not begin with a scheme: write it as http://host:port, or unset it"
     address = value if scheme else f"http://{value}"
@@ -204,10 +270,18 @@ def _proxy_problem(value: str, client: Client) -> str:
     return ""
 
 
-def _address_problem(address: str, schemes: tuple[str, ...]) -> str:
-    """Why nothing can be reached under an address, or ""."""
+def _address_problem(address: str, schemes: tuple[str, ...], endpoint: bool = False) -> str:
+    """Why nothing can be reached under an address, or "".
+
+    Args:
+        endpoint: whether paths are put behind it.
+    """
+    if odd := _odd_letters(address):
+        return f"holds {odd}, which no address has"
+    if problem := _unescaped(_split(address)[1]):
+        return problem
     try:
-        split = urlsplit(address.strip())
+        split = urlsplit(address)
         host, port = split.hostname, split.port
     except ValueError:
         return "is no address (its port or its brackets)"
@@ -215,7 +289,28 @@ def _address_problem(address: str, schemes: tuple[str, ...]) -> str:
         return f"does not start with {' or '.join(f'{scheme}://' for scheme in schemes[:2])}"
     if not host or re.search(r"[\s<>\"'\\^`{|}]", host):
         return "names no host"
+    if endpoint and re.search(r"[?#]", address):
+        return "has a query or a fragment (behind '?' or '#'), and paths are put behind it"
     return "is no address (its port)" if port == 0 else ""
+
+
+def _odd_letters(value: str) -> str:
+    """The first letter of an address that is not printable, or a blank at one of its ends, shown; "" without one.
+
+    They come from files with the line ends of another system, and from copied texts. Nobody sees them.
+    """
+    found = next((letter for letter in value if not letter.isprintable()), "")
+    if not found and value != value.strip():
+        found = value[0] if value[0].isspace() else value[-1]
+    where = " at its end" if found and value.endswith(found) else ""
+    return f"'{escaped(found)}'{where}" if found else ""
+
+
+def _unescaped(user: str) -> str:
+    """That user and password hold what ends the name of a host, so that a client would go to another one; or ""."""
+    if re.search("[#?/]", user):
+        return "has a '#', '?' or '/' in its user or password that is not percent-encoded (%23, %3F, %2F)"
+    return ""
 
 
 def _split(value: str) -> tuple[str, str, str]:
@@ -227,11 +322,14 @@ def _split(value: str) -> tuple[str, str, str]:
 
 
 def _shown(value: str) -> str:
-    """An address without user and password; a port that is no number could be a password, too."""
+    """An address as it may be shown, in one line: scheme, host and port, the rest is cut.
+
+    A port that is no number could be a password, too.
+    """
     scheme, user, place = _split(value)
     found = re.match(r"(\[[^\]/?#]*\]?|[^:/?#]*)(:\d*(?=$|[/?#]))?", place)
     shown = found[0] if found else ""
-    return scheme + ("…@" if user else "") + shown + ("" if shown == place.rstrip("/") else "…")
+    return escaped(scheme + ("…@" if user else "") + shown) + ("" if shown == place.rstrip("/") else "…")
 
 
 def _exceptions(environ: Environ) -> tuple[str, list[str]]:

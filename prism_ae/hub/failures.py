@@ -30,7 +30,7 @@ _ADDRESS = (
     "LocationParseError",
     "TooManyRedirects",
 )
-_UNUSABLE = "until then nothing can be fetched"
+UNUSABLE = "until then nothing can be fetched"
 _SHAPE = (AttributeError, KeyError, TypeError, ValueError, IndexError)
 """What the libraries raise about an answer that is not what they expect."""
 
@@ -83,7 +83,7 @@ def explained(source: Source, subject: str, file: str, error: BaseException, env
     status = next(filter(None, map(_status, causes)), 0)
     client = "httpx" if source == "questions" else environment.CLIENTS[source]
     if not status and (problems := environment.certificate_problems(environ, client)):
-        return UsageError("; ".join(problems), _UNUSABLE)
+        return UsageError("; ".join(problems), UNUSABLE)
     if any(isinstance(one, ssl.SSLCertVerificationError) for one in causes) or _DISTRUST.search(text):
         return _distrusted(what, text, environ)
     connecting = _named(causes, "ConnectError", "NewConnectionError", "ProxyError")
@@ -225,14 +225,14 @@ def _setting(
     if status:
         return None
     if problems := environment.proxy_problems(environ, client):
-        return UsageError("; ".join(problems), _UNUSABLE)
+        return UsageError("; ".join(problems), UNUSABLE)
     by_tls = [f"{name}={value}" for name, value in environment.proxies(environ).items() if "https://" in value.lower()]
     if by_tls and any(isinstance(one, ssl.SSLError) for one in causes):
-        return UsageError(f"{', '.join(by_tls)} does not answer by TLS: write it as http://host:port", _UNUSABLE)
+        return UsageError(f"{', '.join(by_tls)} does not answer by TLS: write it as http://host:port", UNUSABLE)
     if _named(causes, "InvalidProxyURL", "ProxySchemeUnknown") or (
         isinstance(causes[0], ImportError | ValueError) and re.search("proxy|socks", str(causes[0]), re.IGNORECASE)
     ):
-        return UsageError(f"{line}{_proxies_set(environ)}", _UNUSABLE)
+        return UsageError(f"{line}{_proxies_set(environ)}", UNUSABLE)
     if source != "questions" and _named(causes, "UnicodeEncodeError", "InvalidHeader", "LocalProtocolError"):
         sent, _ = _token_hint(source, environ)
         return UsageError(f"{sent} holds a letter that no token has", "correct or remove it") if sent else None
@@ -261,5 +261,5 @@ def _ways_set(source: Source, environ: Environ) -> str:
     """What of the environment leads elsewhere than to the hub itself, to stand in a sentence."""
     found = environment.proxies(environ)
     if source != "questions" and (endpoint := environment.endpoint(environ, source)):
-        found[environment.ENDPOINTS[source]] = endpoint
+        found[environment.endpoint_variable(environ, source)] = endpoint
     return f" ({', '.join(f'{name}={value}' for name, value in found.items())})" if found else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.fingerprint import file_digest
-from prism_ae.hub.clients import in_time, persistently
+from prism_ae.hub.clients import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
 from prism_ae.prompts.questions import FOLDER
 from prism_ae.suites.records import Hub, Suite
@@ -73,6 +73,7 @@ def _get(address: str) -> bytes:
 
 
 def _read(address: str) -> bytes:
+    require_usable("httpx", None)
     import httpx
 
     data = b""

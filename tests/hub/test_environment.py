@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import urllib.request
+import warnings
 from pathlib import Path
 
 import httpx
@@ -15,12 +16,16 @@ from prism_ae.hub import environment
 from prism_ae.hub.environment import (
     as_set,
     certificate_problems,
+    clean_token,
+    endpoint,
     endpoint_problems,
+    endpoint_variable,
     offline,
     one_trust,
     proxies,
     proxy_problems,
     redacted,
+    token_file_problems,
 )
 
 PROXIES = [
@@ -47,7 +52,20 @@ PROXIES = [
     "http://u:s3cret",
 ]
 REFUSED_BY_REQUESTS_ONLY = ["u:secretpw@h:80"]
-USELESS = ["http://", "http://h:99999", "nonsense host:1", "http:// h:80", "http://h:-1", "http:/h:80"]
+USELESS = [
+    "http://u:#x@127.0.0.1:9",
+    "http://u:?x@127.0.0.1:9",
+    "http://u:/x@127.0.0.1:9",
+    "u:a#b@h:80",
+    "socks5://a?b:x@h:80",
+    "http://h:80 ",
+    "http://h:80/\r",
+    "http://h:99999",
+    "nonsense host:1",
+    "http:// h:80",
+    "http://h:-1",
+    "http:/h:80",
+]
 """httpx takes them and connects to elsewhere or to nothing."""
 
 EXCEPTIONS = [
@@ -168,13 +186,24 @@ SECRETS = [
     "socks5://hunter2@h:1",
     "user:http://hunter2@h",
     "hunter2@",
+    "http://user:#hunter2@h:1",
+    "http://user:?hunter2@h:1",
+    "https://mirror?token=hunter2",
+    "https://mirror/x?token=hunter2&a=b",
 ]
 
 
 @pytest.mark.parametrize("value", SECRETS)
 def test_no_password_is_ever_shown(value: str) -> None:
-    environ = {"HTTPS_PROXY": value, "HF_ENDPOINT": value, "HF_TOKEN": "hf_hunter2", "NO_PROXY": "[hf_hunter2]"}
+    environ = {
+        "HTTPS_PROXY": value,
+        "HF_ENDPOINT": value,
+        "MODELSCOPE_DOMAIN": value,
+        "HF_TOKEN": "hf_hunter2",
+        "NO_PROXY": "[hf_hunter2]",
+    }
     said = [*proxies(environ).values(), *proxy_problems(environ), *endpoint_problems(environ, "huggingface")]
+    said += [endpoint(environ, "huggingface"), endpoint(environ, "modelscope")]
     said += [redacted(f"cannot connect to {value}, {value.rpartition('@')[0]} hf_hunter2", environ)]
     for secret in ("hunter2", "hun/ter2", "hunt%652"):
         if value != "http://user:hunter2":  # no "@": a host and a wrong port, which is hidden where it is shown
@@ -262,3 +291,116 @@ def test_an_endpoint_that_is_no_address_is_named(value: str) -> None:
 def test_an_endpoint_that_is_an_address_is_no_problem(value: str) -> None:
     assert endpoint_problems({"HF_ENDPOINT": value}, "huggingface") == []
     assert endpoint_problems({"MODELSCOPE_ENDPOINT": value}, "modelscope") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("https://x\r", r"'\r' at its end"),
+        ("https://x/hf\n", r"'\n' at its end"),
+        (" https://x", "' '"),
+        ("https://x\u200b", r"'\u200b'"),
+        ("https://x\xa0", r"'\xa0'"),
+        ("https://x/\x1b[2J", r"'\x1b'"),
+        ("https://x?", "query"),
+        ("https://x/hf?token=s", "query"),
+        ("https://x#a", "fragment"),
+    ],
+)
+def test_letters_that_nobody_sees_and_queries_are_named(value: str, words: str) -> None:
+    [problem] = endpoint_problems({"HF_ENDPOINT": value}, "huggingface")
+    assert problem.startswith("HF_ENDPOINT=")
+    assert words in problem
+    assert problem.isprintable()
+    stripped = value.strip() == value.strip(" \r\n") != value  # ModelScope's client does that itself
+    assert bool(endpoint_problems({"MODELSCOPE_ENDPOINT": value}, "modelscope")) != (stripped or "xa0" in words)
+
+
+@pytest.mark.parametrize("value", ["http://h:80\r", "h:80\n", "\thttp://h:80", "http://h\u200b:80", "socks5://h:1\r"])
+def test_a_proxy_with_a_letter_that_nobody_sees_is_shown_with_it(value: str) -> None:
+    for client in ("httpx", "requests"):
+        [problem] = proxy_problems({"HTTPS_PROXY": value}, client)  # type: ignore[arg-type]
+        assert problem.isprintable()
+        assert any(letter in problem for letter in (r"\r", r"\n", r"\t", r"\u200b"))
+
+
+def test_exceptions_and_certificates_are_shown_with_what_nobody_sees() -> None:
+    [problem] = proxy_problems({"NO_PROXY": "localhost,127.0.0.1\r"}, "requests")
+    assert problem.startswith("NO_PROXY ")
+    assert r"\r" in problem
+    [problem] = certificate_problems({"SSL_CERT_FILE": "/ca.pem\r"}, "httpx")
+    assert r"SSL_CERT_FILE=/ca.pem\r does not exist" in problem
+
+
+@pytest.mark.parametrize("text", ["GET https://h/x?sig=hunter2 failed", "for url: 'http://h?a=hunter2'", "//h#hunter2"])
+def test_an_address_in_a_text_loses_its_query(text: str) -> None:
+    assert "hunter2" not in redacted(text, {})
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"MODELSCOPE_DOMAIN": "mirror"},
+        {"MODELSCOPE_DOMAIN": " "},
+        {"MODELSCOPE_DOMAIN": "mirror", "MODELSCOPE_ENDPOINT": ""},
+        {"MODELSCOPE_DOMAIN": "mirror", "MODELSCOPE_ENDPOINT": " "},
+        {"MODELSCOPE_DOMAIN": "http://mirror:8", "MODELSCOPE_ENDPOINT": "https://other"},
+        {"MODELSCOPE_DOMAIN": "http://mirror:8/\r"},
+    ],
+)
+def test_the_variable_that_says_where_modelscope_is(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from modelscope_hub.config import HubConfig
+    from modelscope_hub.constants import DEFAULT_ENDPOINT
+
+    for name in ("MODELSCOPE_DOMAIN", "MODELSCOPE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        used = HubConfig().endpoint
+    said = environ.get(endpoint_variable(os.environ, "modelscope"), "").strip().rstrip("/")
+    assert used == (DEFAULT_ENDPOINT if not said else said if "://" in said else f"https://{said}")
+    assert endpoint_problems(os.environ, "modelscope") == []
+
+
+def test_a_token_file_is_a_problem_exactly_where_the_client_cannot_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _auth
+
+    (tmp_path / "text").write_text("hf_x\n")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "home/token").mkdir(parents=True)
+    for name, value in (
+        ("HF_TOKEN_PATH", tmp_path),
+        ("HF_TOKEN_PATH", tmp_path / "text"),
+        ("HF_TOKEN_PATH", tmp_path / "bytes"),
+        ("HF_TOKEN_PATH", tmp_path / "text/x"),
+        ("HF_TOKEN_PATH", tmp_path / "gone"),
+        ("HF_HOME", tmp_path / "home"),
+        ("HF_HOME", tmp_path / "text"),
+        ("HF_HOME", tmp_path),
+        ("XDG_CACHE_HOME", tmp_path / "text"),
+    ):
+        below = {"HF_TOKEN_PATH": "", "HF_HOME": "/token", "XDG_CACHE_HOME": "/huggingface/token"}[name]
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", f"{value}{below}")
+        try:
+            _auth._get_token_from_file()
+            readable = True
+        except (OSError, UnicodeDecodeError):
+            readable = False
+        found = token_file_problems({name: str(value)})
+        assert (found == []) == readable, (name, value)
+        assert all(problem.startswith(f"{name}={value}: ") for problem in found)
+        assert token_file_problems({name: str(value), "HF_TOKEN": "hf_x"}) == []
+
+
+@pytest.mark.parametrize("value", ["good", "good\n", " good\r\n", "\n", "go\nod", "'good'"])
+def test_a_token_is_what_the_client_makes_of_it(value: str) -> None:
+    from huggingface_hub.utils._auth import _clean_token
+
+    assert (clean_token({"HF_TOKEN": value}, "huggingface") or None) == _clean_token(value)
+    assert clean_token({"MODELSCOPE_API_TOKEN": value}, "modelscope") == value

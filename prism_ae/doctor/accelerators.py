@@ -16,7 +16,7 @@ from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.errors import DeviceError
 from prism_ae.execution.devices import plan_slots
 from prism_ae.execution.gpus import Listing, Said, ask, ask_cuda, list_gpus
-from prism_ae.execution.visible import VARIABLE, Found, visible_gpus
+from prism_ae.execution.visible import VARIABLE, Found, gpus_meant, visible_gpus
 
 _DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
 
@@ -47,8 +47,8 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
     torch.start()  # torch takes its seconds, and so may a driver
     listing = list_gpus()
     found = visible_gpus(listing, snapshot.variables, ask_cuda)
-    driver = shutil.which("nvidia-smi") is not None or any(path.exists() for path in _DRIVER)
-    yield from judge_gpus(listing, found, driver, snapshot.gpus)
+    driver = listing.driver or shutil.which("nvidia-smi") is not None or any(path.exists() for path in _DRIVER)
+    yield from judge_gpus(listing, found, driver or gpus_meant(snapshot.variables), snapshot.gpus)
     torch.join()
     yield judge_torch(asked[0], len(found.gpus), snapshot.gpus is not None)
 
@@ -70,13 +70,13 @@ def read_torch(said: Said) -> Torch:
         return Torch(error=", ".join([*words, *filter(None, [said.how])]) or "it said nothing")
 
 
-def judge_gpus(listing: Listing, found: Found, driver: bool, gpus: str | None) -> Iterator[Finding]:
+def judge_gpus(listing: Listing, found: Found, signs: bool, gpus: str | None) -> Iterator[Finding]:
     """Pure.
 
     Args:
         listing: all GPUs of the machine.
         found: what of them the environment leaves to this process.
-        driver: whether there are signs of an NVIDIA driver.
+        signs: whether there are signs of NVIDIA GPUs: a driver, or a scheduler that gave some.
         gpus: as asked for, or None.
     """
     notes = "; ".join(found.notes) or "the driver lists none"
@@ -98,10 +98,12 @@ def judge_gpus(listing: Listing, found: Found, driver: bool, gpus: str | None) -
             yield warning("GPUs", f"{names}; {notes}", f"nothing, if that is meant; else {remedy}")
         else:
             yield ok("GPUs", names)
-    elif listing.devices:
-        yield warning("GPUs", f"this machine has {len(listing.devices)}, and none can be used: {notes}", remedy)
-    elif driver:
-        yield warning("GPUs", f"none, though there are signs of an NVIDIA driver: {notes}", remedy)
+    elif found.unusable and not found.notes:
+        return  # each of them was said
+    elif there := len(listing.devices) + len(listing.lost):
+        yield warning("GPUs", f"this machine has {there}, and none can be used: {notes}", remedy)
+    elif signs:
+        yield warning("GPUs", f"none, though there are signs of NVIDIA GPUs: {notes}", remedy)
     else:
         yield ok("GPUs", f"none; the CPU is used ({notes})")
 

@@ -191,7 +191,7 @@ def judge_temporary(asked: str, used: Path, folder: Folder, sockets: Path) -> It
     """
     other = "set TMPDIR to another folder"
     found = False
-    if asked and os.path.abspath(asked) != str(used):
+    if asked and os.path.abspath(asked) != os.path.abspath(used):
         found = True
         yield warning(
             "TMPDIR",

@@ -64,11 +64,13 @@ class Listing:
         devices: by their numbers.
         lost: number of a GPU that cannot be used -> why.
         words: what else was said: why there are none, or why there might be more.
+        driver: whether NVML's library is there, so that there should be an NVIDIA driver; it may have failed.
     """
 
     devices: tuple[Device, ...] = ()
     lost: Mapping[int, str] = dataclasses.field(default_factory=dict)
     words: tuple[str, ...] = ()
+    driver: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,24 +138,26 @@ def _end(code: int) -> str:
 def list_gpus(asking: Ask = ask) -> Listing:
     """This machine's GPUs; never raises."""
     said = asking(_module("nvml"), _PATH)
-    unable = ""
+    unable, driver = "", True
     try:
         return _from_nvml(json.loads(said.out))
     except (ValueError, KeyError, TypeError, AttributeError):
         words = f"NVML: {_shortened(said)}"
     except _NothingSaid as error:
-        words = f"NVML: {_printable(error.words)}"
+        words, driver = f"NVML: {_printable(error.words)}", not error.none
         if error.absent:
             unable = "only NVIDIA GPUs can be used, and no driver of theirs is found"
     if said.silent:
-        return Listing(words=(f"{words}: the driver hangs",))  # nvidia-smi would wait for the same driver
+        return Listing(words=(f"{words}: the driver hangs",), driver=True)  # nvidia-smi would wait for the same driver
     smi = asking(_QUERY, {})
     listing = parse_smi(smi)
     if listing.devices:
-        return dataclasses.replace(listing, words=(f"{words}; nvidia-smi lists GPUs all the same", *listing.words))
-    if unable and smi.how == _ABSENT:
-        return Listing(words=(unable, words, *listing.words))
-    return dataclasses.replace(listing, words=(words, *listing.words))
+        said_first: tuple[str, ...] = (f"{words}; nvidia-smi lists GPUs all the same",)
+    elif unable and smi.how == _ABSENT:
+        said_first = (unable, words)
+    else:
+        said_first = (words,)
+    return dataclasses.replace(listing, words=(*said_first, *listing.words), driver=driver)
 
 
 def ask_cuda(entry: str, asking: Ask = ask) -> Part | str:
@@ -178,16 +182,16 @@ def _module(name: str) -> tuple[str, ...]:
 
 
 class _NothingSaid(Exception):  # noqa: N818 - an event
-    """NVML has no list: why, in its words, and whether its library is absent."""
+    """NVML has no list: why, in its words, whether its library is absent, and whether there is none of it at all."""
 
-    def __init__(self, words: str, absent: bool) -> None:
+    def __init__(self, words: str, absent: bool, none: bool) -> None:
         super().__init__(words)
-        self.words, self.absent = words, absent
+        self.words, self.absent, self.none = words, absent, none
 
 
 def _from_nvml(found: Any) -> Listing:
     if "devices" not in found:
-        raise _NothingSaid(found["words"], found.get("absent", False))
+        raise _NothingSaid(found["words"], found.get("absent", False), found.get("none", False))
     devices = tuple(
         Device(
             number=one["number"],
@@ -199,7 +203,7 @@ def _from_nvml(found: Any) -> Listing:
         for one in found["devices"]
     )
     lost = {int(number): f"NVML: {words}" for number, words in found["lost"].items()}
-    return Listing(devices, lost, () if devices or lost else ("NVML: no devices were found",))
+    return Listing(devices, lost, () if devices or lost else ("NVML: no devices were found",), driver=True)
 
 
 def parse_smi(said: Said) -> Listing:

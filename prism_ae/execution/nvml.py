@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 _ABSENT = "NVMLError_LibraryNotFound"
@@ -34,13 +35,15 @@ def devices_of(nvml: Any) -> dict[str, Any]:
     Returns:
         "devices", each with its "number", "uuid", "name", "divided" (MIG) and "parts" (uuid and name of its MIG
         devices), and "lost": why of another number nothing is known. Else "words": why NVML lists
-        nothing, and whether its library is "absent".
+        nothing, whether its library is "absent" (or cannot be loaded), and whether there is "none" of it at all.
     """
     try:
         nvml.nvmlInit()
         count = nvml.nvmlDeviceGetCount()
     except nvml.NVMLError as error:
-        return {"words": _words(error), "absent": type(error).__name__ == _ABSENT}
+        words = _words(error)
+        absent = type(error).__name__ == _ABSENT
+        return {"words": words, "absent": absent, "none": absent and "No such file" in words}
     devices, lost = [], {}
     for number in range(count):
         try:
@@ -48,8 +51,8 @@ def devices_of(nvml: Any) -> dict[str, Any]:
             devices.append(
                 {
                     "number": number,
-                    "uuid": _text(nvml.nvmlDeviceGetUUID(handle)),
-                    "name": _text(nvml.nvmlDeviceGetName(handle)),
+                    "uuid": _text(nvml.nvmlDeviceGetUUID, handle),
+                    "name": _text(nvml.nvmlDeviceGetName, handle),
                 }
                 | _division(nvml, handle)
             )
@@ -68,13 +71,18 @@ def _division(nvml: Any, handle: Any) -> dict[str, Any]:
     for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle) if divided else 0):
         try:
             part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
-            parts.append((_text(nvml.nvmlDeviceGetUUID(part)), _text(nvml.nvmlDeviceGetName(part))))
+            parts.append((_text(nvml.nvmlDeviceGetUUID, part), _text(nvml.nvmlDeviceGetName, part)))
         except nvml.NVMLError:
             continue  # places without a device, and devices of others
     return {"divided": divided, "parts": parts}
 
 
-def _text(value: str | bytes) -> str:
+def _text(call: Callable[[Any], str | bytes], handle: Any) -> str:
+    """What a call says of a device; a letter that is no UTF-8 becomes a mark, and hides neither this GPU nor others."""
+    try:
+        value = call(handle)
+    except UnicodeDecodeError as error:
+        value = bytes(error.object)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 

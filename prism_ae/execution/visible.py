@@ -11,6 +11,12 @@ from prism_ae.execution.gpus import Device, Listing, Part
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
+_CONTAINER, _NO_GPUS = "NVIDIA_VISIBLE_DEVICES", ("", "none", "void")
+
+_NUMBERED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL", "PBS_GPUFILE", "_CONDOR_AssignedGPUs")
+_COUNTED = ("SLURM_GPUS_ON_NODE", "SLURM_GPUS", "SLURM_GPUS_PER_NODE")
+"""What schedulers say about a job's GPUs: which ones, or how many."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
@@ -158,14 +164,26 @@ def _usable(device: Device) -> Part | str:
     return f"{device.name} is divided into MIG devices; name those to use in {VARIABLE}: {names}"
 
 
+def gpus_meant(environ: Mapping[str, str]) -> bool:
+    """Whether a scheduler or a container's start says that this process has GPUs."""
+    return environ.get(_CONTAINER, "") not in _NO_GPUS or _scheduled(environ) != ""
+
+
+def _scheduled(environ: Mapping[str, str]) -> str:
+    """The first variable by which a scheduler says that it gave this job GPUs, "" where there is none."""
+    given = [name for name in _NUMBERED if environ.get(name, "").strip()]
+    given += [name for name in _COUNTED if environ.get(name, "").strip() not in ("", "0")]
+    return given[0] if given else ""
+
+
 def _hints(environ: Mapping[str, str]) -> tuple[str, ...]:
     """What in the environment may be the reason that there is no GPU at all."""
     hints = []
-    if (given := environ.get("NVIDIA_VISIBLE_DEVICES")) in ("", "none", "void"):
-        hints.append(f"NVIDIA_VISIBLE_DEVICES={given}: this container was started without GPUs")
-    scheduled = [name for name in ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS", "GPU_DEVICE_ORDINAL") if environ.get(name)]
-    if scheduled:
-        hints.append(f"the scheduler gave {scheduled[0]}={_shown(environ[scheduled[0]])}")
+    if (given := environ.get(_CONTAINER)) is not None:
+        started = "was started without GPUs" if given in _NO_GPUS else "should have GPUs: start it with --gpus all"
+        hints.append(f"{_CONTAINER}={_shown(given)}: this container {started}")
+    if scheduled := _scheduled(environ):
+        hints.append(f"the scheduler gave {scheduled}={_shown(environ[scheduled])}")
     elif "SLURM_JOB_ID" in environ:
         hints.append("Slurm gave this job no GPU; ask for one, as in srun --gpus=1")
     others = [name for name in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES") if name in environ]

@@ -143,3 +143,52 @@ def test_an_empty_listing_is_no_driver() -> None:
     listing = Listing()
     [finding] = judge_gpus(listing, visible_gpus(listing, {}, lambda entry: ""), False, None)
     assert finding.level == "ok"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0,1"},
+        {"SLURM_STEP_GPUS": "0"},
+        {"SLURM_GPUS_ON_NODE": "2"},
+        {"NVIDIA_VISIBLE_DEVICES": "all"},
+        {"NVIDIA_VISIBLE_DEVICES": "GPU-aaaa"},
+        {"PBS_GPUFILE": "/var/spool/gpus"},
+    ],
+)
+def test_no_gpu_where_one_was_given_is_a_warning(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _level_without_a_gpu(Listing(words=("NVML: absent",)), variables, tmp_path, monkeypatch) == "warning"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"NVIDIA_VISIBLE_DEVICES": "void"}, {"NVIDIA_VISIBLE_DEVICES": "none"}, {"SLURM_GPUS_ON_NODE": "0"}],
+)
+def test_no_gpu_where_none_was_given_is_fine(
+    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _level_without_a_gpu(Listing(words=("NVML: absent",)), variables, tmp_path, monkeypatch) == "ok"
+    failed = Listing(words=("NVML: signal SIGABRT",), driver=True)
+    assert _level_without_a_gpu(failed, variables, tmp_path, monkeypatch) == "warning"
+
+
+def _level_without_a_gpu(
+    listing: Listing, variables: dict[str, str], nothing: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The level of the whole check's finding, on a machine that has no driver's files."""
+    monkeypatch.setattr(accelerators, "_DRIVER", (nothing / "driver",))
+    monkeypatch.setenv("PATH", str(nothing))
+    monkeypatch.setattr(accelerators, "list_gpus", lambda: listing)
+    monkeypatch.setattr(accelerators, "ask_torch", lambda: Torch(version="2"))
+    [finding] = [one for one in accelerators.check(environment(variables=variables)) if one.name == "GPUs"]
+    return finding.level
+
+
+@pytest.mark.parametrize("smi", ["0, [Unknown Error]\n1, [GPU is lost]\n", "0, [Unknown Error]\n"])
+@pytest.mark.parametrize("driver", [True, False])
+def test_lost_gpus_alone_are_not_contradicted(smi: str, driver: bool) -> None:
+    findings = found(smi, driver=driver)
+    assert {finding.level for finding in findings} == {"warning"}
+    assert not [finding for finding in findings if "lists none" in finding.what]

@@ -138,3 +138,16 @@ def test_kernels_that_cannot_be_kept(tmp_path: Path) -> None:
 def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
     found = list(places.check(environment(folder=None, models_dir=tmp_path, runs_dir=tmp_path)))
     assert any(finding.name == "current folder" and finding.level == "problem" for finding in found)
+
+
+@pytest.mark.parametrize("asked", [".", "sub", "./sub/..", "../{name}"])
+def test_a_relative_temporary_folder_is_a_folder_like_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    asked = asked.format(name=tmp_path.name)
+    monkeypatch.setenv("TMPDIR", asked)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    found = list(places._temporary({"TMPDIR": asked}))
+    assert levels(found) == {"ok"}, found

@@ -226,3 +226,32 @@ def test_cuda_says_which_gpu_it_takes_for_the_first() -> None:
     assert ask_cuda("1", saying(found)) == Part(found["uuid"], found["name"])
     assert "cuInit failed with CUDA error 100" in str(ask_cuda("1", saying(first_device(Cuda("cuInit")))))
     assert ask_cuda("1", saying(Said("", how="signal SIGSEGV"))) == "signal SIGSEGV"
+
+
+@pytest.mark.parametrize("name", [b"H100 \xff", b"\xe9\xe8", "H100é".encode("latin-1")])
+def test_a_name_that_is_no_utf_8_hides_no_gpu(name: bytes) -> None:
+    class Odd(Nvml):
+        """As pynvml, which decodes what the library says."""
+
+        def nvmlDeviceGetName(self, handle: Any) -> str:  # noqa: N802
+            return name.decode() if handle == 1 else "H100"
+
+    listing = list_gpus(saying(devices_of(Odd(["H100"], ["odd"], ["H100"]))))
+    assert [device.number for device in listing.devices] == [0, 1, 2]
+    assert listing.devices[1].name == name.decode(errors="replace")
+    assert not listing.lost
+
+
+def test_a_library_that_is_there_and_fails_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = Said("", how="not found")
+    assert list_gpus(saying(Said("", how="signal SIGABRT"), smi)).driver
+    assert list_gpus(saying(devices_of(Nvml(start=pynvml.NVML_ERROR_UNKNOWN)), smi)).driver
+    assert list_gpus(saying(devices_of(Nvml()), smi)).driver
+    for words, driver in (("cannot open shared object file: No such file or directory", False), ("wrong ELF", True)):
+
+        def refuse(name: str, words: str = words) -> None:
+            raise OSError(f"{name}: {words}")
+
+        monkeypatch.setattr(ctypes, "CDLL", refuse)
+        found = devices_of(Nvml(start=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
+        assert list_gpus(saying(found, smi)).driver == driver

@@ -65,7 +65,7 @@ FILES = [
 
 @pytest.mark.parametrize(("form", "name"), FILES)
 @pytest.mark.parametrize(("content", "said"), STAND_INS)
-def test_a_target_with_a_what_it_is(tmp_path: Path, form: str, name: str, content: bytes, said: str) -> None:
+def test_a_target_with_another_kind_of_file(tmp_path: Path, form: str, name: str, content: bytes, said: str) -> None:
     target(tmp_path, form)
     load_target(tmp_path, torch.float32, torch.device("cpu"))
     (tmp_path / name).write_bytes(content)
@@ -77,7 +77,7 @@ def test_a_target_with_a_what_it_is(tmp_path: Path, form: str, name: str, conten
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize(("content", "said"), STAND_INS)
-def test_a_tokenizer_with_a_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_tokenizer_with_another_kind_of_file(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     for each in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / each).write_text("{}")
     (tmp_path / name).write_bytes(content)
@@ -115,7 +115,7 @@ def test_an_archive_that_is_cut_off(tmp_path: Path, share: float) -> None:
         lambda file: file.write_bytes(b"\x80\x02}q\x00."),
     ],
 )
-def test_what_is_no_what_it_is(tmp_path: Path, write: Callable[[Path], object]) -> None:
+def test_what_is_a_models_file(tmp_path: Path, write: Callable[[Path], object]) -> None:
     for name in ("a.safetensors", "b.bin", "c.json"):
         write(tmp_path / name)
         assert what_it_is(tmp_path / name) == ""

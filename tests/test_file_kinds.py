@@ -28,7 +28,7 @@ STAND_INS = [
     (b"\n  <html lang='en'>" + b" " * 2000, "is a web page"),
     (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is an XML page"),
     (b"", "is empty"),
-    (gzip.compress(b"x" * 100), "is compressed"),
+    (gzip.compress(b"x" * 100, mtime=0), "is compressed"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +49,11 @@ def measure(
     """Measure what is not in the store yet, with the run lock held.
 
     Raises:
+        UsageError: a variable of the environment would end an engine while it starts.
         StoreError: the folder cannot be written, or another run uses it.
         DeviceError: no worker can be started.
     """
+    from prism_ae.engines.registry import check_environment
     from prism_ae.execution.interrupts import Signals
     from prism_ae.execution.processes import LocalProcess
     from prism_ae.execution.progress import progress_on
@@ -58,6 +61,8 @@ def measure(
     from prism_ae.store.lock import run_lock
     from prism_ae.store.provenance import provenance
 
+    for engine in sorted({point.engine for point in resolved.cells}):
+        check_environment(engine, os.environ)
     store.prepare()
     with run_lock(store.root) as lock, Signals() as signals:
         plan = make_plan(resolved, store.records())  # again: another run may have just ended

@@ -69,7 +69,7 @@ def serve(
     from prism_ae.cli.convert import check_word
     from prism_ae.cli.measure import slots
     from prism_ae.cli.output import flush, say
-    from prism_ae.engines.registry import identify
+    from prism_ae.engines.registry import check_environment, identify
     from prism_ae.engines.sglang_server import Service, check_service, plain_command
     from prism_ae.engines.sglang_server import serve as run_server
     from prism_ae.errors import UsageError
@@ -97,6 +97,7 @@ def serve(
         more=tuple(options),
     )
     identify("sglang")
+    check_environment("sglang", os.environ)
     check_service(service)
     say([plain_command(service, os.environ)])
     flush()

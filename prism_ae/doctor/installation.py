@@ -7,7 +7,7 @@ from importlib import metadata
 
 from prism_ae.doctor.findings import Finding, from_error, ok, problem, warning
 from prism_ae.doctor.snapshot import Snapshot
-from prism_ae.errors import MissingError, UsageError
+from prism_ae.errors import MissingError
 
 PYTHON = (3, 11)
 """The oldest that this program runs with (pyproject.toml)."""
@@ -91,6 +91,4 @@ def _sglang() -> Finding:
     except MissingError as error:
         found = from_error("SGLang", error, "warning")
         return warning(found.name, f"{found.what}; it is needed for what measures time, and for 'serve'", found.remedy)
-    except UsageError as error:
-        return from_error("SGLang", error)
     return ok("SGLang", f"{SGLANG_VERSION}, and it finds this program's plugin")

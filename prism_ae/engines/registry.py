@@ -6,8 +6,7 @@ An engine's version is part of every cell's identity: raise it whenever its numb
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,13 +100,19 @@ def identify(name: str) -> tuple[str, str]:
     """Version and verifier of an engine that can be started here.
 
     Raises:
-        UsageError: unknown name, or a variable of the environment that ends what it imports.
+        UsageError: unknown name.
         MissingError: what it needs is not installed.
     """
     record = find(name)
     if name == "sglang":
         _require_sglang()
     return record.version, record.verifier
+
+
+def check_environment(name: str, environ: Mapping[str, str]) -> None:
+    """Raises UsageError where a variable would end the engine while it starts. What it measured can be read."""
+    if name == "sglang" and (problems := number_problems(environ, "huggingface")):
+        raise UsageError("; ".join(problems), "until then SGLang cannot start: it imports Hugging Face's client")
 
 
 def _require_sglang() -> None:
@@ -121,8 +126,6 @@ def _require_sglang() -> None:
         raise MissingError(f"SGLang {found} is installed, and the plugin is made for {SGLANG_VERSION}", hint)
     if not metadata.entry_points(group="sglang.srt.plugins", name="prism-ae"):
         raise MissingError("prism-ae runs without being installed, so SGLang cannot find its plugin", hint)
-    if problems := number_problems(os.environ, "huggingface"):
-        raise UsageError("; ".join(problems), "until then SGLang cannot start: it imports Hugging Face's client")
 
 
 def problem(engine: str, point: Point, drafter_kind: str) -> str:

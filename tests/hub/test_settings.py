@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
 
 import modelscope_hub.constants as modelscope
 import pytest
 from huggingface_hub import constants as huggingface
 
+from prism_ae.cli.measure import measure
 from prism_ae.engines import registry
 from prism_ae.errors import UsageError
 from prism_ae.hub.clients import prepare
@@ -71,13 +74,20 @@ def test_a_switch_is_on_where_the_client_takes_it_for_on(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["30s", "", "ten"])
-def test_sglang_is_not_started_where_its_import_would_end(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry.metadata, "version", lambda package: registry.SGLANG_VERSION)
-    monkeypatch.setattr(registry.metadata, "entry_points", lambda **group: ["prism-ae"])
-    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", value)
+def test_sglang_is_not_started_where_its_import_would_end(value: str) -> None:
     with pytest.raises(UsageError, match=r"^HF_HUB_ETAG_TIMEOUT="):
-        registry.identify("sglang")
-    registry.identify("torch")
+        registry.check_environment("sglang", {"HF_HUB_ETAG_TIMEOUT": value})
+    registry.check_environment("torch", {"HF_HUB_ETAG_TIMEOUT": value})
+    registry.check_environment("sglang", {"HF_HUB_ETAG_TIMEOUT": "30"})
+
+
+@pytest.mark.parametrize("value", ["30s", "x"])
+def test_a_run_asks_before_anything_is_started(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", value)
+    resolved = SimpleNamespace(cells=[SimpleNamespace(engine="sglang")])
+    store = SimpleNamespace(prepare=lambda: pytest.fail("something was started"))
+    with pytest.raises(UsageError, match=r"^HF_HUB_DOWNLOAD_TIMEOUT="):
+        measure(None, resolved, store, tmp_path, [])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from prism_ae.errors import INTERRUPTED, PrismError, StoreError
-from prism_ae.shadowing import explained
+from prism_ae.shadowing import explained, own_modules_first
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,6 +26,8 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     An exception that comes from a foreign file, taken for a module of the environment, is no bug: the file is named.
     """
+    if (sys.argv[1:] if argv is None else list(argv))[:1] == ["doctor"]:
+        own_modules_first()  # what it is to find may keep even the parser from being imported
     try:
         from prism_ae.cli.output import show_any_letter
 
@@ -65,10 +67,6 @@ def _flushed(argv: Sequence[str] | None) -> int:
 def _call(argv: Sequence[str] | None) -> int:
     """The exit code of the parser: it ends with SystemExit, also for its own messages about wrong options."""
     words = sys.argv[1:] if argv is None else list(argv)
-    if words[:1] == ["doctor"]:
-        from prism_ae.doctor.shadows import own_modules_first
-
-        own_modules_first()  # what it is to find may keep even the parser from being imported
     from prism_ae.cli.app import app
 
     try:

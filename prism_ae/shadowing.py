@@ -15,6 +15,9 @@ from importlib.machinery import PathFinder
 
 from prism_ae.errors import PrismError
 
+PATH = tuple(sys.path)
+"""Where Python looks for modules, in its order, as it was before `own_modules_first` put it in another one."""
+
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -43,6 +46,25 @@ def foreign_modules(path: Sequence[str] | None = None, homes: Sequence[str] | No
             if os.path.realpath(first.origin) != os.path.realpath(ours.origin):
                 found[name] = first.origin
     return found
+
+
+def own_modules_first() -> None:
+    """Let this process, for its own sake, look for modules in this environment before it looks in foreign folders.
+
+    A foreign module must not keep doctor from naming it. What only a foreign folder has is still found there.
+    """
+    try:
+        late = {os.path.realpath(entry_of(file)) for file in foreign_modules().values()}
+        last = [entry for entry in sys.path if os.path.realpath(entry or ".") in late]
+    except OSError:  # the current folder is gone
+        return
+    sys.path[:] = [entry for entry in sys.path if entry not in last] + last
+
+
+def entry_of(file: str) -> str:
+    """The folder of Python's path that a module's file belongs to."""
+    folder = os.path.dirname(file)
+    return os.path.dirname(folder) if os.path.basename(file).startswith("__init__.") else folder
 
 
 def _homes() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import site
 import sys
@@ -12,7 +11,7 @@ from importlib.machinery import PathFinder
 
 from prism_ae.doctor.findings import Finding, from_error, ok, warning
 from prism_ae.doctor.snapshot import Snapshot
-from prism_ae.shadowing import foreign_modules, shadowing_error
+from prism_ae.shadowing import entry_of, foreign_modules, shadowing_error
 
 HOOKS = ("sitecustomize", "usercustomize")
 """Modules that Python runs at every start, wherever it finds them."""
@@ -40,7 +39,7 @@ def judge_foreign(foreign: Mapping[str, str]) -> Iterator[Finding]:
     """
     folders: dict[str, dict[str, str]] = {}
     for name, file in foreign.items():
-        folders.setdefault(_entry(file), {})[name] = file
+        folders.setdefault(entry_of(file), {})[name] = file
     for folder, modules in folders.items():
         named = dict(list(modules.items())[:_SHOWN])
         error = shadowing_error(" ".join(f"'{name}'" for name in named), named)
@@ -48,23 +47,6 @@ def judge_foreign(foreign: Mapping[str, str]) -> Iterator[Finding]:
         more = f", and {len(modules) - len(named)} more of {folder}" if len(modules) > len(named) else ""
         finding = from_error("foreign modules", error)
         yield Finding(finding.name, finding.level, finding.what + more, finding.remedy)
-
-
-def own_modules_first() -> None:
-    """Let this process, for its own sake, look for modules in this environment before it looks in foreign folders.
-
-    A foreign module must not keep doctor from naming it. What only a foreign folder has is still found there.
-    """
-    with contextlib.suppress(OSError):  # the current folder is gone
-        late = {os.path.realpath(_entry(file)) for file in foreign_modules().values()}
-        last = [entry for entry in sys.path if os.path.realpath(entry or ".") in late]
-        sys.path[:] = [entry for entry in sys.path if entry not in last] + last
-
-
-def _entry(file: str) -> str:
-    """The folder of Python's path that a module's file belongs to."""
-    folder = os.path.dirname(file)
-    return os.path.dirname(folder) if os.path.basename(file).startswith("__init__.") else folder
 
 
 def _hooks(path: list[str]) -> Iterator[Finding]:
@@ -76,5 +58,5 @@ def _hooks(path: list[str]) -> Iterator[Finding]:
             yield warning(
                 name,
                 f"Python runs {file} at every start, here and in each worker",
-                f"take {_entry(file)} out of Python's path, unless that is meant",
+                f"take {entry_of(file)} out of Python's path, unless that is meant",
             )

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from prism_ae.shadowing import PATH
+
 LIMITS = {
     "-n": resource.RLIMIT_NOFILE,
     "-u": resource.RLIMIT_NPROC,
@@ -19,9 +21,6 @@ LIMITS = {
     "-t": resource.RLIMIT_CPU,
 }
 """Options of the shell's ``ulimit``."""
-
-PATH = tuple(sys.path)
-"""As it was before `shadows.own_modules_first` put it in another order."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,6 +71,16 @@ def test_foreign_modules_do_not_keep_doctor_from_naming_them(tmp_path: Path) -> 
         assert module in finding["what"]
 
 
+@pytest.mark.parametrize("module", ["json", "typing", "dataclasses", "contextlib", "sysconfig"])
+def test_a_foreign_module_of_the_standard_library_is_a_finding_of_the_report(tmp_path: Path, module: str) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / f"{module}.py").write_text("raise RuntimeError('foreign')\n")
+    code, report = doctor(tmp_path, paths=(foreign,))
+    assert code == 1
+    assert str(foreign / f"{module}.py") in named(report, "foreign modules")["what"]
+
+
 def test_a_disk_without_locks(tmp_path: Path) -> None:
     start = (
         "import fcntl, os\n"

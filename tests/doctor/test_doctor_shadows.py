@@ -9,7 +9,8 @@ import pytest
 from environments import environment, wrong
 
 from prism_ae.doctor import shadows
-from prism_ae.doctor.shadows import judge_foreign, own_modules_first
+from prism_ae.doctor.shadows import judge_foreign
+from prism_ae.shadowing import own_modules_first
 
 
 def write(folder: Path, name: str) -> Path:

@@ -27,6 +27,7 @@ from prism_ae.hub.environment import (
     redacted,
     token_file_problems,
 )
+from prism_ae.hub.failures import explained
 
 PROXIES = [
     "http://h:80",
@@ -404,3 +405,10 @@ def test_a_token_is_what_the_client_makes_of_it(value: str) -> None:
 
     assert (clean_token({"HF_TOKEN": value}, "huggingface") or None) == _clean_token(value)
     assert clean_token({"MODELSCOPE_API_TOKEN": value}, "modelscope") == value
+
+
+def test_an_error_names_the_variable_that_led_there() -> None:
+    environ = {"MODELSCOPE_DOMAIN": "http://user:hunter2@mirror:8/x"}
+    said = str(explained("modelscope", "a/b on ModelScope", "", ConnectionError("refused"), environ))
+    assert "MODELSCOPE_DOMAIN=http://…@mirror:8" in said
+    assert "hunter2" not in said

@@ -225,8 +225,8 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     from prism_ae.llama import Llama, load_strictly, target_names, unfilled
 
     check_published(folder)
-    check_target_files(folder)
     config = read_target_config(folder)
+    check_target_files(folder)
     weights = open_weights(folder)
     refuse_quantised(weights)
     check_head(weights, config.tie_word_embeddings)

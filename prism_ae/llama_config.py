@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from prism_ae.errors import CheckpointError
-from prism_ae.llama_keys import check_keys, refused
+from prism_ae.llama_keys import check_keys, refused, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +48,11 @@ class LlamaConfig:
         for name in _COUNTS:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is {_shown(value)}, not a positive integer")
+                raise ValueError(f"{name} is {shown(value)}, not a positive integer")
         for name in ("rms_norm_eps", "rope_theta"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value <= LARGEST:
-                raise ValueError(f"{name} is {_shown(value)}, not a positive number")
+                raise ValueError(f"{name} is {shown(value)}, not a positive number")
         heads, keys = self.num_attention_heads, self.num_key_value_heads
         if self.hidden_size % heads or heads % keys or self.head_dim % 2:
             raise ValueError(f"{heads} heads and {keys} for keys do not divide hidden size {self.hidden_size}")
@@ -144,11 +144,6 @@ MOST_POSITIONS = 2**24
 """Four times the longest context that a published Llama has."""
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:77]}..."
-
-
 HF_ROPE_THETA = 10000.0
 """What Hugging Face's Llama takes where a config names no base; Llama-2's own config names none."""
 
@@ -221,5 +216,5 @@ def _read_scaling(rope: Mapping[str, Any], key: str, where: str) -> Llama3Rope |
 
 def _positive(value: Any, key: str, where: str) -> float:
     if type(value) not in (int, float) or not 0 < value <= LARGEST:
-        raise CheckpointError(f"{where}: {key} is {_shown(value)}, not a positive number")
+        raise CheckpointError(f"{where}: {key} is {shown(value)}, not a positive number")
     return float(value)

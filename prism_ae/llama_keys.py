@@ -98,10 +98,13 @@ UNQUANTISED = (
 
 def refused(key: str, value: Any, where: str) -> CheckpointError:
     """The error for a key with a value that cannot be honoured."""
+    return CheckpointError(f"{where}: {key} is {shown(value)}, which is not supported", PLAIN_ONLY)
+
+
+def shown(value: Any) -> str:
+    """A value of a config as a message repeats it: cut if it is long."""
     text = repr(value)
-    return CheckpointError(
-        f"{where}: {key} is {text if len(text) < 80 else f'{text[:77]}...'}, which is not supported", PLAIN_ONLY
-    )
+    return text if len(text) < 80 else f"{text[:77]}..."
 
 
 def _matters_not(key: str, value: Any, config: Mapping[str, Any]) -> bool:

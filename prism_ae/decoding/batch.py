@@ -77,7 +77,6 @@ class Batch:
         self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
         self._expected = torch.full((rows, numbers), UNKNOWN, device=self.device)
         self._is_expected: list[bool] = []
-        self._true = torch.ones((), dtype=torch.bool, device=self.device)
 
     @torch.inference_mode()
     def admit(
@@ -143,8 +142,10 @@ class Batch:
         done, hidden, captured = self._verify_expected(tree, length, answered, prefix) or self._verify_all(
             tree, length, answered, prefix
         )
-        if self.dtype == torch.float16 and not bool(torch.isfinite(hidden).all()):
+        finite = torch.isfinite(hidden).all()
+        if self.dtype == torch.float16 and not bool(finite):
             done, hidden, captured = self._verify_step_by_step(tree, length, answered, prefix)
+            finite = torch.isfinite(hidden).all()
         places = torch.arange(self.depth + 1, device=self.device)
         self.cache.keep(longest + done.nodes, length.unsqueeze(1) + places)
         counts = done.accepted + 1
@@ -155,8 +156,7 @@ class Batch:
             features = hidden if captured is None else captured
             kept = features.gather(1, done.nodes.unsqueeze(2).expand(-1, -1, features.shape[-1]))
             self.drafting.commit(kept, done.tokens, counts)
-        sound = [torch.isfinite(hidden).all(), self.drafting.sound if self.drafting else self._true]
-        flags = torch.stack(sound).expand(rows, 2)
+        flags = torch.stack([finite, self.drafting.sound if self.drafting else finite]).expand(rows, 2)
         report = torch.cat([counts.unsqueeze(1), done.tokens, flags], dim=1).tolist()
         # Asked for together: the device is waited for once.
         self._check("the target", bool(report[0][-2]))

@@ -28,12 +28,14 @@ class Pair:
     Attributes:
         target, drafter: folders; drafter None for vanilla.
         drafter_layout: name of the drafter's layout, "" for vanilla and a separate model.
+        sizes: the target's, where a draft head reads it.
         config: of a draft head, else None.
     """
 
     target: Path
     drafter: Path | None
     drafter_layout: str = ""
+    sizes: TargetSizes | None = None
     config: DrafterConfig | None = None
 
     @property
@@ -76,7 +78,7 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     if engine == "sglang":
         check_fits(config, sizes, drafter, str(target))
         _check_captured(drafter, record, config, sizes, published_capture(layout, sizes.num_hidden_layers))
-    return Pair(target, drafter, layout, config)
+    return Pair(target, drafter, layout, sizes, config)
 
 
 def check_branch(pair: Pair, tree: TreeShape | None) -> None:

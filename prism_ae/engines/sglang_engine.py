@@ -17,7 +17,7 @@ from typing import Any
 from prism_ae.cells import Cell, TreeShape
 from prism_ae.checkpoints import read_json
 from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
-from prism_ae.drafters.layouts.records import TargetSizes, named_rope_theta
+from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.engines.pairs import Pair, check_branch, make_pair
 from prism_ae.engines.protocol import Assignment, Result, Sample
 from prism_ae.engines.sglang_options import (
@@ -93,7 +93,7 @@ class SGLangEngine:
         check_branch(pair, assignment.tree)
         architecture = ""
         if pair.drafter is not None:
-            architecture = _architecture(pair.target, pair.drafter, pair.capture) if pair.config else "standard"
+            architecture = _architecture(pair) if pair.config else "standard"
         return Setup(
             target=assignment.target_path,
             drafter=assignment.drafter_path,
@@ -262,13 +262,13 @@ def _rope_settings(pair: Pair) -> dict[str, float]:
 
 
 @cache
-def _architecture(target: Path, drafter: Path, capture: tuple[int, ...]) -> str:
+def _architecture(pair: Pair) -> str:
     """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over.
 
     Once per checkpoint: a sweep of trees or batches asks for the same one again and again, and all of it is read.
     """
-    sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
-    return architecture_text(read_drafter(drafter, sizes, capture).config)
+    assert pair.drafter is not None
+    return architecture_text(read_drafter(pair.drafter, pair.sizes, pair.capture).config)
 
 
 def _explained(died: HostDied) -> DeviceError:

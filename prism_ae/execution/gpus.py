@@ -144,7 +144,7 @@ def list_gpus(asking: Ask = ask) -> Listing:
     except (ValueError, KeyError, TypeError, AttributeError):
         words = f"NVML: {_shortened(said)}"
     except _NothingSaid as error:
-        words, driver = f"NVML: {_printable(error.words)}", not error.none
+        words, driver = f"NVML: {printable(error.words)}", not error.none
         if error.absent:
             unable = "only NVIDIA GPUs can be used, and no driver of theirs is found"
     if said.silent:
@@ -165,7 +165,7 @@ def ask_cuda(entry: str, asking: Ask = ask) -> Part | str:
     said = asking(_module("cuda"), _PATH | {"CUDA_VISIBLE_DEVICES": entry})
     try:
         found = json.loads(said.out)
-        return Part(found["uuid"], found["name"]) if "uuid" in found else _printable(found["words"])
+        return Part(found["uuid"], found["name"]) if "uuid" in found else printable(found["words"])
     except (ValueError, KeyError, TypeError):
         return _shortened(said)
 
@@ -211,9 +211,9 @@ def parse_smi(said: Said) -> Listing:
     devices, lost, others = [], {}, []
     for line in filter(None, map(str.strip, f"{said.out}\n{said.err}".splitlines())):
         if match := _GPU.fullmatch(line):
-            devices.append(Device(int(match[1]), match[2], _printable(match[3])))
+            devices.append(Device(int(match[1]), match[2], printable(match[3])))
         elif match := _LOST.fullmatch(line):
-            lost[int(match[1])] = f"nvidia-smi: {_printable(match[2])}"
+            lost[int(match[1])] = f"nvidia-smi: {printable(match[2])}"
         else:
             others.append(line)
     words = f"nvidia-smi: {_shortened(Said(' '.join(others), how=said.how))}"
@@ -222,10 +222,11 @@ def parse_smi(said: Said) -> Listing:
 
 def _shortened(said: Said) -> str:
     """The words of a program and how it ended, in one line."""
-    words = _printable(" ".join(f"{said.out}\n{said.err}".split()))
+    words = printable(" ".join(f"{said.out}\n{said.err}".split()))
     return f"{words} ({said.how})" if words and said.how else words or said.how or "it said nothing"
 
 
-def _printable(text: str) -> str:
+def printable(text: str, most: int = _LONGEST) -> str:
+    """A text from outside in one line, without letters that steer a terminal, cut to ``most`` of them."""
     clean = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return clean if len(clean) <= _LONGEST else f"{clean[:_LONGEST]}…"
+    return clean if len(clean) <= most else f"{clean[:most]}…"

@@ -3,7 +3,6 @@ to a cell that names the old ones."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,8 +57,7 @@ class Unchanged:
 def _signature(place: Path) -> Iterable[tuple[str, int, int, int]]:
     """Of a file, or of a folder's files; nothing where it is not there."""
     try:
-        files = sorted(os.scandir(place), key=lambda entry: entry.name) if place.is_dir() else []
-        for path in [Path(entry) for entry in files] or [place]:
+        for path in sorted(place.iterdir()) if place.is_dir() else [place]:
             status = path.stat()
             yield str(path), status.st_size, status.st_mtime_ns, status.st_ino
     except OSError:

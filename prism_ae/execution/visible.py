@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
-from prism_ae.execution.gpus import Device, Listing, Part
+from prism_ae.execution.gpus import Device, Listing, Part, printable
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 
@@ -193,5 +193,4 @@ def _hints(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _shown(value: str) -> str:
-    clean = "".join(letter if letter.isprintable() else "?" for letter in value)
-    return clean if len(clean) <= 100 else f"{clean[:100]}…"
+    return printable(value, 100)

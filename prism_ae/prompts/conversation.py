@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from prism_ae.checkpoints import read_json
 from prism_ae.errors import CheckpointError, ConfigError
+from prism_ae.prompts.json_lines import Problem, listed
 from prism_ae.prompts.questions import Question
 from prism_ae.prompts.templates import render_turn, stop_ids
 from prism_ae.prompts.tokenizer import RULES, TOKENIZER, Rules, answer_text, as_damage, read_rules, read_tokenizer
@@ -27,9 +28,6 @@ CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 LLAMA_END = 2
 """The end token of a Llama whose config.json does not say one (null says that there is none): transformers' default,
 which SGLang and everybody else who reads the folder through it ends at."""
-
-_SHOWN = 8
-"""Questions that a message lists."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,15 +145,12 @@ def check_questions(conversation: Conversation, questions: Sequence[Question], w
     """
     prompts = conversation.prompts([(question.turns, [""] * (len(question.turns) - 1)) for question in questions])
     wrong = [
-        f"{where}: question {question.question_id}: {unknown}, beyond the target's vocabulary"
+        Problem(f"question {question.question_id}", f"{unknown}, beyond the target's vocabulary")
         for question, ids in zip(questions, prompts, strict=True)
         if (unknown := conversation.unknown(ids))
     ]
     if wrong:
-        more = [f"… and {len(wrong) - _SHOWN:,} more"] if len(wrong) > _SHOWN else []
-        raise ConfigError(
-            "\n".join([*wrong[:_SHOWN], *more]), f"use the tokenizer that belongs to {conversation.folder}"
-        )
+        raise ConfigError(listed(where, wrong), f"use the tokenizer that belongs to {conversation.folder}")
 
 
 def window_of(max_length: int, target: Path) -> int:

@@ -91,7 +91,7 @@ def is_broken(text: str) -> bool:
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
-def listed(path: Path, problems: Iterable[Problem]) -> str:
+def listed(path: Path | str, problems: Iterable[Problem]) -> str:
     """Problems as a message, one line each; of many, the first and how many more there are."""
     lines = [f"{path}, {problem.place}: {problem.reason}" for problem in problems]
     return "\n".join([*lines[:_SHOWN], *([f"… and {len(lines) - _SHOWN:,} more"] if len(lines) > _SHOWN else [])])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prism_ae.prompts.conversation import Conversation
-from prism_ae.training.corpus import Conversation as Told
+from prism_ae.training.corpus import Conversation as Turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Encoded:
     unknown: dict[int, str]
 
 
-def encode(data: Sequence[Told], conversation: Conversation, window: int) -> Encoded:
+def encode(data: Sequence[Turns], conversation: Conversation, window: int) -> Encoded:
     """Per conversation its turns as examples, in the ids that evaluation would give the target.
 
     Args:

@@ -6,12 +6,11 @@ import json
 import os
 import resource
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, Hubs, serve
-from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content, fill, patch
+from hub_server import COMMIT
+from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content
 
 import prism_ae.hub.download
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
@@ -20,21 +19,6 @@ from prism_ae.suites.load import load_suite
 from prism_ae.suites.models import Located, locate_drafter, locate_target
 
 WEIGHTS = f"{EAGLE}/model.safetensors"
-
-
-@pytest.fixture
-def hubs() -> Iterator[Hubs]:
-    hubs = Hubs()
-    fill(hubs)
-    with serve(hubs):
-        yield hubs
-
-
-@pytest.fixture(params=["modelscope", "huggingface"])
-def world(request: pytest.FixtureRequest, hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    patch(monkeypatch, hubs, tmp_path)
-    hub: HubName = request.param
-    return World(hubs, tmp_path / "models", hub)
 
 
 def test_everything_arrives_verified_and_noted(world: World) -> None:

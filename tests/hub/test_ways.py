@@ -26,21 +26,6 @@ CLOSED = "http://user:hunter2@127.0.0.1:9"
 
 
 @pytest.fixture
-def hubs() -> Iterator[Hubs]:
-    hubs = Hubs()
-    fill(hubs)
-    with serve(hubs):
-        yield hubs
-
-
-@pytest.fixture(params=["modelscope", "huggingface"])
-def world(request: pytest.FixtureRequest, hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    patch(monkeypatch, hubs, tmp_path)
-    hub: HubName = request.param
-    return World(hubs, tmp_path / "models", hub)
-
-
-@pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses before further attempts, which are not made."""
     pauses: list[float] = []

@@ -42,7 +42,7 @@ def stock_engine(place: Place, algorithm: str) -> Iterator[SGLangEngine]:
     options = sglang_engine.engine_options
     with pytest.MonkeyPatch.context() as patch:
         # As for a separate model: no drafter of the plugin's is looked for.
-        patch.setattr(sglang_engine, "_architecture", lambda target, drafter, capture: "standard")
+        patch.setattr(sglang_engine, "_architecture", lambda pair: "standard")
         patch.setattr(
             sglang_engine, "engine_options", lambda setup: options(setup) | {"speculative_algorithm": algorithm}
         )

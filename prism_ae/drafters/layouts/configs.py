@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.drafters.layouts.records import HF_ROPE_THETA, TargetSizes
+from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError
+from prism_ae.llama_config import HF_ROPE_THETA
 from prism_ae.llama_keys import check_keys, refused
 from prism_ae.weights import AGAIN
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError
+from prism_ae.llama_config import HF_ROPE_THETA
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,10 +57,6 @@ class TargetSizes:
         except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{where}: rope_theta is not a number: {error}") from error
         return cls(**sizes, rope_theta=theta or HF_ROPE_THETA)
-
-
-HF_ROPE_THETA = 10000.0
-"""What Hugging Face's Llama takes where a config names no base; Llama-2's own config names none."""
 
 
 def named_rope_theta(config: Mapping[str, Any]) -> float | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from prism_ae.errors import INTERRUPTED, PrismError, StoreError
-from prism_ae.shadowing import explained, own_modules_first
+from prism_ae.processes.shadowing import explained, own_modules_first
 
 
 def main(argv: Sequence[str] | None = None) -> None:

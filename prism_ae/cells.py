@@ -1,17 +1,19 @@
 """What one measurement is, and its identity.
 
 A *point* says what is asked; a figure is made of points. A *cell* is a point together with the fingerprints of
-everything that could change its number: two cells with the same id may share one result, and nothing else may.
+everything that could change its number: two cells with the same id may share one result, and nothing else may. A result
+is raw counts, never averages: every definition of acceptance length is derived later from the same histograms.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any, Self
 
 from prism_ae.errors import UsageError
-from prism_ae.fingerprint import digest
+from prism_ae.io.digests import digest
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -132,3 +134,47 @@ class Cell:
             point["tree"] = TreeShape(**point["tree"])
         point["compat"] = tuple(point["compat"])
         return cls(Point(**point), Fingerprints(**data["fingerprints"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One question, all its turns. One line of ``samples.jsonl``.
+
+    Attributes:
+        question_id: benchmark and the id in its file, as in "gsm8k/12".
+        turns: turns answered.
+        prompt_tokens: summed over turns.
+        generated_tokens: summed over turns, an end token included, nothing after it.
+        rounds: draft-verify-commit rounds, the prefill not counted (0 for vanilla).
+        histogram: ``histogram[i]`` rounds in which the target accepted i drafts; sums to ``rounds``. What the
+            verification accepted counts, also in a round that reached the end token or the length limit.
+        stops: why each turn ended: "end", "length" (max_new_tokens) or "window" (max_length).
+        prefill_seconds, decode_seconds: wall time while this question was being served, others beside it.
+        output_sha256: of the answers' token ids, turns separated: two runs with equal output have equal digests.
+    """
+
+    question_id: str
+    turns: int
+    prompt_tokens: int
+    generated_tokens: int
+    rounds: int
+    histogram: tuple[int, ...]
+    stops: tuple[str, ...]
+    prefill_seconds: float
+    decode_seconds: float
+    output_sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an engine returns for one cell.
+
+    Attributes:
+        samples: in the order of the questions.
+        wall_seconds: of the whole batch run the cell was part of, prefill included.
+        settings: the engine's effective settings, read back (threads, device, batch, dtype, library versions).
+    """
+
+    samples: tuple[Sample, ...]
+    wall_seconds: float
+    settings: Mapping[str, Any]

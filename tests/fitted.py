@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import Llama, causal
+from prism_ae.models.llama import Llama, causal
 
 FIT = 40
 """Steps of optimisation that a drafter gets."""

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from prism_ae.drafters.layout import parameter_names, save_drafter
+from prism_ae.drafters.checkpoint import parameter_names, save_drafter
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import Llama, LlamaConfig, published_state
+from prism_ae.models.llama import Llama, LlamaConfig, published_state
 
 State = dict[str, Tensor]
 

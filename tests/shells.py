@@ -13,7 +13,7 @@ from tokenizer_files import LLAMA_2_RULES, LLAMA_3_RULES, OLD, THREE, VOCABULARY
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import FORMAT
 from prism_ae.hub.wanted import folders_of_target
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.models.config import LlamaConfig
 from prism_ae.suites.records import Suite
 
 CONFIG = LlamaConfig(VOCABULARY, 8, 16, 32, 2, 1, 1e-5, 10000.0, 4096)

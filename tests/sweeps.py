@@ -20,11 +20,11 @@ from tokenizers import Tokenizer
 import prism_ae.suites
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import FORMAT
-from prism_ae.fingerprint import file_digest
+from prism_ae.io.digests import file_digest
+from prism_ae.mini import corpus
 from prism_ae.store import Store
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite, Template
-from prism_ae.training import corpus
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
 FOLDERS = {"vanilla": "", "standard": "{small}-standard"}

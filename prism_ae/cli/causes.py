@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prism_ae.cells import Point
 from prism_ae.cli.output import number_of, wrapped
-from prism_ae.plan import Hole
+from prism_ae.planning.plan import Hole
 
 _APART = 3
 """Reasons with one remedy that have a line each; of more, one is named."""

@@ -10,7 +10,7 @@ from prism_ae.cells import Point
 from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
 from prism_ae.cli.output import number_of, one_line, table
 from prism_ae.errors import IncompleteError
-from prism_ae.plan import Plan
+from prism_ae.planning.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)

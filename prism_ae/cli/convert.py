@@ -65,16 +65,16 @@ def convert(
     import torch
 
     from prism_ae import __version__
-    from prism_ae.checkpoints import publish, read_manifest
     from prism_ae.cli.output import number_of, say
     from prism_ae.drafters.layouts.embedding import find_embedding
     from prism_ae.drafters.layouts.read import read_drafter
     from prism_ae.drafters.layouts.readers import reader_notes
     from prism_ae.drafters.layouts.write import FORMS, cast, check_finite, in_layout, layout_for, write_files
     from prism_ae.errors import UsageError
-    from prism_ae.llama_config import LARGEST
+    from prism_ae.models.checkpoints import publish, read_manifest
+    from prism_ae.models.config import LARGEST
+    from prism_ae.models.weights import FLOATS
     from prism_ae.sglang_prism.description import check_fits
-    from prism_ae.weights import FLOATS
 
     check_word("--to", to, FORMS)
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
@@ -118,7 +118,7 @@ def convert(
 def check_word(option: str, word: str, known: Any) -> None:
     """Raises UsageError for a word that an option does not know."""
     from prism_ae.errors import UsageError
-    from prism_ae.toml import meant
+    from prism_ae.io.schema import meant
 
     if word not in known:
         raise UsageError(f"{option}: there is no '{word}'{meant(word, known)}", f"known: {', '.join(known)}")
@@ -154,9 +154,9 @@ def _check_places(drafter: Path, out: Path) -> None:
 
 
 def _sizes(target: Path | None) -> TargetSizes | None:
-    from prism_ae.checkpoints import read_json
     from prism_ae.drafters.layouts.records import TargetSizes
     from prism_ae.errors import UsageError
+    from prism_ae.models.checkpoints import read_json
 
     if target and target.is_file():
         raise UsageError(f"--target: {target} is a file", "name the target's folder")
@@ -171,8 +171,8 @@ def _recipe(
     import dataclasses
     import json
 
-    from prism_ae.fingerprint import file_digest
-    from prism_ae.weights import open_weights
+    from prism_ae.io.digests import file_digest
+    from prism_ae.models.weights import open_weights
 
     weights = open_weights(drafter)
     files = sorted({drafter / "config.json", weights.source, *weights.files.values()})

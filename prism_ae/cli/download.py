@@ -53,8 +53,8 @@ def download(
     from prism_ae.errors import UsageError
     from prism_ae.hub.download import download as fetch
     from prism_ae.hub.wanted import HubName, published
+    from prism_ae.io.schema import meant
     from prism_ae.suites.load import load_suite
-    from prism_ae.toml import meant
 
     hubs = ("modelscope", "huggingface")
     if source not in hubs:

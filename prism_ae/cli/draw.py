@@ -14,8 +14,8 @@ from prism_ae.cli.request import Request, drawn_in
 from prism_ae.drawing import labels
 from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
-from prism_ae.paths import why_not
-from prism_ae.plan import Plan
+from prism_ae.io.paths import why_not
+from prism_ae.planning.plan import Plan
 from prism_ae.store import Store
 from prism_ae.suites.records import Suite
 
@@ -75,8 +75,8 @@ def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
 
     Only for points whose model is here: its folder is named after the digest of today's recipe, so that recipe made it.
     """
-    from prism_ae.training.catalogue import SUITE
-    from prism_ae.training.recipes import load_recipes, recipe_summary
+    from prism_ae.mini.catalogue import SUITE
+    from prism_ae.mini.recipes import load_recipes, recipe_summary
 
     if suite.name != SUITE:
         return ()

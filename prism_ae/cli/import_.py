@@ -12,7 +12,7 @@ import typer
 from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
-    from prism_ae.artifact.find import Found, Run
+    from prism_ae.authors_import.find import Found, Run
     from prism_ae.store import Store
     from prism_ae.suites.records import Suite
 
@@ -30,8 +30,8 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
       prism-ae import prism-mlsys-ae/evaluation/prep_figure1456/outputs --runs-dir imported
       prism-ae render figure4 --engine artifact --runs-dir imported
     """
-    from prism_ae.artifact.fallbacks import fallbacks_of
-    from prism_ae.artifact.find import find
+    from prism_ae.authors_import.fallbacks import fallbacks_of
+    from prism_ae.authors_import.find import find
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import number_of, say
     from prism_ae.errors import IncompleteError, UsageError
@@ -54,7 +54,7 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
 
 def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
     """Write what is not there yet. Returns, as text, the runs of whose cell another run is there. Raises StoreError."""
-    from prism_ae.artifact.cells import cell_of, origin_of, result_of
+    from prism_ae.authors_import.cells import cell_of, origin_of, result_of
     from prism_ae.store.lock import run_lock
     from prism_ae.store.provenance import provenance
     from prism_ae.store.records import OK
@@ -77,9 +77,9 @@ def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
 
 
 def _report(found: Found) -> list[str]:
-    from prism_ae.artifact.cells import ENGINE
+    from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
+    from prism_ae.authors_import.cells import ENGINE
     from prism_ae.cli.output import number_of, table
-    from prism_ae.metrics import al_macro, al_micro, counts_of
 
     lines = []
     if found.runs:

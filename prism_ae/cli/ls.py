@@ -26,8 +26,8 @@ def ls(
     """
     from prism_ae.cli.output import say, say_json, table
     from prism_ae.errors import UsageError
+    from prism_ae.io.schema import meant
     from prism_ae.suites.load import load_suite
-    from prism_ae.toml import meant
 
     if kind is not None and kind not in KINDS:
         raise UsageError(f"there is nothing called '{kind}' to list{meant(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from prism_ae.cli.output import number_of
 from prism_ae.cli.request import Request, runs_folder
-from prism_ae.plan import Plan, Resolved, make_plan
+from prism_ae.planning.plan import Plan, Resolved, make_plan
 from prism_ae.store import Record, Store
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
+    from prism_ae.analysis.results import Measured
     from prism_ae.cells import Point
-    from prism_ae.execution.devices import Slot
+    from prism_ae.devices.slots import Slot
     from prism_ae.execution.run import Outcome
-    from prism_ae.frame import Measured
 
 
 def slots(gpus: str | None, workers: int | None, elsewhere: bool = False) -> tuple[Slot, ...]:
     """The devices asked for, which may be ``elsewhere`` if nothing is started; raises UsageError and DeviceError."""
-    from prism_ae.execution.devices import find_gpus, plan_slots, usable_cores
+    from prism_ae.devices.slots import find_gpus, plan_slots, usable_cores
     from prism_ae.store.provenance import processor_name
 
     return plan_slots(gpus, workers, usable_cores(), processor_name(), find_gpus, elsewhere)
@@ -55,9 +55,9 @@ def measure(
     """
     from prism_ae.engines.registry import check_environment
     from prism_ae.execution.interrupts import Signals
-    from prism_ae.execution.processes import LocalProcess
     from prism_ae.execution.progress import progress_on
     from prism_ae.execution.run import Run
+    from prism_ae.processes.local import LocalProcess
     from prism_ae.store.lock import run_lock
     from prism_ae.store.provenance import provenance
 
@@ -90,7 +90,7 @@ def measured(plan: Plan, store: Store) -> dict[Point, Measured]:
 
 
 def _measured(record: Record, store: Store) -> Measured:
-    from prism_ae.frame import Measured
+    from prism_ae.analysis.results import Measured
 
     assert record.wall_seconds is not None
     return Measured(

@@ -42,11 +42,11 @@ def plan(
 
     from prism_ae.cli.draw import check_labels
     from prism_ae.cli.measure import open_store, slots
-    from prism_ae.cli.outlook import as_json, look
     from prism_ae.cli.output import say, say_json, wrapped
     from prism_ae.cli.plan_text import in_words
     from prism_ae.cli.request import left_out_in_words, make_request
-    from prism_ae.lookup import LocalLookup
+    from prism_ae.planning.forecast import as_json, look
+    from prism_ae.planning.lookup import LocalLookup
 
     request = make_request(
         experiments,

@@ -6,13 +6,13 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
-from prism_ae.cli.outlook import Outlook, Work
 from prism_ae.cli.output import amount, number_of, table, wrapped
+from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
-from prism_ae.execution.devices import Slot
 from prism_ae.execution.progress import duration
-from prism_ae.loads import Loads
-from prism_ae.plan import Estimate, Plan
+from prism_ae.planning.forecast import Outlook, Work
+from prism_ae.planning.load_count import Loads
+from prism_ae.planning.plan import Estimate, Plan
 
 _SHOWN, _NAMED = 12, 40
 """Assignments and folders in the text; --json has all."""

@@ -8,7 +8,7 @@ from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
     from prism_ae.execution.run import Outcome
-    from prism_ae.plan import Plan
+    from prism_ae.planning.plan import Plan
 
 
 def run(
@@ -60,8 +60,8 @@ def run(
     from prism_ae.cli.measure import measure, open_store, slots
     from prism_ae.cli.output import flush
     from prism_ae.cli.request import left_out_in_words, make_request
-    from prism_ae.lookup import LocalLookup
-    from prism_ae.plan import make_plan, resolve
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import make_plan, resolve
 
     request = make_request(
         experiments,

@@ -70,8 +70,8 @@ def serve(
     from prism_ae.cli.measure import slots
     from prism_ae.cli.output import flush, say
     from prism_ae.engines.registry import check_environment, identify
-    from prism_ae.engines.sglang_server import Service, check_service, plain_command
-    from prism_ae.engines.sglang_server import serve as run_server
+    from prism_ae.engines.sglang.server import Service, check_service, plain_command
+    from prism_ae.engines.sglang.server import serve as run_server
     from prism_ae.errors import UsageError
     from prism_ae.execution.interrupts import Signals
 

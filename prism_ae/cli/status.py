@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
-    from prism_ae.plan import Plan
+    from prism_ae.planning.plan import Plan
     from prism_ae.store import Record
 
 
@@ -45,8 +45,8 @@ def status(
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import number_of, one_line, say, say_json, table
     from prism_ae.cli.request import left_out_in_words, make_request
-    from prism_ae.lookup import LocalLookup
-    from prism_ae.plan import make_plan, resolve
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import make_plan, resolve
 
     request = make_request(
         experiments or ["all"],

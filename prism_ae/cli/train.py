@@ -62,8 +62,8 @@ def train(
 def _check_name(name: str) -> None:
     """Raises UsageError for a drafter that no recipe makes."""
     from prism_ae.errors import UsageError
-    from prism_ae.toml import meant
-    from prism_ae.training.recipes import load_recipes
+    from prism_ae.io.schema import meant
+    from prism_ae.mini.recipes import load_recipes
 
     known = ("mini", *load_recipes().drafters)
     if name not in known:
@@ -101,11 +101,11 @@ def _drafter(
     from prism_ae.cli.measure import slots
     from prism_ae.cli.output import say
     from prism_ae.cli.training_display import job_state, line_on
+    from prism_ae.devices.slots import usable_cores
     from prism_ae.errors import UsageError
-    from prism_ae.execution.devices import usable_cores
+    from prism_ae.io.schema import closest
     from prism_ae.prompts.json_lines import is_broken
     from prism_ae.suites.load import load_suite
-    from prism_ae.toml import closest
 
     loaded = load_suite(suite)
     if template not in loaded.templates:

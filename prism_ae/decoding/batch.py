@@ -22,7 +22,7 @@ from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 
 _Verified = tuple[Walk, Tensor, Tensor | None]
 

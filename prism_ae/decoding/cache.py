@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prism_ae.llama import Attend, causal
+from prism_ae.models.llama import Attend, causal
 
 HIDDEN = float("-inf")
 """Additive mask value of a slot that a query must not see; 0 is one that it sees."""

@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+from prism_ae.cells import Sample
 from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.sampling import uniforms
-from prism_ae.engines.protocol import Sample
-from prism_ae.fingerprint import digest
+from prism_ae.io.digests import digest
 
 PREFILL_TOKENS = 16384
 """Prompt tokens read in one forward pass (padding included), which bounds its memory. A longer prompt is read alone."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from prism_ae.devices.gpus import Listing, Said, ask, ask_cuda, list_gpus
+from prism_ae.devices.slots import plan_slots
+from prism_ae.devices.visible import VARIABLE, Found, gpus_meant, visible_gpus
 from prism_ae.doctor.findings import Finding, from_error, ok, problem, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.errors import DeviceError
-from prism_ae.execution.devices import plan_slots
-from prism_ae.execution.gpus import Listing, Said, ask, ask_cuda, list_gpus
-from prism_ae.execution.visible import VARIABLE, Found, gpus_meant, visible_gpus
 
 _DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
 

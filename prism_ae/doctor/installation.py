@@ -84,7 +84,8 @@ def _version(name: str) -> str | None:
 
 
 def _sglang() -> Finding:
-    from prism_ae.engines.registry import SGLANG_VERSION, identify
+    from prism_ae.engines.registry import identify
+    from prism_ae.sglang_prism.version import SGLANG_VERSION
 
     try:
         identify("sglang")

@@ -14,9 +14,9 @@ from typing import Literal
 from prism_ae.cli.output import amount
 from prism_ae.doctor.findings import Finding, from_error, ok, problem, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
-from prism_ae.engines.sglang_options import compiler_caches
+from prism_ae.engines.sglang.options import compiler_caches
 from prism_ae.errors import StoreError
-from prism_ae.temporary import short_temporary_folder
+from prism_ae.io.temporary import short_temporary_folder
 
 SHARED = Path("/dev/shm")
 

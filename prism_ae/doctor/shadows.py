@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 
 from prism_ae.doctor.findings import Finding, from_error, ok, warning
 from prism_ae.doctor.snapshot import Snapshot
-from prism_ae.shadowing import entry_of, foreign_modules, shadowing_error
+from prism_ae.processes.shadowing import entry_of, foreign_modules, shadowing_error
 
 HOOKS = ("sitecustomize", "usercustomize")
 """Modules that Python runs at every start, wherever it finds them."""

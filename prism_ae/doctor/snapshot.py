@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from prism_ae.shadowing import PATH
+from prism_ae.processes.shadowing import PATH
 
 LIMITS = {
     "-n": resource.RLIMIT_NOFILE,

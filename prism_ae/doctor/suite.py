@@ -16,12 +16,12 @@ from prism_ae.errors import MissingError, PrismError
 from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.io.checksums import Watch
+from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
 from prism_ae.prompts.conversation import check_questions, open_conversation
 from prism_ae.prompts.questions import load_questions, origin
 from prism_ae.store import Store
-from prism_ae.suites.models import Absent, Located, locate_drafter, locate_target
 from prism_ae.suites.records import Suite, Target
-from prism_ae.suites.sums import Watch
 
 ENGINES = engine_names()
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 
+from prism_ae.devices.slots import plan_slots
+from prism_ae.devices.visible import Found
 from prism_ae.doctor.findings import Finding, Level, listed, ok, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.engines.fake import VARIABLE as FAKE
-from prism_ae.engines.sglang_server import PLUGIN
-from prism_ae.execution.devices import plan_slots
-from prism_ae.execution.visible import Found
+from prism_ae.engines.sglang.server import PLUGIN
 from prism_ae.sglang_prism.refusals import falsifying_variables
 
 _OFF = frozenset({"", "0", "false", "no", "off", "none", "n", "f"})

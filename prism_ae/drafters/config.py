@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.models.config import LlamaConfig
 
 
 @dataclasses.dataclass(frozen=True)

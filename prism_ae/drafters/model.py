@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from prism_ae.drafters.config import DrafterConfig as DrafterConfig
-from prism_ae.llama import MLP, Attend, Attention, DecoderLayer, Llama, LlamaConfig, RMSNorm, Rotary, Rotation
+from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Llama, LlamaConfig, RMSNorm, Rotary, Rotation
 
 
 class EagleModule(nn.Module):

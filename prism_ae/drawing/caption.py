@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.claims import NOT_SHOWN, Verdict
-from prism_ae.curves import Curve
+from prism_ae.analysis.claims import NOT_SHOWN, Verdict
+from prism_ae.analysis.curves import Curve
+from prism_ae.analysis.text_agreement import Texts
 from prism_ae.drawing.rope import rope_bases
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
-from prism_ae.lossless import Texts
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:

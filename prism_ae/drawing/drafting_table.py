@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from prism_ae.curves import Estimate
+from prism_ae.analysis.bootstrap import interval
+from prism_ae.analysis.curves import Estimate
+from prism_ae.analysis.entries import Entry
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.tabular import Cell, Row, Table
-from prism_ae.speed import Entry
-from prism_ae.stats import interval
 from prism_ae.suites.records import Suite
 
 EXACT, STOCK = "exact", "stock"

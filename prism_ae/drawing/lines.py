@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from prism_ae.curves import Curve
+from prism_ae.analysis.curves import Curve
 from prism_ae.drawing.panels import Panel
 from prism_ae.drawing.style import FAINT, SeriesStyle, line_style
 

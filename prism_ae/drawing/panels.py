@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from prism_ae.curves import Curve
+from prism_ae.analysis.curves import Curve
 from prism_ae.experiments.records import Experiment
 from prism_ae.suites.records import Suite
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prism_ae.curves import Curve
+from prism_ae.analysis.curves import Curve
 from prism_ae.drawing.panels import Grid, Panel, PaperLine, of_panel
 from prism_ae.suites.records import Suite
 

@@ -16,9 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.analysis.claims import Verdict, judge
+from prism_ae.analysis.curves import Curve, fold
+from prism_ae.analysis.entries import Entry
+from prism_ae.analysis.paper_values import Reference
+from prism_ae.analysis.results import Measured, build_frame
+from prism_ae.analysis.text_agreement import Texts, compare
 from prism_ae.cells import Point
-from prism_ae.claims import Verdict, judge
-from prism_ae.curves import Curve, fold
 from prism_ae.drawing import caption, page, positions, scaling_grid, scaling_mean, sheet, table
 from prism_ae.drawing.canvas import own_settings
 from prism_ae.drawing.drawable import check_drawable
@@ -33,12 +37,8 @@ from prism_ae.errors import StoreError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
-from prism_ae.fingerprint import digest
-from prism_ae.frame import Measured, build_frame
-from prism_ae.lossless import Texts, compare
-from prism_ae.paths import why_not
-from prism_ae.references import Reference
-from prism_ae.speed import Entry
+from prism_ae.io.digests import digest
+from prism_ae.io.paths import why_not
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:

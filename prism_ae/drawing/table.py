@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prism_ae.curves import Curve
+from prism_ae.analysis.curves import Curve
 from prism_ae.drawing.panels import PaperLine
 from prism_ae.drawing.style import SeriesStyle
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from prism_ae.curves import Estimate
+from prism_ae.analysis.curves import Estimate
+from prism_ae.analysis.entries import Entry
+from prism_ae.analysis.paper_values import Reference
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.tabular import Cell, Row, Table
-from prism_ae.references import Reference
-from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
 
 BOTH = ("al", "tps")

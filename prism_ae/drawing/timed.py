@@ -6,7 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.claims import Verdict
+from prism_ae.analysis.claims import Verdict
+from prism_ae.analysis.entries import Entry, fold_times
+from prism_ae.analysis.paper_values import Reference, references
+from prism_ae.analysis.text_agreement import Texts
+from prism_ae.analysis.timed_claims import judge_times
 from prism_ae.drawing import timed_caption
 from prism_ae.drawing.bars import FONT, Bars
 from prism_ae.drawing.drafting_table import drafting_table
@@ -17,11 +21,7 @@ from prism_ae.drawing.timed_rows import timed_rows
 from prism_ae.drawing.tree_bars import TreeBars
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
-from prism_ae.lossless import Texts
-from prism_ae.references import Reference, references
-from prism_ae.speed import Entry, fold_times
 from prism_ae.suites.records import Suite
-from prism_ae.timed_claims import judge_times
 
 if TYPE_CHECKING:
     import pandas as pd

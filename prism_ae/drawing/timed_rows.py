@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prism_ae.analysis.entries import QUANTITIES, Entry
+from prism_ae.analysis.paper_values import Reference
 from prism_ae.drawing.style import SeriesStyle
-from prism_ae.references import Reference
-from prism_ae.speed import QUANTITIES, Entry
 
 COLUMNS = (
     "layer",

@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.analysis.entries import Entry
+from prism_ae.analysis.paper_values import Reference
 from prism_ae.drawing.legend import Entry as LegendEntry
 from prism_ae.drawing.sheet import axes_box, fitting, put
 from prism_ae.drawing.style import FAINT, INK, SeriesStyle
 from prism_ae.drawing.text import shortened, width_of
-from prism_ae.references import Reference
-from prism_ae.speed import Entry
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import Cell
-from prism_ae.engines.protocol import Assignment, Result, Sample
+from prism_ae.cells import Cell, Result, Sample
+from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.suites.records import Suite
 

@@ -10,12 +10,12 @@ import dataclasses
 from pathlib import Path
 
 from prism_ae.cells import TreeShape
-from prism_ae.checkpoints import check_target_files, check_target_head, read_json, read_target_config
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError, UsageError
+from prism_ae.models.checkpoints import check_target_files, check_target_head, read_json, read_target_config
 from prism_ae.prompts.conversation import window_of
 from prism_ae.sglang_prism.description import check_fits, published_capture
 from prism_ae.suites.records import Target

@@ -11,21 +11,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.errors import MissingError, UsageError
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
 from prism_ae.hub.settings import number_problems
+from prism_ae.sglang_prism.version import SGLANG_VERSION
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE, serving_only
 
 if TYPE_CHECKING:
     from prism_ae.cells import Point
     from prism_ae.engines.protocol import Engine
     from prism_ae.suites.records import Suite
-
-VERIFIER = "target-walk-1"
-"""Verification by walking the draft tree with the target's own samples; see `prism_ae.decoding.verify`."""
-
-
-SGLANG_VERSION = "0.5.17"
-"""The version of SGLang that the plugin is made for and that measures."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +53,7 @@ def _torch() -> Callable[[Suite, Path, str, int], Engine]:
 
 
 def _sglang() -> Callable[[Suite, Path, str, int], Engine]:
-    from prism_ae.engines.sglang_engine import SGLangEngine
+    from prism_ae.engines.sglang.engine import SGLangEngine
 
     return SGLangEngine
 

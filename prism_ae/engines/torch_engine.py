@@ -18,24 +18,24 @@ from typing import Any
 
 import torch
 
-from prism_ae.cells import Cell
-from prism_ae.checkpoints import load_target, read_json
+from prism_ae.cells import Cell, Result
 from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
-from prism_ae.drafters.layout import load_drafter
+from prism_ae.decoding.verifier import VERIFIER
+from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
 from prism_ae.drafters.layouts.read import drafter_rope_settings
 from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.pairs import check_branch, make_pair
-from prism_ae.engines.protocol import Assignment, Result
-from prism_ae.engines.registry import VERIFIER
+from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import CheckpointError, DeviceError, UsageError
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE, serving_only
-from prism_ae.llama import Llama
+from prism_ae.models.checkpoints import load_target, read_json
+from prism_ae.models.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
 from prism_ae.prompts.questions import Question, load_questions
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE, serving_only
 from prism_ae.suites.records import Suite, Template
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

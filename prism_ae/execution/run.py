@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.cells import Cell
+from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, PrismError
-from prism_ae.execution.devices import Slot
 from prism_ae.execution.interrupts import Interrupts
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
-from prism_ae.execution.processes import Launch, Process
 from prism_ae.execution.progress import Progress
-from prism_ae.execution.schedule import DEATHS, Affinity, Queue
-from prism_ae.shadowing import shadowing_error
+from prism_ae.planning.queue import DEATHS, Affinity, Queue
+from prism_ae.processes.local import Launch, Process
+from prism_ae.processes.shadowing import shadowing_error
 from prism_ae.store import Store
 from prism_ae.store.records import KILLED, OK
 from prism_ae.suites.records import Suite

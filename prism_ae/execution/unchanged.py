@@ -9,9 +9,9 @@ from pathlib import Path
 from prism_ae.cells import Cell
 from prism_ae.engines import registry
 from prism_ae.errors import PrismError
-from prism_ae.lookup import LocalLookup
+from prism_ae.models.locate import Absent
+from prism_ae.planning.lookup import LocalLookup
 from prism_ae.prompts.questions import origin
-from prism_ae.suites.models import Absent
 from prism_ae.suites.records import Suite
 
 Signature = tuple[tuple[str, int, int, int], ...]

@@ -19,14 +19,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import Cell
-from prism_ae.engines.protocol import Assignment, Engine, Result
+from prism_ae.analysis.acceptance import counts_of
+from prism_ae.cells import Cell, Result
+from prism_ae.engines.protocol import Assignment, Engine
 from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.unchanged import Unchanged
-from prism_ae.lifeline import die_with
-from prism_ae.metrics import counts_of
-from prism_ae.shadowing import explained
+from prism_ae.processes.parent_death import die_with
+from prism_ae.processes.shadowing import explained
 from prism_ae.store import Attempt, Store
 from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
 from prism_ae.suites.records import Suite

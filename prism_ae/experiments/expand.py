@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from prism_ae.cells import Point, TreeShape
 from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.experiments.compat import acceptance_flags, serving_flags
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment, SuiteChoice
+from prism_ae.io.schema import closest, meant
+from prism_ae.models.weights import FLOATS
+from prism_ae.suites.compat import acceptance_flags, serving_flags
 from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
-from prism_ae.toml import closest, meant
-from prism_ae.weights import FLOATS
 
 BASELINE = "vanilla"
 """Speed-ups are over this one."""

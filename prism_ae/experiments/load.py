@@ -9,7 +9,7 @@ from typing import Any
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.records import Experiment
 from prism_ae.experiments.rules import problems
-from prism_ae.toml import check, meant, read_toml
+from prism_ae.io.schema import check, meant, read_toml
 
 FOLDERS = ("figures", "tables")
 """Where experiments' files are, in the order in which they are listed."""

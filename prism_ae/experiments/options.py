@@ -20,7 +20,7 @@ class Options:
         batch_sizes: for experiments that measure time.
         drafting: "exact", "stock" or "both", for the engine that knows both.
         dtype: "float32", "bfloat16" or "float16", instead of the suite's.
-        paper_compat: imitate the authors' runs (`prism_ae.experiments.compat`).
+        paper_compat: imitate the authors' runs (`prism_ae.suites.compat`).
     """
 
     benches: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from prism_ae.toml import record
+from prism_ae.io.schema import record
 
 Marker = Literal["o", "s", "^", "v", "D", "d", "P", "X", "p", "*", "x", "+", "<", ">"]
 Quantity = Literal["", "al", "tps", "speed_up"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prism_ae.cells import TreeShape
 from prism_ae.errors import UsageError
 from prism_ae.experiments.records import Claim, Experiment, Look, Selection, TreeClaim
-from prism_ae.toml import closest
+from prism_ae.io.schema import closest
 
 _PANELS = {
     "positions": ("temperature",),

@@ -22,8 +22,8 @@ from prism_ae.hub.listing import list_repository
 from prism_ae.hub.local import Lack, is_complete, lack
 from prism_ae.hub.publish import STAGING, publish, verify
 from prism_ae.hub.wanted import HubName, Wanted
-from prism_ae.locks import locked
-from prism_ae.paths import why_not
+from prism_ae.io.locks import locked
+from prism_ae.io.paths import why_not
 from prism_ae.suites.records import Hub, Suite
 
 MARGIN = 1 << 30

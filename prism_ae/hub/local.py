@@ -11,7 +11,7 @@ from prism_ae.hub.listing import Listing
 from prism_ae.hub.manifest import Entry, changes
 from prism_ae.hub.verify import File, leads_out, mismatch
 from prism_ae.hub.wanted import Wanted, needed
-from prism_ae.suites.sums import cached_sums
+from prism_ae.io.checksums import cached_sums
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import CheckpointError, StoreError
-from prism_ae.fingerprint import plain
 from prism_ae.hub.verify import File, name_problem
+from prism_ae.io.digests import plain
 
 NAME = "downloads.json"
 

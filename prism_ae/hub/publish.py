@@ -9,7 +9,7 @@ from prism_ae.errors import StoreError
 from prism_ae.hub.local import Lack, memory
 from prism_ae.hub.manifest import Entry
 from prism_ae.hub.verify import File, mismatch
-from prism_ae.suites.sums import cached_sums
+from prism_ae.io.checksums import cached_sums
 
 STAGING = ".staging"
 """Below the models folder: what is fetched and not yet in its place."""

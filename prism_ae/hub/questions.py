@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
-from prism_ae.fingerprint import file_digest
 from prism_ae.hub.clients import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
+from prism_ae.io.digests import file_digest
 from prism_ae.prompts.questions import FOLDER
 from prism_ae.suites.records import Hub, Suite
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 from prism_ae.cells import Point
 from prism_ae.errors import UsageError
+from prism_ae.io.schema import meant
 from prism_ae.suites.records import Hub, Suite
-from prism_ae.toml import meant
 
 HubName = Literal["modelscope", "huggingface"]
 

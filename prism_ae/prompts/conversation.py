@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.checkpoints import read_json
 from prism_ae.errors import CheckpointError, ConfigError
+from prism_ae.models.checkpoints import read_json
 from prism_ae.prompts.json_lines import Problem, listed
 from prism_ae.prompts.questions import Question
 from prism_ae.prompts.templates import render_turn, stop_ids

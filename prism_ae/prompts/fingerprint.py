@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from prism_ae.fingerprint import digest
+from prism_ae.io.digests import digest
 from prism_ae.prompts.conversation import Conversation
 from prism_ae.prompts.questions import Question
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import ConfigError, MissingError
-from prism_ae.file_kinds import FETCH, what_it_is
+from prism_ae.models.file_kinds import FETCH, what_it_is
 
 _UTF8_MARK = b"\xef\xbb\xbf"
 _NOT_TEXT = {

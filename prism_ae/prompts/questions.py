@@ -44,7 +44,7 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
         hint = "fetch the file again" if fetched else "correct the file"
         questions = read_questions(Path(where), record.turns, hint)
     else:
-        from prism_ae.training import corpus
+        from prism_ae.mini import corpus
 
         questions = tuple(
             Question(f"{benchmark}-{number}", turns) for number, turns in enumerate(corpus.questions(benchmark, count))

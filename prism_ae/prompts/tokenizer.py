@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from prism_ae.checkpoints import read_json
 from prism_ae.errors import CheckpointError, MissingError, PrismError
+from prism_ae.models.checkpoints import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

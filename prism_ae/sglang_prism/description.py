@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prism_ae.checkpoints import read_json
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.read import read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError
+from prism_ae.models.checkpoints import read_json
 
 EAGLE_MODEL, EAGLE3_MODEL = "PrismDraftModel", "PrismEagle3DraftModel"
 """Names of the classes in `models`."""

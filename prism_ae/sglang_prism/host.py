@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from prism_ae.errors import CheckpointError, PrismError
-from prism_ae.lifeline import die_with
+from prism_ae.processes.parent_death import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
 from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State

@@ -13,9 +13,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from prism_ae.engines.registry import SGLANG_VERSION
 from prism_ae.sglang_prism.algorithm import NAMES, PRISM, register_algorithms
 from prism_ae.sglang_prism.hooks import Hook
+from prism_ae.sglang_prism.version import SGLANG_VERSION
 
 CPU_VARIABLE = "SGLANG_USE_CPU_ENGINE"
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from prism_ae.errors import StoreError
-from prism_ae.locks import locked
+from prism_ae.io.locks import locked
 
 
 def run_lock(root: Path, patience: float = 3.0) -> AbstractContextManager[int]:

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.fingerprint import canonical_json
-from prism_ae.locks import lock_whole
-from prism_ae.store.durable import store_errors, sync_folder, write_all
+from prism_ae.io.atomic import store_errors, sync_folder, write_all
+from prism_ae.io.digests import canonical_json
+from prism_ae.io.locks import lock_whole
 
 _START = '{"record":'
 

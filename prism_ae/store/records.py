@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from prism_ae.cells import Cell
-from prism_ae.engines.protocol import Sample
-from prism_ae.fingerprint import canonical_json
+from prism_ae.cells import Cell, Sample
+from prism_ae.io.digests import canonical_json
 
 OK = "ok"
 FAILED = "failed"

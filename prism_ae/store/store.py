@@ -24,11 +24,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import Cell
-from prism_ae.engines.protocol import Result, Sample
+from prism_ae.cells import Cell, Result, Sample
 from prism_ae.errors import StoreError
-from prism_ae.fingerprint import canonical_json
-from prism_ae.store.durable import publish_file, store_errors, sync_folder, write_new
+from prism_ae.io.atomic import publish_file, store_errors, sync_folder, write_new
+from prism_ae.io.digests import canonical_json
 from prism_ae.store.log import Content, Damage, Log
 from prism_ae.store.records import OK, Record, parse_samples, samples_text
 

@@ -1,6 +1,6 @@
 """Suites from TOML, checked once at the border so that everything behind it may trust them.
 
-`prism_ae.toml` checks the form (keys and types). What one table says about another (a target names a template, a
+`prism_ae.io.schema` checks the form (keys and types). What one table says about another (a target names a template, a
 drafter names roles) is checked here.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from prism_ae.cells import TreeShape
 from prism_ae.errors import ConfigError, UsageError
+from prism_ae.io.schema import check, meant, read_toml
 from prism_ae.suites.records import Suite
 from prism_ae.suites.rules import problems
-from prism_ae.toml import check, meant, read_toml
 
 _NAMED = ("targets", "drafters", "benchmarks", "templates")
 """Tables of tables: the key is the record's name."""

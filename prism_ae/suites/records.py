@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from prism_ae.cells import TreeShape
-from prism_ae.toml import record
+from prism_ae.io.schema import record
 
 
 @record

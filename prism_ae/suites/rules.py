@@ -7,8 +7,8 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from prism_ae.io.schema import closest
 from prism_ae.suites.records import Drafter, Hub, Suite, Target, Template
-from prism_ae.toml import closest
 
 T = TypeVar("T", bound=Hashable)
 

@@ -18,11 +18,11 @@ from torch import nn
 
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.mini.recipes import DrafterRecipe, DrafterTraining
+from prism_ae.models.llama import Llama, LlamaConfig
 from prism_ae.training.examples import Example, order
 from prism_ae.training.features import Features
 from prism_ae.training.losses import LossWeights, labels, loss
-from prism_ae.training.recipes import DrafterRecipe, DrafterTraining
 from prism_ae.training.unroll import unroll
 
 Tick = Callable[[int, float], None]

@@ -14,8 +14,8 @@ from random import Random
 import torch
 from torch import Tensor
 
+from prism_ae.mini.corpus import Conversation as Turns
 from prism_ae.prompts.conversation import Conversation
-from prism_ae.training.corpus import Conversation as Turns
 
 
 @dataclasses.dataclass(frozen=True)

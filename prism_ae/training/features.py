@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 from prism_ae.training.examples import Batch, Example, collate, order
 
 CACHE_BYTES = 2 << 30

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.mini.catalogue import SUITE, Artifact
+from prism_ae.mini.recipes import Recipes, load_recipes
 from prism_ae.suites.load import load_suite
-from prism_ae.training.catalogue import SUITE, Artifact
-from prism_ae.training.recipes import Recipes, load_recipes
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -116,9 +116,9 @@ def provenance(seconds: float, **facts: Any) -> dict[str, Any]:
 
 
 def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report) -> None:
-    from prism_ae.checkpoints import publish, save_target
+    from prism_ae.mini import corpus
+    from prism_ae.models.checkpoints import publish, save_target
     from prism_ae.prompts.templates import stop_ids
-    from prism_ae.training import corpus
     from prism_ae.training.examples import encode
     from prism_ae.training.target import answer_quality, new_target, target_config, train_target, training_steps
     from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
@@ -194,9 +194,9 @@ def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
     """
     import torch
 
-    from prism_ae.checkpoints import load_target
+    from prism_ae.mini import corpus
+    from prism_ae.models.checkpoints import load_target
     from prism_ae.prompts.conversation import open_conversation
-    from prism_ae.training import corpus
     from prism_ae.training.drafter import Data
     from prism_ae.training.examples import encode
     from prism_ae.training.features import Features
@@ -216,9 +216,9 @@ def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
 def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
     import torch
 
-    from prism_ae.checkpoints import publish
-    from prism_ae.drafters.layout import load_drafter, save_drafter
+    from prism_ae.drafters.checkpoint import load_drafter, save_drafter
     from prism_ae.drafters.model import Drafter
+    from prism_ae.models.checkpoints import publish
     from prism_ae.training.drafter import extra_steps, new_drafter, train_extra, train_trunk, trunk_steps, warm_started
 
     began = time.monotonic()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import ConfigError
+from prism_ae.mini.corpus import Conversation
 from prism_ae.prompts.json_lines import Problem, is_broken, listed, read_records
-from prism_ae.training.corpus import Conversation
 
 _LAYOUTS = (
     'a record is {"conversations": [{"user": "...", "assistant": "..."}]}, or ShareGPT\'s {"conversations": [{"from": '

@@ -19,11 +19,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from prism_ae.errors import PrismError, StoreError
-from prism_ae.locks import locked
-from prism_ae.paths import why_not
-from prism_ae.training.catalogue import SUITE, Artifact, catalogue
+from prism_ae.io.locks import locked
+from prism_ae.io.paths import why_not
+from prism_ae.mini.catalogue import SUITE, Artifact, catalogue
+from prism_ae.mini.recipes import MINI
 from prism_ae.training.jobs import Job, plan_jobs
-from prism_ae.training.recipes import MINI
 from prism_ae.training.worker import Failed, Finished, Running, work
 
 _LOCK = ".training.lock"

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.fingerprint import file_digest, plain
+from prism_ae.io.digests import file_digest, plain
+from prism_ae.io.schema import closest
+from prism_ae.mini.recipes import MINI, DrafterRecipe, load_recipes
+from prism_ae.models.weights import open_weights
 from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
 from prism_ae.prompts.json_lines import Problem, listed
 from prism_ae.prompts.tokenizer import RULES, TOKENIZER
 from prism_ae.suites.records import Template
-from prism_ae.toml import closest
 from prism_ae.training.jobs import Report, StepCounter, provenance
 from prism_ae.training.jsonl import Told, read_conversations
-from prism_ae.training.recipes import MINI, DrafterRecipe, load_recipes
-from prism_ae.weights import open_weights
 
 if TYPE_CHECKING:
     from prism_ae.training.examples import Example
@@ -90,8 +90,8 @@ def train_drafter(
 
     import torch
 
-    from prism_ae.checkpoints import check_place, load_target, publish, read_target_config
-    from prism_ae.drafters.layout import save_drafter
+    from prism_ae.drafters.checkpoint import save_drafter
+    from prism_ae.models.checkpoints import check_place, load_target, publish, read_target_config
     from prism_ae.training.drafter import (
         Data,
         extra_steps,

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.mini.recipes import Shape, TargetTraining
+from prism_ae.models.llama import Llama, LlamaConfig
 from prism_ae.training.examples import Batch, Example, collate, order
 from prism_ae.training.muon import Muon
-from prism_ae.training.recipes import Shape, TargetTraining
 
 Tick = Callable[[int, float], None]
 """Called after each step with 1 and the step's loss."""

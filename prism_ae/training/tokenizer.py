@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from prism_ae.mini.corpus import Conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.records import Template
-from prism_ae.training.corpus import Conversation
 
 TOKENIZER = "tokenizer.json"
 _SPECIAL = re.compile(r"</?s>|\[/?INST\]|<</?SYS>>|<\|\w+\|>")

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prism_ae.drafters.model import Drafter, EagleModule
-from prism_ae.llama import DecoderLayer, Rotation, causal
+from prism_ae.models.llama import DecoderLayer, Rotation, causal
 
 Context = Literal["entry", "own"]
 KeyValue = tuple[Tensor, Tensor]

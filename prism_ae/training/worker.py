@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from prism_ae.errors import PrismError
-from prism_ae.lifeline import die_with
+from prism_ae.processes.parent_death import die_with
 from prism_ae.training.jobs import Job, run_job
 
 

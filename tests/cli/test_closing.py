@@ -18,7 +18,7 @@ from prism_ae.errors import IncompleteError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.plan import Estimate, Hole, Plan
+from prism_ae.planning.plan import Estimate, Hole, Plan
 from prism_ae.store import Record
 from prism_ae.suites.load import load_suite
 

@@ -240,8 +240,8 @@ def test_what_is_timed_is_measured_by_two_workers(
 ) -> None:
     from prism_ae.cli.measure import measure, slots
     from prism_ae.cli.request import make_request
-    from prism_ae.lookup import LocalLookup
-    from prism_ae.plan import resolve
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import resolve
 
     request = make_request([timed[0]], str(sweep.suite_file), questions=3, engine="fake", batch_sizes=[2])
     resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
@@ -265,7 +265,7 @@ def test_what_an_engine_cannot_measure_is_said(capsys: pytest.CaptureFixture[str
 
 def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
     from prism_ae.cli.plan_text import expected_time
-    from prism_ae.plan import Estimate
+    from prism_ae.planning.plan import Estimate
 
     estimate = Estimate(seconds=3 * 60.0 + 4 * 60.0, timed=3 * 60.0, known=5, unknown=0)
     assert expected_time(estimate, 4, on_cpu=True).startswith("about 4:00 ")
@@ -276,7 +276,7 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
     from prism_ae.cli.draw import check_writable, draw
     from prism_ae.cli.request import Request, make_request
     from prism_ae.drawing import render
-    from prism_ae.plan import Resolved, make_plan
+    from prism_ae.planning.plan import Resolved, make_plan
 
     monkeypatch.chdir(sweep.folder)
     names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]

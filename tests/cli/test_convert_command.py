@@ -17,16 +17,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from prism_ae import __main__ as entry
-from prism_ae.checkpoints import MANIFEST, Manifest, check_published, publish, read_manifest, save_target
 from prism_ae.cli import convert as module
 from prism_ae.cli.app import app
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.layouts import write
 from prism_ae.drafters.layouts.read import read_config, read_layout
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import StoreError
-from prism_ae.fingerprint import file_digest
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.io.digests import file_digest
+from prism_ae.models.checkpoints import MANIFEST, Manifest, check_published, publish, read_manifest, save_target
+from prism_ae.models.llama import Llama, LlamaConfig
 
 TARGET = LlamaConfig(40, 16, 24, 5, 4, 2, 1e-5, 500000.0, 64)
 LAYER = dataclasses.replace(TARGET, num_hidden_layers=1)

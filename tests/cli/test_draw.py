@@ -13,8 +13,8 @@ from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.mini.recipes import load_recipes, recipe_summary
 from prism_ae.suites.load import load_suite
-from prism_ae.training.recipes import load_recipes, recipe_summary
 
 MINI, PAPER = load_suite("mini"), load_suite("paper")
 

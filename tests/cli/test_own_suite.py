@@ -13,8 +13,8 @@ from sweeps import write_suite
 import prism_ae.suites
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import experiment_names
+from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Absent, locate_drafter, locate_target
 
 Call = Callable[..., tuple[int, str, str]]
 REQUEST = ("--drafters", "prism", "--benches", "qa")

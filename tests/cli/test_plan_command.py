@@ -13,21 +13,21 @@ from shells import write_suite_folders
 from sweeps import Sweep
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.inventory import Inventory, bytes_to_write, size_of
-from prism_ae.cli.outlook import Outlook, Work
 from prism_ae.cli.output import WIDTH, amount, wrapped
 from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
+from prism_ae.devices import slots as devices
+from prism_ae.devices.slots import Slot
+from prism_ae.devices.visible import Found, Gpu
 from prism_ae.errors import ConfigError, MissingError, PrismError
-from prism_ae.execution import devices
-from prism_ae.execution.devices import Slot
-from prism_ae.execution.visible import Found, Gpu
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.wanted import folders_of_target
-from prism_ae.loads import Loads
-from prism_ae.lookup import IfComplete
-from prism_ae.plan import Estimate, Plan
+from prism_ae.models.locate import Absent, Located
+from prism_ae.planning.forecast import Outlook, Work
+from prism_ae.planning.inventory import Inventory, bytes_to_write, size_of
+from prism_ae.planning.load_count import Loads
+from prism_ae.planning.lookup import IfComplete
+from prism_ae.planning.plan import Estimate, Plan
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Absent, Located
 
 PAPER = load_suite("paper")
 EIGHT = ("--gpus", "0,1,2,3,4,5,6,7")

@@ -29,12 +29,12 @@ from sglang_prism.http_place import DRAFTERS, TARGET, WORDS, make_http_place, ma
 from sglang_prism.sglang_models import save
 
 from prism_ae import __main__ as entry
+from prism_ae.devices.slots import Slot
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.engines import sglang_server
-from prism_ae.engines.sglang_server import Service, check_service, plain_command, server_environment, server_options
+from prism_ae.engines.sglang import server as sglang_server
+from prism_ae.engines.sglang.server import Service, check_service, plain_command, server_environment, server_options
 from prism_ae.errors import PrismError
-from prism_ae.execution.devices import Slot
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 
 needs_sglang = pytest.mark.skipif(
     importlib.util.find_spec("sglang") is None

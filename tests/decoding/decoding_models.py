@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 
 from prism_ae.drafters.model import Drafter, DrafterConfig, EagleModule
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.models.llama import Llama, LlamaConfig
 
 M = TypeVar("M", bound=torch.nn.Module)
 

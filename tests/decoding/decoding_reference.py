@@ -10,7 +10,7 @@ from torch import Tensor
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.sampling import uniforms
 from prism_ae.drafters.model import Drafter
-from prism_ae.llama import Llama, causal
+from prism_ae.models.llama import Llama, causal
 
 Path = tuple[int, ...]
 

@@ -27,7 +27,7 @@ from prism_ae.decoding.drafting import Drafting
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.decoding.tree import DraftTree
 from prism_ae.drafters.model import Drafter
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 
 TIE = 1e-5
 SEED = 7

@@ -17,7 +17,7 @@ from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 
 SHAPE = TreeShape(3, 3, 8)
 TIE = 1e-4
@@ -69,7 +69,7 @@ def test_greedy_equals_transformers(kind: str, tmp_path: object) -> None:
 
     from transformers import LlamaForCausalLM
 
-    from prism_ae.checkpoints import save_target
+    from prism_ae.models.checkpoints import save_target
 
     assert isinstance(tmp_path, Path)
     target = make_target(4, dtype=torch.float32)

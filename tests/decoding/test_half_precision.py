@@ -11,7 +11,7 @@ from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import Llama, cast_parameters
+from prism_ae.models.llama import Llama, cast_parameters
 
 LETTER, OFTEN = 28, 7
 SHAPES = (TreeShape(3, 4, 12), TreeShape(4, 5, 30), TreeShape(1, 6, 7))

@@ -20,7 +20,7 @@ from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.generate import Job, generate
 from prism_ae.decoding.tree import DraftTree
 from prism_ae.decoding.verify import Walk
-from prism_ae.llama import Llama, causal
+from prism_ae.models.llama import Llama, causal
 
 VOCAB, PROMPT, COUNT, SHAPE = 7, [1, 4, 2], 30_000, TreeShape(2, 3, 6)
 

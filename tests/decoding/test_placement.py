@@ -17,7 +17,7 @@ from torch import Tensor
 from prism_ae.cells import TreeShape
 from prism_ae.decoding import batch as batch_module
 from prism_ae.decoding.batch import Batch
-from prism_ae.llama import cast_parameters
+from prism_ae.models.llama import cast_parameters
 
 SHAPE, META = TreeShape(3, 3, 9), torch.device("meta")
 

@@ -1,4 +1,4 @@
-"""Foreign modules in front of this environment's. What counts as one is `prism_ae.shadowing`'s."""
+"""Foreign modules in front of this environment's. What counts as one is `prism_ae.processes.shadowing`'s."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from environments import environment, wrong
 
 from prism_ae.doctor import shadows
 from prism_ae.doctor.shadows import judge_foreign
-from prism_ae.shadowing import own_modules_first
+from prism_ae.processes.shadowing import own_modules_first
 
 
 def write(folder: Path, name: str) -> Path:

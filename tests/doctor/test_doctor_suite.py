@@ -16,11 +16,11 @@ from published import write as write_drafter
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models
 
-from prism_ae.checkpoints import save_target
 from prism_ae.doctor.findings import Finding
 from prism_ae.doctor.suite import check_suite, for_engines
-from prism_ae.drafters.layout import save_drafter
-from prism_ae.llama import Llama
+from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.llama import Llama
 from prism_ae.store.store import Store
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite

@@ -7,8 +7,8 @@ from environments import environment, levels, wrong
 
 from prism_ae.doctor import variables
 from prism_ae.doctor.variables import judge_variables
-from prism_ae.engines.sglang_options import engine_environment
-from prism_ae.engines.sglang_server import PLUGIN
+from prism_ae.engines.sglang.options import engine_environment
+from prism_ae.engines.sglang.server import PLUGIN
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_a_run_takes_away_is_what_doctor_says_it_takes_away() -> None:
     given = {"SGLANG_SIMULATE_ACC_LEN": "4", "SGLANG_TEST_X": "1", "SGLANG_PLUGINS": "other", "HOME": "/"}
     from pathlib import Path
 
-    from prism_ae.engines.sglang_options import Setup
+    from prism_ae.engines.sglang.options import Setup
 
     setup = Setup(Path("t"), None, "", None, 1, 64, "float32", 0, "exact", "cpu", ())
     removed = {name for name, value in engine_environment(setup, [], 1, given).items() if value is None}

@@ -26,7 +26,6 @@ from published import (
     write_state,
 )
 
-from prism_ae.checkpoints import save_target
 from prism_ae.drafters.layouts.configs import NOTE
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import StoredDrafter, TargetSizes
@@ -35,8 +34,9 @@ from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, 
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.engines.pairs import make_pair
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.llama import Llama
-from prism_ae.llama_config import Llama3Rope
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.config import Llama3Rope
+from prism_ae.models.llama import Llama
 from prism_ae.sglang_prism.description import KEY, Target, describe, published_capture
 from prism_ae.suites.load import load_suite
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from sglang_prism.sglang_models import QUESTIONS, Place, altered, make_place
 
-from prism_ae.checkpoints import load_target
 from prism_ae.drafters.layouts.read import read_drafter, read_layout
 from prism_ae.drafters.layouts.write import in_layout, layout_for, write_files
 from prism_ae.engines.torch_engine import TorchEngine
+from prism_ae.models.checkpoints import load_target
 
 KINDS = ("eagle2", "hass2", "prism", "prism_star", "eagle3")
 TREE = "5,4,16"

@@ -23,14 +23,14 @@ from published import (
 )
 from torch import Tensor
 
-from prism_ae.checkpoints import save_target
-from prism_ae.drafters.layout import load_drafter
+from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.read import check_capture, read_config, read_drafter
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.llama import causal
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import causal
 from prism_ae.sglang_prism.description import Target, describe
 
 SIZES = TargetSizes.of(TARGET)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from published import CAPTURE, DRAFTERS, TARGET, WRITERS, make_drafter, make_target, write
 
-from prism_ae.drafters.layout import load_drafter, parameter_names
+from prism_ae.drafters.checkpoint import load_drafter, parameter_names
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes, stored_shapes
 from prism_ae.drafters.model import Drafter
-from prism_ae.llama import causal, published_state
+from prism_ae.models.llama import causal, published_state
 
 CPU = torch.device("cpu")
 CASES = {case: kind for case, (kind, _) in WRITERS.items()} | {f"own {kind}": kind for kind in DRAFTERS}

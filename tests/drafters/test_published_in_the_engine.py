@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from published import CAPTURE, make_drafter, make_target, write
 
-from prism_ae.checkpoints import save_target
 from prism_ae.engines.pairs import make_pair
+from prism_ae.models.checkpoints import save_target
 from prism_ae.suites.load import load_suite
 
 

@@ -16,11 +16,11 @@ import torch
 from published import CAPTURE, TARGET, make_drafter, make_target, read_state, repack, write, write_state
 from safetensors.torch import save_file
 
-from prism_ae.checkpoints import load_target, save_target
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError, MissingError, StoreError
-from prism_ae.weights import open_weights, read_weights
+from prism_ae.models.checkpoints import load_target, save_target
+from prism_ae.models.weights import open_weights, read_weights
 
 CPU = torch.device("cpu")
 SIZES = TargetSizes.of(TARGET)
@@ -259,7 +259,7 @@ def test_safetensors_are_preferred_to_pickles_and_one_file_to_shards(tmp_path: P
 def test_names_of_a_safetensors_file_need_no_torch(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
     code = (
-        "import sys; from pathlib import Path; from prism_ae.weights import open_weights;"
+        "import sys; from pathlib import Path; from prism_ae.models.weights import open_weights;"
         "print(list(open_weights(Path(sys.argv[1])).files), 'torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code, str(tmp_path)], text=True) == "['a'] False\n"

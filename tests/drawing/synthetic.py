@@ -11,9 +11,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from prism_ae.cells import Point
-from prism_ae.engines.protocol import Sample
-from prism_ae.frame import Measured
+from prism_ae.analysis.results import Measured
+from prism_ae.cells import Point, Sample
 from prism_ae.suites.records import Suite
 
 STRENGTH = {

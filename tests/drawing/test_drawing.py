@@ -19,14 +19,14 @@ from layout import check_places, laid_out
 from matplotlib.collections import LineCollection
 from synthetic import measure
 
+from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
+from prism_ae.analysis.results import Measured
 from prism_ae.cells import Point, TreeShape
 from prism_ae.drawing.render import Drawing, compose, render
 from prism_ae.errors import StoreError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.frame import Measured
-from prism_ae.metrics import al_macro, al_micro, counts_of
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from synthetic import measure
 
+from prism_ae.analysis.results import Measured
 from prism_ae.cells import Point, TreeShape
 from prism_ae.drawing.latex import as_latex, escaped
 from prism_ae.drawing.render import Drawing, compose, render
@@ -26,7 +27,6 @@ from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.frame import Measured
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -18,11 +18,12 @@ from tokenizer_files import BEGIN, END, LLAMA_2, LLAMA_2_RULES, LLAMA_3, LLAMA_3
 from tokenizers import AddedToken, Tokenizer
 
 from prism_ae.cells import Cell, Fingerprints, Point
-from prism_ae.checkpoints import save_target
 from prism_ae.decoding.generate import Job
-from prism_ae.engines import sglang_engine, torch_engine
+from prism_ae.engines import torch_engine
 from prism_ae.engines.protocol import Assignment
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.sglang_prism import control, host
 from prism_ae.sglang_prism.messages import Answered, Refused, Serve, Served, Start
 from prism_ae.suites.records import Benchmark, Suite, Template

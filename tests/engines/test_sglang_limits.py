@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sglang_prism.sglang_models import Place, make_place
 
-from prism_ae.engines.protocol import Result
-from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.cells import Result
+from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 
 pytestmark = [

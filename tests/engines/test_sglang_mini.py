@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.engines.protocol import Assignment, Engine, Room, Sample
-from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.cells import Cell, Fingerprints, Point, Sample, TreeShape
+from prism_ae.engines.protocol import Assignment, Engine, Room
+from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
+from prism_ae.models.locate import Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Located, locate_drafter, locate_target
 
 pytestmark = [
     pytest.mark.heavy,

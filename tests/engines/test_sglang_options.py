@@ -11,9 +11,9 @@ import pytest
 
 from prism_ae.cells import TreeShape
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.engines.sglang_options import SLACK, Setup, architecture_text, engine_environment, engine_options
-from prism_ae.experiments.compat import GRAPHS_BATCH_1, WARM_CACHE
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.engines.sglang.options import SLACK, Setup, architecture_text, engine_environment, engine_options
+from prism_ae.models.config import LlamaConfig
+from prism_ae.suites.compat import GRAPHS_BATCH_1, WARM_CACHE
 
 CPU = Setup(
     target=Path("models/target"),

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.engines import sglang_engine
 from prism_ae.engines.protocol import Assignment
-from prism_ae.engines.sglang_engine import _changes, _check_state, _explained, _sample
-from prism_ae.engines.sglang_options import Setup
-from prism_ae.engines.sglang_process import HostDied
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang.engine import _changes, _check_state, _explained, _sample
+from prism_ae.engines.sglang.options import Setup
+from prism_ae.engines.sglang.process import HostDied
 from prism_ae.errors import DeviceError
-from prism_ae.experiments.compat import GRAPHS_BATCH_1
-from prism_ae.fingerprint import digest
+from prism_ae.io.digests import digest
 from prism_ae.sglang_prism.host import Host, _added, _cut
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve
+from prism_ae.suites.compat import GRAPHS_BATCH_1
 from prism_ae.suites.records import Template
 
 TREE = TreeShape(6, 4, 16)

@@ -17,12 +17,12 @@ import psutil
 import pytest
 from sglang_prism.sglang_models import Place, make_place
 
-from prism_ae.cells import Cell, TreeShape
-from prism_ae.engines import sglang_engine, sglang_process
-from prism_ae.engines.protocol import Result
-from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.cells import Cell, Result, TreeShape
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang import process as sglang_process
+from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.errors import DeviceError
-from prism_ae.experiments.compat import GREEDY_SECOND_TEMPERATURE, WARM_CACHE
+from prism_ae.suites.compat import GREEDY_SECOND_TEMPERATURE, WARM_CACHE
 
 FAKE = Path(__file__).parents[1] / "sglang_prism" / "fake_sglang"
 TREE = "3,3,8"
@@ -278,7 +278,7 @@ def test_a_request_that_is_refused(deed: str, says: str, fake: Fake) -> None:
 def test_a_host_ends_with_its_worker(place: Place, tmp_path: Path) -> None:
     code = """
 import sys, time
-from prism_ae.engines.sglang_process import Host
+from prism_ae.engines.sglang.process import Host
 options = {"dtype": "float32", "max_running_requests": 1}
 host = Host(options, {"PYTHONPATH": sys.argv[1], "PRISM_AE_DRAFTING": "exact"}, lambda: False)
 print(host.pid, flush=True)

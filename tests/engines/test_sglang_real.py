@@ -21,15 +21,15 @@ import torch
 from sglang_prism.sglang_models import QUESTIONS, Place, altered, make_drafter, make_place, save
 from torch import Tensor
 
-from prism_ae.checkpoints import load_target
+from prism_ae.cells import Result
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.engines import sglang_engine
-from prism_ae.engines.protocol import Result
-from prism_ae.engines.sglang_engine import SGLangEngine
-from prism_ae.engines.sglang_options import engine_options
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang.engine import SGLangEngine
+from prism_ae.engines.sglang.options import engine_options
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError
-from prism_ae.llama import Llama
+from prism_ae.models.checkpoints import load_target
+from prism_ae.models.llama import Llama
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.sglang_prism.messages import Answered, Serve
 

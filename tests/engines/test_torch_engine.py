@@ -12,21 +12,22 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.checkpoints import load_target, save_target
-from prism_ae.drafters.layout import read_drafter, save_drafter
+from prism_ae.cells import Cell, Fingerprints, Point, Result, Sample, TreeShape
+from prism_ae.decoding.verifier import VERIFIER
+from prism_ae.drafters.checkpoint import read_drafter, save_drafter
 from prism_ae.drafters.layouts.configs import NOTE
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.layouts.write import in_layout, write_files
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.engines import registry, torch_engine
-from prism_ae.engines.protocol import Assignment, Result, Sample
+from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
-from prism_ae.experiments.compat import EAGLE3_CONFIG_ROPE
-from prism_ae.llama import Llama, LlamaConfig, causal
+from prism_ae.models.checkpoints import load_target, save_target
+from prism_ae.models.llama import Llama, LlamaConfig, causal
 from prism_ae.prompts import conversation
 from prism_ae.prompts.templates import render_turn
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
 
@@ -199,7 +200,7 @@ def test_answers_end_at_the_templates_and_at_the_targets_own_end_tokens(place: P
 def test_settings_are_read_back(place: Place) -> None:
     (result,) = place.measure(place.cell("one", 0.0)).values()
     assert result.settings == {
-        "verifier": registry.VERIFIER,
+        "verifier": VERIFIER,
         "torch": torch.__version__,
         "device": "cpu",
         "device_name": "CPU",

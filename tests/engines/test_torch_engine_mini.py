@@ -19,8 +19,8 @@ from prism_ae.decoding.generate import Answered, Job
 from prism_ae.engines import torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
+from prism_ae.models.locate import Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Located, locate_drafter, locate_target
 
 SUITE = load_suite("mini")
 MODELS = Path(__file__).parents[2] / "models"

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from sweeps import Sweep
 
+from prism_ae.cells import Result
+from prism_ae.devices.slots import Slot
 from prism_ae.engines.fake import FakeEngine, fake_samples
-from prism_ae.engines.protocol import Assignment, Result
+from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
-from prism_ae.execution.devices import Slot
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.run import Outcome, Run
 from prism_ae.execution.worker import Worker
@@ -86,8 +87,8 @@ def sweep(tmp_path: Path) -> Sweep:
 def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
     """Three untimed ones, and with ``timed`` the same again at two batch sizes."""
     from prism_ae.cli.request import make_request
-    from prism_ae.lookup import LocalLookup
-    from prism_ae.plan import make_plan, resolve
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import make_plan, resolve
 
     request = make_request(["figure1"], str(sweep.suite_file), "qa", questions=2, engine="fake", targets="llama-2")
     batches = (None, 1, 2) if timed else (None,)

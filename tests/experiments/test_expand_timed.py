@@ -10,11 +10,11 @@ from timed_experiments import experiment, tables
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.errors import UsageError
-from prism_ae.experiments.compat import server_flags, serving_flags
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment, parse_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment, SuiteChoice
+from prism_ae.suites.compat import server_flags, serving_flags
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

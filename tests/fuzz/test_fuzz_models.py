@@ -17,15 +17,6 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from tokenizer_files import LLAMA_2_RULES, OLD
 
-from prism_ae.checkpoints import (
-    MANIFEST,
-    check_published,
-    load_target,
-    publish,
-    read_manifest,
-    read_target_config,
-    save_target,
-)
 from prism_ae.drafters.layouts.read import (
     check_capture,
     drafter_rope_settings,
@@ -36,10 +27,19 @@ from prism_ae.drafters.layouts.read import (
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3, OWN
 from prism_ae.engines.pairs import make_pair
+from prism_ae.models.checkpoints import (
+    MANIFEST,
+    check_published,
+    load_target,
+    publish,
+    read_manifest,
+    read_target_config,
+    save_target,
+)
+from prism_ae.models.locate import Absent, Located, locate_target
 from prism_ae.prompts.conversation import end_of_sequence, window_of
 from prism_ae.sglang_prism.description import published_capture
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Absent, Located, locate_target
 
 PAPER = load_suite("paper")
 RECORD = dataclasses.replace(PAPER.targets["llama-2-7b-chat"], eagle3_capture=published.CAPTURE)

@@ -17,21 +17,20 @@ from fuzzing import amounts, bytes_of, files_of, spoiled, survives
 from hypothesis import strategies as st
 
 from prism_ae import __main__ as entry
-from prism_ae.artifact.cells import cell_of, result_of
-from prism_ae.artifact.fallbacks import fallbacks_of
-from prism_ae.artifact.find import find
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
+from prism_ae.authors_import.cells import cell_of, result_of
+from prism_ae.authors_import.fallbacks import fallbacks_of
+from prism_ae.authors_import.find import find
+from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
 from prism_ae.engines.fake import fake_samples
-from prism_ae.engines.protocol import Result
 from prism_ae.experiments.load import load_experiment
-from prism_ae.fingerprint import canonical_json
 from prism_ae.hub import manifest
-from prism_ae.metrics import al_macro, al_micro, counts_of
+from prism_ae.io.checksums import cached_sums
+from prism_ae.io.digests import canonical_json
 from prism_ae.store.log import log_line, parse_log
 from prism_ae.store.records import OK, STATUSES
 from prism_ae.store.store import Store
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.sums import cached_sums
 
 PAPER = load_suite("paper")
 FALLBACKS = fallbacks_of(load_experiment("figure4"), PAPER)

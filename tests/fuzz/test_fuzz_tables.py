@@ -18,8 +18,8 @@ from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.hub.wanted import folders_of_points, folders_of_target, published
+from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, suite_names
-from prism_ae.suites.models import Absent, locate_drafter, locate_target
 from prism_ae.suites.records import Suite
 
 SUITES = {name: tomllib.loads((Path(load_suite.__code__.co_filename).parent / f"{name}.toml").read_text())

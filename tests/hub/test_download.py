@@ -15,8 +15,8 @@ from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content
 import prism_ae.hub.download
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
 from prism_ae.hub.wanted import HubName
+from prism_ae.models.locate import Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
-from prism_ae.suites.models import Located, locate_drafter, locate_target
 
 WEIGHTS = f"{EAGLE}/model.safetensors"
 

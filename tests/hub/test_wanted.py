@@ -14,8 +14,8 @@ from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.load import experiment_names
 from prism_ae.hub.verify import name_problem
 from prism_ae.hub.wanted import drafter_folder, folders_of_target, needed, published
+from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, parse_suite
-from prism_ae.suites.models import Absent, locate_drafter, locate_target
 
 PAPER = load_suite("paper")
 

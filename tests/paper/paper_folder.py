@@ -22,7 +22,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from torch import Tensor
 
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import Llama, LlamaConfig, published_state, target_names
+from prism_ae.models.llama import Llama, LlamaConfig, published_state, target_names
 from prism_ae.suites.load import load_suite
 
 PAPER = load_suite("paper")

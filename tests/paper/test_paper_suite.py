@@ -18,7 +18,7 @@ from hub_world import REPOSITORIES, environment
 from paper_folder import PAPER, write_paper_folder
 
 import prism_ae.suites.load
-from prism_ae.engines.registry import SGLANG_VERSION
+from prism_ae.sglang_prism.version import SGLANG_VERSION
 
 UNPUBLISHED = {"prism", "hass3", "prism3"}
 """Drafters of which the authors published no checkpoint, or not for every target and scale."""

@@ -11,7 +11,7 @@ import pytest
 from tokenizer_files import CONFIG, LLAMA_2, LLAMA_2_RULES, NEW, OLD, SYSTEM
 
 from prism_ae.errors import CheckpointError, ConfigError, MissingError, PrismError
-from prism_ae.lookup import LocalLookup
+from prism_ae.planning.lookup import LocalLookup
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
 from prism_ae.prompts.questions import Question

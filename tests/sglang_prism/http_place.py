@@ -17,9 +17,9 @@ from fitted import make_drafter, scale_layers, written
 from sglang_prism.sglang_models import save
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from prism_ae.checkpoints import save_target
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.llama import Llama, LlamaConfig
 
 BEGIN, END = 1, 2
 SPECIAL = ("<unk>", "<s>", "</s>")

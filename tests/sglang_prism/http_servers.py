@@ -38,7 +38,7 @@ _READY, _GRACE = 240.0, 20.0
 
 _LAUNCH = """
 import os, sys
-from prism_ae.lifeline import die_with
+from prism_ae.processes.parent_death import die_with
 die_with(int(sys.argv[1]))
 os.execv(sys.argv[2], sys.argv[2:])
 """

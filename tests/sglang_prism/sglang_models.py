@@ -17,12 +17,12 @@ from fitted import FIT, make_drafter, make_small, scale_layers, written
 from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.checkpoints import save_target
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
+from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.engines.protocol import Assignment, Engine, Result, Room
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.engines.protocol import Assignment, Engine, Room
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.llama import Llama, LlamaConfig
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
 

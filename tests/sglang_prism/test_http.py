@@ -22,7 +22,7 @@ import torch
 from sglang_prism.http_place import END, HttpPlace, make_http_place
 from sglang_prism.http_servers import BRANCH, STEPS, VERIFIED, Answer, Case, Server, refused, start
 
-from prism_ae.checkpoints import load_target
+from prism_ae.models.checkpoints import load_target
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("sglang") is None

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from sglang_models import DRAFTERS, LAYER, TARGET
 
-from prism_ae.checkpoints import save_target
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter, DrafterConfig
 from prism_ae.errors import CheckpointError, MissingError, PrismError
-from prism_ae.llama import Llama
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.llama import Llama
 from prism_ae.sglang_prism import registration
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.description import (

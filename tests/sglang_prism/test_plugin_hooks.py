@@ -15,12 +15,12 @@ import pytest
 from stand_in_process import needs_sglang, run
 
 from prism_ae.cells import TreeShape
-from prism_ae.engines.sglang_options import Setup, engine_options
-from prism_ae.experiments.compat import GRAPHS_BATCH_1
+from prism_ae.engines.sglang.options import Setup, engine_options
 from prism_ae.sglang_prism import control, plugin, registration, streams
 from prism_ae.sglang_prism.algorithm import OVERRIDDEN, PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.host import Host
 from prism_ae.sglang_prism.messages import Serve
+from prism_ae.suites.compat import GRAPHS_BATCH_1
 
 _AMX = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
 _ATTENTION = ["self", "q", "k", "v", "layer", "forward_batch", "save_kv_cache", "sinks"]

@@ -17,10 +17,10 @@ import torch
 from sglang_models import DRAFTERS, TARGET
 from stand_in_process import needs_sglang, run
 
-from prism_ae.checkpoints import save_target
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.model import Drafter
-from prism_ae.llama import Llama
+from prism_ae.models.checkpoints import save_target
+from prism_ae.models.llama import Llama
 
 pytestmark = needs_sglang
 

@@ -17,9 +17,9 @@ from sglang_prism.sglang_models import QUESTIONS, Place, make_place
 
 from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.drafters.layouts.write import in_layout, layout_for, write_files
-from prism_ae.engines import sglang_engine
 from prism_ae.engines.protocol import Engine
-from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.skipif(

@@ -12,12 +12,12 @@ import torch
 from sglang_prism.sglang_models import DRAFTERS, TARGET, altered, save_model
 from stand_in_process import needs_sglang, run
 
-from prism_ae.drafters.layout import save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.drafters.layouts.records import StoredDrafter
 from prism_ae.drafters.layouts.write import in_layout, layout_for, write_files
 from prism_ae.drafters.model import Drafter
-from prism_ae.llama import Llama
+from prism_ae.models.llama import Llama
 
 pytestmark = needs_sglang
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from fake_graph.harness import Engines, check_graphs, engines_with_fake_graphs, make_near, rounds, written
 
-from prism_ae.engines import sglang_engine
-from prism_ae.engines.sglang_options import engine_options
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang.options import engine_options
 
 CORES = sorted(psutil.Process().cpu_affinity())[:2] if hasattr(psutil.Process, "cpu_affinity") else []
 

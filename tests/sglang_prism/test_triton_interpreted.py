@@ -16,8 +16,8 @@ import pytest
 from fake_graph.harness import Engines, check_graphs, engines_with_fake_graphs, make_near, padded, rounds, written
 from fake_graph.plugin import FULL_MASK
 
-from prism_ae.engines import sglang_engine
-from prism_ae.engines.sglang_options import engine_options
+from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang.options import engine_options
 
 pytestmark = [
     pytest.mark.heavy,

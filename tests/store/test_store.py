@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
 from prism_ae.engines.fake import fake_samples
-from prism_ae.engines.protocol import Result
 from prism_ae.errors import StoreError
+from prism_ae.io import atomic as durable_module
 from prism_ae.store import Store
-from prism_ae.store import durable as durable_module
 from prism_ae.store import store as store_module
 from prism_ae.store.records import FAILED, OK, Record, parse_samples, samples_text
 

@@ -10,9 +10,9 @@ import pytest
 
 from prism_ae.cells import TreeShape
 from prism_ae.errors import ConfigError, UsageError
+from prism_ae.io.schema import read_toml
 from prism_ae.suites.load import load_suite, parse_suite, suite_names
 from prism_ae.suites.records import Scale
-from prism_ae.toml import read_toml
 
 FOLDER = Path(__file__).parents[2] / "prism_ae" / "suites"
 MINI = read_toml(FOLDER / "mini.toml")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from prism_ae.errors import ConfigError, MissingError
-from prism_ae.training import corpus, jsonl
+from prism_ae.mini import corpus
+from prism_ae.training import jsonl
 
 
 def test_json_lines_round_trip(tmp_path: Path) -> None:

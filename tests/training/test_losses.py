@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import Llama, LlamaConfig
+from prism_ae.models.llama import Llama, LlamaConfig
 from prism_ae.training.losses import Labels, LossWeights, labels, loss
 
 SIZES = LlamaConfig(17, 8, 12, 3, 2, 2, 1e-5, 100.0, 32)

@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prism_ae.checkpoints import load_target, read_manifest, save_target
-from prism_ae.drafters.layout import load_drafter
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.drafters.checkpoint import load_drafter
+from prism_ae.models.checkpoints import load_target, read_manifest, save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
 from prism_ae.training.examples import encode

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from prism_ae.checkpoints import load_target, read_manifest, save_target
-from prism_ae.drafters.layout import load_drafter
+from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.mini import corpus
+from prism_ae.mini.recipes import load_recipes
+from prism_ae.models.checkpoints import load_target, read_manifest, save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
-from prism_ae.training import corpus
 from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train_extra, train_trunk, warm_started
 from prism_ae.training.examples import Example, encode
 from prism_ae.training.features import Features
 from prism_ae.training.jsonl import write_jsonl
-from prism_ae.training.recipes import load_recipes
 from prism_ae.training.single import captured_states, train_drafter
 from prism_ae.training.target import new_target
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from prism_ae.checkpoints import load_target, save_target
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.mini import corpus
+from prism_ae.mini.recipes import TargetTraining
+from prism_ae.models.checkpoints import load_target, save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.load import load_suite
-from prism_ae.training import corpus
 from prism_ae.training.examples import Example, collate, encode, order
 from prism_ae.training.muon import Muon, orthogonalize
-from prism_ae.training.recipes import TargetTraining
 from prism_ae.training.target import answer_quality, new_target, schedule, train_target, weighted_loss
 from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
 

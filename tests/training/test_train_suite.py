@@ -16,12 +16,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from prism_ae.checkpoints import load_target, read_manifest
-from prism_ae.drafters.layout import load_drafter
+from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.errors import PrismError, StoreError
-from prism_ae.fingerprint import file_digest
+from prism_ae.io.digests import file_digest
+from prism_ae.mini.catalogue import catalogue
+from prism_ae.models.checkpoints import load_target, read_manifest
 from prism_ae.training import run as module
-from prism_ae.training.catalogue import catalogue
 from prism_ae.training.examples import Example
 from prism_ae.training.jobs import plan_jobs, suite_data
 from prism_ae.training.run import Progress, train_suite
@@ -171,9 +171,9 @@ def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> 
 
 def test_a_smaller_scale_does_not_depend_on_later_data(trained: Path) -> None:
     """Train the first scale with everything behind it replaced by rubbish: the same weights."""
+    from prism_ae.mini.recipes import load_recipes
     from prism_ae.training.drafter import Data, new_drafter, train_trunk
     from prism_ae.training.features import Features
-    from prism_ae.training.recipes import load_recipes
 
     artifacts = catalogue(trained, TINY)
     target_artifact = next(a for a in artifacts if a.kind == "target")

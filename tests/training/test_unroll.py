@@ -9,9 +9,9 @@ import torch
 from reference import ReferenceDrafter
 from transformers import DynamicCache
 
-from prism_ae.drafters.layout import parameter_names
+from prism_ae.drafters.checkpoint import parameter_names
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.llama import Llama, LlamaConfig, causal, published_state
+from prism_ae.models.llama import Llama, LlamaConfig, causal, published_state
 from prism_ae.training import unroll as unroll_module
 from prism_ae.training.unroll import unroll
 

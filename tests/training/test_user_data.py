@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prism_ae.checkpoints import Manifest, read_manifest, save_target
 from prism_ae.errors import CheckpointError, ConfigError, MissingError, StoreError, UsageError
-from prism_ae.llama_config import LlamaConfig
+from prism_ae.mini import corpus
+from prism_ae.models.checkpoints import Manifest, read_manifest, save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
-from prism_ae.training import corpus
 from prism_ae.training.drafter import frequent_tokens
 from prism_ae.training.examples import Example, collate, encode, joined
 from prism_ae.training.jsonl import write_jsonl
@@ -232,7 +232,7 @@ def test_turns_are_joined_where_one_begins_with_the_other() -> None:
 
 def test_joined_turns_teach_the_same(place: Path) -> None:
     """The target's loss over a conversation in one example is that over its turns, each for itself."""
-    from prism_ae.checkpoints import load_target
+    from prism_ae.models.checkpoints import load_target
     from prism_ae.training.target import answer_quality
 
     conversation = open_conversation(place / "target", TEMPLATE, SYSTEM)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError
-from prism_ae.llama_config import HF_ROPE_THETA
-from prism_ae.llama_keys import check_keys, refused
-from prism_ae.weights import AGAIN
+from prism_ae.models.config import HF_ROPE_THETA
+from prism_ae.models.config_keys import check_keys, refused
+from prism_ae.models.weights import AGAIN
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
-    from prism_ae.llama_config import LlamaConfig
+    from prism_ae.models.config import LlamaConfig
 
 FORMAT = "prism-ae-drafter-1"
 
@@ -71,7 +71,7 @@ def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     from prism_ae.drafters.config import DrafterConfig
-    from prism_ae.llama_config import LlamaConfig
+    from prism_ae.models.config import LlamaConfig
 
     fields = {name: value for name, value in data.items() if name != "format"}
     _only({field.name for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
@@ -215,7 +215,7 @@ def _layer(
         used: keys that the layout reads besides a Llama's.
         usual_theta: the RoPE base where none is named, None if that is to be an error for targets of another base.
     """
-    from prism_ae.llama_config import LlamaConfig, read_rope
+    from prism_ae.models.config import LlamaConfig, read_rope
 
     theta = given.rope_theta or read_rope(fields, given.where)[0] or usual_theta
     base = given.target.rope_theta if given.target else None

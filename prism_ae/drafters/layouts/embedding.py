@@ -11,10 +11,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.checkpoints import check_published
 from prism_ae.drafters.layouts.table import EMBEDDING, Layout
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.weights import open_weights, require_floats
+from prism_ae.models.checkpoints import check_published
+from prism_ae.models.weights import open_weights, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.checkpoints import check_published, read_json
 from prism_ae.drafters.layouts.configs import LAYER_IDS, NOTE, Given, check_sizes, is_authors_eagle3, said_capture
 from prism_ae.drafters.layouts.records import (
     DRAFT_IDS,
@@ -18,7 +17,8 @@ from prism_ae.drafters.layouts.records import (
 )
 from prism_ae.drafters.layouts.table import LAYOUTS, OWN, Layout
 from prism_ae.errors import CheckpointError
-from prism_ae.weights import Weights, open_weights, refuse_quantised, require_floats
+from prism_ae.models.checkpoints import check_published, read_json
+from prism_ae.models.weights import Weights, open_weights, refuse_quantised, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor

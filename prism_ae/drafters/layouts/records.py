@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError
-from prism_ae.llama_config import HF_ROPE_THETA
+from prism_ae.models.config import HF_ROPE_THETA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from prism_ae.drafters.config import DrafterConfig
-    from prism_ae.llama_config import LlamaConfig
+    from prism_ae.models.config import LlamaConfig
 
 DRAFT_IDS = "draft_ids"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.drafters.layouts import table
 from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.weights import write_weights
+from prism_ae.models.weights import write_weights
 
 if TYPE_CHECKING:
     import torch

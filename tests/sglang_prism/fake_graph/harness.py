@@ -14,13 +14,13 @@ from fitted import written as written_by
 from sglang_models import QUESTIONS, TARGET, Place, make_place, save
 
 from fake_graph.orders import VARIABLE, Orders, Report
-from prism_ae.cells import TreeShape
-from prism_ae.checkpoints import load_target
+from prism_ae.cells import Result, TreeShape
 from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.engines.protocol import Result, Room
-from prism_ae.engines.sglang_engine import SGLangEngine
+from prism_ae.engines.protocol import Room
+from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
-from prism_ae.llama import Llama
+from prism_ae.models.checkpoints import load_target
+from prism_ae.models.llama import Llama
 
 TREE = "5,4,16"
 """Every engine starts with the tree that is measured: captured graphs are of one tree."""

@@ -1,0 +1,1 @@
+"""From results to numbers, intervals and verdicts: pure functions, without torch."""

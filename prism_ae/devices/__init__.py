@@ -1,0 +1,1 @@
+"""CPU slots and GPUs: which there are, and which are asked for."""

@@ -1,0 +1,284 @@
+"""The sglang engine: speed and acceptance measured by an embedded SGLang with PRISM as a plugin.
+
+One engine is started per target and drafter architecture, for the largest batch and tree that the plan asks of it;
+drafters of one architecture, batches and, on a CPU, trees are changed while it runs. Before a cell is measured, the
+engine proved that it is the one that was started, said what is in effect, answered a warm-up, and emptied its
+prefix cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from prism_ae.cells import Cell, Result, Sample, TreeShape
+from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
+from prism_ae.drafters.layouts.records import named_rope_theta
+from prism_ae.engines.pairs import Pair, check_branch, make_pair
+from prism_ae.engines.protocol import Assignment
+from prism_ae.engines.sglang.options import (
+    ACCEPTANCE_BATCH,
+    Setup,
+    architecture_text,
+    engine_environment,
+    engine_options,
+)
+from prism_ae.engines.sglang.process import Host, HostDied, Interrupted
+from prism_ae.errors import DeviceError
+from prism_ae.io.digests import digest
+from prism_ae.models.checkpoints import read_json
+from prism_ae.prompts.conversation import window_of
+from prism_ae.prompts.questions import Question, load_questions
+from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
+from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
+from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
+from prism_ae.suites.records import Suite
+
+WARM_UP_TOKENS = 16
+
+DEATHS = 2
+"""After so many deaths over one cell the engine is not started again for it."""
+
+
+class SGLangEngine:
+    """See `prism_ae.engines.protocol.Engine`; arguments as for `torch_engine.TorchEngine`."""
+
+    def __init__(self, suite: Suite, models_dir: Path, device: str, threads: int) -> None:
+        self.suite, self.device, self.threads = suite, device, threads
+        self._questions: Callable[[str, int], tuple[Question, ...]] = cache(
+            lambda benchmark, count: load_questions(suite, benchmark, count, models_dir)
+        )
+        # A sweep of trees or batches asks for the same pair again and again.
+        self._make_pair = cache(make_pair)
+        self._host: Host | None = None
+        self._setup: Setup | None = None
+
+    def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
+        """See the protocol."""
+        wanted = self._wanted(assignment)
+        deaths, left = 0, sorted(assignment.cells, key=_order)
+        while left:
+            try:
+                settings = self._prepare(wanted, assignment, should_stop)
+                while left:
+                    result = self._cell(left[0], assignment, settings)
+                    self._relay()
+                    yield left.pop(0), result
+                    deaths = 0
+            except Interrupted:
+                return
+            except HostDied as died:
+                if self._host is None:  # it died while it started
+                    print(died.words, end="")
+                self._relay()
+                self.close()
+                deaths += 1
+                print(f"the engine's process died ({died.how})")
+                if deaths >= DEATHS:
+                    error = _explained(died)
+                    raise error from error.__cause__
+
+    def close(self) -> None:
+        if self._host is not None:
+            self._host.discard()
+        self._host = self._setup = None
+
+    def _wanted(self, assignment: Assignment) -> Setup:
+        """The start that the assignment needs, its checkpoints checked; raises PrismError."""
+        point, room = assignment.cells[0].point, assignment.room
+        pair = self._pair(assignment)
+        check_branch(pair, assignment.tree)
+        architecture = ""
+        if pair.drafter is not None:
+            architecture = _architecture(pair) if pair.config else "standard"
+        return Setup(
+            target=assignment.target_path,
+            drafter=assignment.drafter_path,
+            architecture=architecture,
+            tree=None if assignment.tree is None else assignment.tree if self.device != "cpu" else room.tree,
+            batch=max(room.batch, ACCEPTANCE_BATCH),
+            length=window_of(max(room.length, point.max_length), assignment.target_path),
+            dtype=point.dtype,
+            seed=point.seed,
+            drafting=point.drafting,
+            device=self.device,
+            server_flags=server_flags(point.compat),
+        )
+
+    def _pair(self, assignment: Assignment) -> Pair:
+        point = assignment.cells[0].point
+        record, kind = self.suite.targets[point.target], self.suite.drafters[point.drafter].kind
+        return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
+
+    def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
+        """An engine that runs as the assignment asks; returns what it says is in effect."""
+        if self._host is None or self._setup is None or not self._setup.serves(wanted):
+            self.close()
+            environment = engine_environment(wanted, stand_in_paths(), self.threads)
+            self._host = Host(engine_options(wanted), environment, should_stop)
+            self._setup = wanted
+        self._host.stop_when(should_stop)
+        state, configure = self._host.state, _changes(self._host.state, assignment, wanted)
+        if configure != Configure():
+            state = self._host.configure(configure)
+        _check_state(state, assignment, wanted)
+        return state
+
+    def _cell(self, cell: Cell, assignment: Assignment, settings: Mapping[str, Any]) -> Result:
+        """Warm up, empty the cache, measure; raises HostDied, Interrupted, PrismError."""
+        assert self._host is not None
+        point = cell.point
+        target = self.suite.targets[point.target]
+        greedy = GREEDY_SECOND_TEMPERATURE in point.compat
+        concurrency = point.batch or ACCEPTANCE_BATCH
+        questions = self._questions(point.benchmark, point.questions)
+        serve = Serve(
+            target=assignment.target_path,
+            template=self.suite.templates[target.template],
+            system_prompt=self.suite.system_prompt,
+            questions=tuple(question.turns for question in questions),
+            temperature=0.0 if greedy else point.temperature,
+            max_new_tokens=point.max_new_tokens,
+            window=window_of(point.max_length, assignment.target_path),
+            concurrency=concurrency,
+            flush=True,
+        )
+        if point.batch is not None:
+            list(self._host.serve(_warm_up(serve)))
+        if WARM_CACHE in point.compat and point.temperature > 0:
+            # The prompts' prefixes are in the cache from T = 0, which the authors measure first on the same server.
+            list(self._host.serve(_warm_up(serve, all_questions=True)))
+            serve = dataclasses.replace(serve, flush=False)
+        answered: dict[int, Answered] = {}
+        wall = 0.0
+        for message in self._host.serve(serve):
+            if isinstance(message, Served):
+                wall = message.wall_seconds
+            else:
+                answered[message.index] = message
+        samples = tuple(
+            _sample(f"{point.benchmark}/{question.question_id}", answered[number], point.tree)
+            for number, question in enumerate(questions)
+        )
+        effective = {key: value for key, value in settings.items() if key not in ("nonce", "pid", "drafter")}
+        effective |= {"batch": point.batch, "concurrency": concurrency, "threads": self.threads}
+        effective |= _rope_settings(self._pair(assignment))
+        return Result(samples, wall, effective)
+
+    def _relay(self) -> None:
+        """What SGLang printed, into this worker's own output and so into the cell's engine.log."""
+        if self._host is not None:
+            print(self._host.new_output(), end="", flush=True)
+
+
+def _order(cell: Cell) -> tuple[str, float]:
+    """T = 0 before T = 1 of each benchmark, as the authors measure."""
+    return cell.point.benchmark, cell.point.temperature
+
+
+def _warm_up(serve: Serve, all_questions: bool = False) -> Serve:
+    """A short run of the same kind: as many questions as run together, few tokens."""
+    count = len(serve.questions) if all_questions else serve.concurrency
+    tokens = 1 if all_questions else min(WARM_UP_TOKENS, serve.max_new_tokens)
+    return dataclasses.replace(serve, questions=serve.questions[:count], max_new_tokens=tokens, flush=True)
+
+
+def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sample:
+    histogram = answered.histogram
+    if tree is not None:
+        histogram += (0,) * (tree.steps + 1 - len(histogram))
+    return Sample(
+        question_id=question_id,
+        turns=len(answered.answers),
+        prompt_tokens=answered.prompt_tokens,
+        generated_tokens=sum(len(answer) for answer in answered.answers),
+        rounds=sum(histogram),
+        histogram=histogram,
+        stops=answered.stops,
+        prefill_seconds=answered.prefill_seconds,
+        decode_seconds=answered.decode_seconds,
+        output_sha256=digest([list(answer) for answer in answered.answers]),
+    )
+
+
+def _changes(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> Configure:
+    """What a running engine has to change for the assignment."""
+    if assignment.tree is None:
+        return Configure()
+    tree = str(assignment.tree)
+    drafter = str(assignment.drafter_path)
+    return Configure(
+        drafter=drafter if state["drafter"] not in (None, drafter) else None,
+        tree=tree if _tree(state) != tree else None,
+        drafting=wanted.drafting if state["drafting"] != wanted.drafting else None,
+    )
+
+
+def _tree(state: Mapping[str, Any]) -> str | None:
+    return ",".join(str(part) for part in state["tree"]) if state["tree"] else None
+
+
+def _check_state(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> None:
+    """Raises DeviceError where the engine does not run as it was asked to."""
+    tree = None if assignment.tree is None else str(assignment.tree)
+    asked = {"tree": tree, "drafting": wanted.drafting if tree else None, "dtype": wanted.dtype}
+    found = {"tree": _tree(state), "drafting": state["drafting"], "dtype": state["dtype"]}
+    if wanted.architecture not in ("", "standard"):
+        asked["drafter"], found["drafter"] = str(assignment.drafter_path), state["drafter"]
+    different = [f"{key} {found[key]} instead of {asked[key]}" for key in asked if asked[key] != found[key]]
+    if state["largest_batch"] < wanted.batch:
+        different.append(f"at most {state['largest_batch']} sequences together instead of {wanted.batch}")
+    if wanted.device != "cpu" and GRAPHS_BATCH_1 not in wanted.server_flags:
+        different += _without_graphs(state, assignment.tree, wanted)
+    if different:
+        raise DeviceError(f"SGLang does not run as asked: {'; '.join(different)}", "its log is in engine.log")
+
+
+def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Setup) -> list[str]:
+    """The CUDA graphs that do not cover the batch: the target's, the draft loop's and the drafter's first step's."""
+    needed = {"cuda_graphs": "CUDA graphs"}
+    if tree is not None:
+        needed["extend_cuda_graphs"] = "CUDA graphs of the draft's first step"
+        if tree.steps > 1:  # a single step is drafted by the first step alone
+            needed["draft_cuda_graphs"] = "CUDA graphs of the draft loop"
+    largest = {key: 0 if state[key] == "eager" else max(state[key]) for key in needed}
+    return [
+        f"{words} up to batch {largest[key]} instead of {wanted.batch}"
+        for key, words in needed.items()
+        if largest[key] < wanted.batch
+    ]
+
+
+def _rope_settings(pair: Pair) -> dict[str, float]:
+    """RoPE's base of the target, where its config.json names one, and the drafter's."""
+    theta = named_rope_theta(read_json(pair.target / "config.json"))
+    settings = {} if theta is None else {"target_rope_theta": theta}
+    if pair.drafter and pair.config:
+        settings |= drafter_rope_settings(pair.drafter, pair.config.layer.rope_theta)
+    return settings
+
+
+@cache
+def _architecture(pair: Pair) -> str:
+    """A draft head's architecture; raises PrismError for one that SGLang's scheduler would stumble over.
+
+    Once per checkpoint: a sweep of trees or batches asks for the same one again and again, and all of it is read.
+    """
+    assert pair.drafter is not None
+    return architecture_text(read_drafter(pair.drafter, pair.sizes, pair.capture).config)
+
+
+def _explained(died: HostDied) -> DeviceError:
+    """A death as a message, from what was printed last."""
+    lines = [line.strip() for line in died.words.splitlines() if line.strip()]
+    last = next((line for line in reversed(lines) if "Error" in line or "error" in line), lines[-1] if lines else "")
+    if "out of memory" in died.words.lower() or "OutOfMemoryError" in died.words:
+        error = DeviceError(
+            f"SGLang ran out of memory ({last})", "use a smaller --batch-size or --tree, or a device with more memory"
+        )
+        error.__cause__ = MemoryError()
+        return error
+    return DeviceError(f"SGLang's process ended {DEATHS} times ({died.how}): {last}", "its log is in engine.log")

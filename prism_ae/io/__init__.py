@@ -1,0 +1,1 @@
+"""Files: written atomically, read against a schema, told apart by digests."""

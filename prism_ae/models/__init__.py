@@ -1,0 +1,1 @@
+"""Targets: Llama, checkpoint folders and their files."""

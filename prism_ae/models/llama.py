@@ -1,0 +1,329 @@
+"""The Llama transformer, once: the same layer serves targets and drafters, in training and in decoding.
+
+What differs between training a drafter on its own outputs, prefilling a prompt and verifying a draft tree is only
+which keys and values a query may see. So a layer computes queries, keys and values (rotated), hands them to an
+``attend`` callback that owns memory and mask, and goes on with what it returns. Whoever calls a model chooses the
+callback: `causal` here for whole sequences, the KV cache in `prism_ae.decoding`, the aligned unroll in
+`prism_ae.training`.
+
+Parameters are held fused (q|k|v, gate|up): one matrix product where the published layout has three or two. The
+published tensors are their rows: `published_state` takes them out, `load_strictly` puts them in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.init import kaiming_uniform_, normal_
+from torch.overrides import TorchFunctionMode
+
+from prism_ae.errors import CheckpointError
+from prism_ae.models.config import Llama3Rope as Llama3Rope
+from prism_ae.models.config import LlamaConfig as LlamaConfig
+
+
+class Attend(Protocol):
+    """Owner of keys, values and mask.
+
+    Called once per layer with the rotated ``query`` [B, heads, T, D] and the new ``key``, ``value``
+    [B, kv_heads, T, D]; returns the attention output [B, heads, T, D].
+    """
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor: ...
+
+
+def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Every position sees itself and all before it; nothing is kept."""
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=query.shape[1] != key.shape[1])
+
+
+Rotation = tuple[Tensor, Tensor]
+
+
+def rotary_frequencies(config: LlamaConfig) -> Tensor:
+    """Angle per position of each pair of a head's dimensions: fp32 [head_dim / 2], on the CPU."""
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
+    frequencies = config.rope_theta**-exponents
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies
+    turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
+    kept = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    kept = kept.clamp(0, 1)
+    return kept * frequencies + (1 - kept) * frequencies / scaling.factor
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding: half-split convention of Llama.
+
+    Angles, sines and cosines are computed and kept in fp32, whatever the model's dtype; only the result is rounded to
+    it, as transformers does. (A bf16 table would be wrong from a few hundred positions on.)
+
+    The table has rows for ``max_position_embeddings`` positions; `reserve` adds more.
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self._config = config
+        cosine, sine = _rotary_table(config, config.max_position_embeddings)
+        self.register_buffer("cosine", cosine, persistent=False)
+        self.register_buffer("sine", sine, persistent=False)
+        self.dtype = torch.float32
+
+    def reserve(self, positions: int) -> None:
+        """Make room for positions 0 to ``positions`` - 1; a table that has it already stays as it is."""
+        if positions > len(self.cosine):
+            device = self.cosine.device
+            self.cosine, self.sine = (table.to(device) for table in _rotary_table(self._config, positions))
+
+    def forward(self, positions: Tensor) -> Rotation:
+        """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D] in the model's dtype."""
+        return self.cosine[positions].unsqueeze(1).to(self.dtype), self.sine[positions].unsqueeze(1).to(self.dtype)
+
+
+def _rotary_table(config: LlamaConfig, positions: int) -> Rotation:
+    """Cosine and sine [positions, head_dim]. Computed on the CPU, wherever the model is: the same table everywhere."""
+    angle = torch.arange(positions, dtype=torch.float32, device="cpu")[:, None] * rotary_frequencies(config)
+    angle = torch.cat([angle, angle], dim=-1)
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """``x`` [B, heads, T, D] turned by its positions' angles."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention without biases. ``input_size`` is 2H in EAGLE-3's layer, H elsewhere."""
+
+    def __init__(self, config: LlamaConfig, input_size: int) -> None:
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+        )
+        self.qkv = nn.Linear(input_size, config.hidden_size + 2 * config.key_value_size, bias=False)
+        self.o = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """``x`` [B, T, input] -> rotated query [B, heads, T, D], rotated key and value [B, kv_heads, T, D]."""
+        batch, length, _ = x.shape
+        mixed = self.qkv(x).view(batch, length, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
+        rotated = rotate(mixed[:, : self.heads + self.kv_heads], rotation)
+        return rotated[:, : self.heads], rotated[:, self.heads :], mixed[:, self.heads + self.kv_heads :]
+
+    def forward(self, x: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
+        mixed = attend(layer, *self.project(x, rotation))
+        return self.o(mixed.transpose(1, 2).flatten(2))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * up)
+
+
+class DecoderLayer(nn.Module):
+    """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``)."""
+
+    def __init__(self, config: LlamaConfig, input_norm: bool = True) -> None:
+        super().__init__()
+        self.input_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
+        self.attention = Attention(config, config.hidden_size)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
+        x = x + self.attention(self.input_norm(x), rotation, attend, layer)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Llama(nn.Module):
+    """A target: embedding, layers, final norm, head."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.head.weight = self.embedding.weight
+        self.rotary = Rotary(config)
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, attend: Attend = causal, capture: Sequence[int] = ()
+    ) -> tuple[Tensor, Tensor | None]:
+        """Hidden states of a forward pass; logits are ``self.head`` of the first result.
+
+        Args:
+            ids: token ids [B, T].
+            positions: their positions [B, T] (or [1, T], the same for all rows).
+            attend: owner of keys, values and mask.
+            capture: which hidden states to return besides: 0 is the embedding, i the output of the i-th layer
+                counted from 1 (the numbering of Hugging Face's ``hidden_states``, before the final norm).
+
+        Returns:
+            The last layer's output after the final norm [B, T, H], and the captured states side by side
+            [B, T, len(capture) * H], or None when nothing is captured.
+        """
+        x = self.embedding(ids)
+        rotation = self.rotary(positions)
+        states = {0: x} if 0 in capture else {}
+        for number, layer in enumerate(self.layers, start=1):
+            x = layer(x, rotation, attend, number - 1)
+            if number in capture:
+                states[number] = x
+        captured = torch.cat([states[index] for index in capture], dim=-1) if capture else None
+        return self.norm(x), captured
+
+
+_FUSED = {
+    "qkv": ("q_proj", "k_proj", "v_proj"),
+    "gate_up": ("gate_proj", "up_proj"),
+}
+"""Fused parameter -> the published names it holds, stacked by rows."""
+
+
+def _rows(config: LlamaConfig, fused: str) -> list[int]:
+    if fused == "qkv":
+        return [config.hidden_size, config.key_value_size, config.key_value_size]
+    return [config.intermediate_size, config.intermediate_size]
+
+
+LAYER_NAMES = {
+    "input_norm.weight": "input_layernorm.weight",
+    "attention.qkv.weight": "self_attn.qkv.weight",
+    "attention.o.weight": "self_attn.o_proj.weight",
+    "mlp_norm.weight": "post_attention_layernorm.weight",
+    "mlp.gate_up.weight": "mlp.gate_up.weight",
+    "mlp.down.weight": "mlp.down_proj.weight",
+}
+"""A layer's parameter here -> its published name (fused ones keep ours until `_published`)."""
+
+
+def _published(stored: str, tensor: Tensor, config: LlamaConfig) -> dict[str, Tensor]:
+    """Published name -> what of ``tensor`` it is; ``stored`` is its name with fused names kept."""
+    prefix, _, last = stored.removesuffix(".weight").rpartition(".")
+    if last not in _FUSED:
+        return {stored: tensor}
+    parts = tensor.split(_rows(config, last))
+    return {f"{prefix}.{name}.weight": part for name, part in zip(_FUSED[last], parts, strict=True)}
+
+
+def target_names(config: LlamaConfig) -> dict[str, str]:
+    """Parameter of `Llama` -> published name (fused names kept)."""
+    names = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
+    if not config.tie_word_embeddings:
+        names["head.weight"] = "lm_head.weight"
+    for layer in range(config.num_hidden_layers):
+        for ours, published in LAYER_NAMES.items():
+            names[f"layers.{layer}.{ours}"] = f"model.layers.{layer}.{published}"
+    return names
+
+
+def cast_parameters(module: nn.Module, dtype: torch.dtype) -> None:
+    """Parameters to ``dtype``, and rotary results with them; the rotary tables stay in fp32."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+    for part in module.modules():
+        if isinstance(part, Rotary):
+            part.dtype = dtype
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves parameters as their memory happens to be."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func in (normal_, kaiming_uniform_) else func(*args, **kwargs)
+
+
+def unfilled(make: Callable[[], Module], dtype: torch.dtype, device: torch.device) -> Module:
+    """The module that ``make`` makes, in ``dtype`` on ``device``, its parameters without values: for `load_strictly`.
+
+    Random values would take four seconds per billion parameters; fp32 on the host, twice the memory of half precision.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with _WithoutValues(), device:
+            module = make()
+    finally:
+        torch.set_default_dtype(before)
+    cast_parameters(module, dtype)
+    return module.to(device)
+
+
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], config: LlamaConfig, where: str
+) -> None:
+    """Fill ``module`` from published tensors, one after the other: nothing is held twice.
+
+    Args:
+        module: its parameters are overwritten (cast to their dtype, on their device).
+        state: published name -> tensor.
+        names: parameter -> published name (fused names kept), for every parameter of ``module``.
+        config: sizes of its layers.
+        where: the file, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing, unexpected, of another shape, or not floating point.
+    """
+    parameters = dict(module.named_parameters())
+    assert parameters.keys() == names.keys()
+    places: dict[str, Tensor] = {}
+    for ours, stored in names.items():
+        places |= _published(stored, parameters[ours].data, config)
+    missing = sorted(places.keys() - state.keys())
+    unexpected = sorted(state.keys() - places.keys())
+    if missing:
+        raise CheckpointError(f"{where}: tensor '{missing[0]}' is missing ({len(missing)} in all)")
+    if unexpected:
+        raise CheckpointError(f"{where}: tensor '{unexpected[0]}' is unexpected ({len(unexpected)} in all)")
+    for name, place in places.items():
+        tensor = state[name]
+        if tensor.shape != place.shape:
+            raise CheckpointError(f"{where}: '{name}' has shape {list(tensor.shape)}, expected {list(place.shape)}")
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{where}: '{name}' is {tensor.dtype}, expected floating point")
+        place.copy_(tensor)
+
+
+def published_state(module: nn.Module, names: Mapping[str, str], config: LlamaConfig) -> dict[str, Tensor]:
+    """The tensors to write for ``module``: published names, unfused, contiguous, on the CPU, sharing no memory."""
+    parameters = dict(module.named_parameters())
+    state: dict[str, Tensor] = {}
+    for ours, stored in names.items():
+        state |= _published(stored, parameters[ours].detach().cpu(), config)
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}

@@ -1,0 +1,161 @@
+"""Where a suite's models are, and what identifies them. No torch: a plan is made without loading anything.
+
+A checkpoint that this project published says in its manifest what it is. A downloaded folder is identified by the
+sums of the files an engine would read; it is never written to, so the sums are kept beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from prism_ae.errors import CheckpointError
+from prism_ae.io.checksums import Watch, cached_sums
+from prism_ae.io.digests import digest
+from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, read_manifest
+from prism_ae.suites.records import Drafter, Suite
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """A checkpoint folder that is there; ``fingerprint`` (hex) changes whenever its content does."""
+
+    path: Path
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Absent:
+    """A checkpoint that is not there: why, and what to do about it ("" where nothing can be done)."""
+
+    reason: str
+    hint: str
+
+
+def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
+    """A target's folder; raises KeyError for a name the suite does not have. ``watch``: see `cached_sums`."""
+    record = suite.targets[target]
+    if record.folder:
+        return _downloaded(models_dir, record.folder, suite, ("config.json", "tokenizer.json"), watch)
+    from prism_ae.mini import catalogue
+
+    try:
+        folder = catalogue.target_folder(models_dir, target)
+    except KeyError:
+        return _nameless(f"targets.{target}", f"trains {target}", suite)
+    return _trained(folder, f"target {target} is not trained yet", suite)
+
+
+def locate_drafter(
+    suite: Suite,
+    target: str,
+    drafter: str,
+    scale: str | None,
+    models_dir: Path,
+    engine: str = "torch",
+    watch: Watch | None = None,
+) -> Located | Absent:
+    """The folder of a drafter for a target.
+
+    SGLang's engine reads what was published for it, where something was; the others read that only where nothing else
+    was published.
+
+    Args:
+        suite: of all names.
+        target, drafter: names of records.
+        scale: name of the training scale, None for a drafter that is not trained at scales.
+        models_dir: the models folder.
+        engine: the one that would read it.
+        watch: see `cached_sums`.
+
+    Raises:
+        KeyError: the suite has no such target, drafter or scale.
+        ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
+    """
+    record, of = suite.drafters[drafter], suite.targets[target]
+    if record.kind == "vanilla":
+        raise ValueError("vanilla decoding has no checkpoint")
+    if record.scaled != (scale is not None):
+        raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
+    if scale is not None and scale not in {known.name for known in suite.scales}:
+        raise KeyError(scale)
+    served = _served(record, of.role, scale)
+    if served and (engine == "sglang" or record.absent):
+        return _downloaded(models_dir, served, suite, ("config.json",), watch)
+    if record.absent:
+        return Absent(record.absent, "")
+    if of.role not in record.roles:
+        return Absent(f"there is no {record.label} for {of.label}", "")
+    if record.folder:
+        folder = record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
+        return _downloaded(models_dir, folder, suite, ("config.json",), watch)
+    from prism_ae.mini import catalogue
+
+    at = f" at {scale}" if scale is not None else ""
+    try:
+        folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
+    except KeyError:
+        return _nameless(f"drafters.{drafter}", f"trains {record.label} for {target}{at}", suite)
+    return _trained(folder_path, f"{record.label} for {of.label}{at} is not trained yet", suite)
+
+
+def _nameless(key: str, trained: str, suite: Suite) -> Absent:
+    """What has no folder in a suite of one's own, and is none of the models that are trained here."""
+    reason = f"suite {suite.name}: {key}: 'folder' is empty, and no recipe here {trained}"
+    return Absent(reason, "name its folder in the suite's file")
+
+
+def _served(drafter: Drafter, role: str, scale: str | None) -> str:
+    """The folder that was published for SGLang, or ""."""
+    folders = {(entry.role, entry.scale): entry.folder for entry in drafter.served}
+    return "" if scale is None else folders.get((role, scale), "")
+
+
+def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:
+    """A folder that this project published: it exists when it is complete, and its manifest identifies it."""
+    try:
+        manifest = read_manifest(folder)
+    except CheckpointError as error:
+        return Absent(error.what, f"delete {folder}, then {suite.models_hint}")
+    if manifest is None:
+        return Absent(reason, suite.models_hint)
+    for name in manifest.files:
+        if not (folder / name).is_file():
+            return Absent(f"{folder / name} is missing", f"delete {folder}, then {suite.models_hint}")
+    return Located(folder, manifest.fingerprint)
+
+
+def _downloaded(
+    models_dir: Path, below: str, suite: Suite, texts: Sequence[str], watch: Watch | None
+) -> Located | Absent:
+    """A folder as it was published: identified by its manifest if it has one, else by the files an engine reads:
+    ``texts`` and the weights."""
+    folder = models_dir / below
+    if not folder.is_dir():
+        return Absent(f"{folder} does not exist", suite.models_hint)
+    if (folder / MANIFEST).exists():
+        return _trained(folder, "", suite)
+    files = [*texts, *_weights(folder)]
+    for name in files:
+        if not (folder / name).is_file():
+            return Absent(f"{folder / name} is missing", suite.models_hint)
+    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json", watch)))
+
+
+def _weights(folder: Path) -> list[str]:
+    """The weight files an engine would read, one format only: safetensors before pickled ones, shards by name."""
+    for name in (WEIGHTS, "pytorch_model.bin"):
+        stem, _, suffix = name.rpartition(".")
+        shards = sorted(path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}"))
+        if (folder / name).exists():
+            return [name]
+        if shards:
+            # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them,
+            # as many as there are shards, or one more.
+            total = shards[0].rpartition("-of-")[2].removesuffix(f".{suffix}")
+            known = int(total) if re.fullmatch(r"[0-9]{1,9}", total) else 0
+            most = min(known, len(shards) + 1)
+            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, most + 1)] or [name]
+    return [WEIGHTS]

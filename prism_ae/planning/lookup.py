@@ -1,0 +1,116 @@
+"""What there is on this machine, asked once per question: models, prompts, engine versions. `plan` is made from it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+from prism_ae.cells import Point
+from prism_ae.cli.output import amount
+from prism_ae.engines import registry
+from prism_ae.engines.pairs import check_branch, make_pair
+from prism_ae.errors import MissingError, PrismError
+from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
+from prism_ae.planning.plan import Lookup
+from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
+from prism_ae.prompts.fingerprint import prompts_fingerprint
+from prism_ae.prompts.questions import load_questions, origin
+from prism_ae.suites.records import Suite
+
+
+class LocalLookup:
+    """A `plan.Lookup` of a suite's models below a folder. Many points ask the same, so every answer is kept."""
+
+    def __init__(self, suite: Suite, models_dir: Path) -> None:
+        self._suite, self._models_dir = suite, models_dir
+        self.target = functools.cache(lambda target: locate_target(suite, target, models_dir, _say_reading))
+        self._make_pair = functools.cache(make_pair)
+        self.prompts = functools.cache(self._prompts)
+        self._conversation = functools.cache(self._open)
+        self._drafter = functools.cache(
+            lambda target, drafter, scale, engine: locate_drafter(
+                suite, target, drafter, scale, models_dir, engine, _say_reading
+            )
+        )
+        self.engine = functools.cache(registry.identify)
+
+    def _prompts(self, target: str, benchmark: str, count: int) -> str:
+        """The fingerprint, once every question was seen to be one that the target can read; "" without the target."""
+        questions = load_questions(self._suite, benchmark, count, self._models_dir)
+        if (conversation := self._conversation(target)) is None:
+            return ""
+        check_questions(conversation, questions, origin(self._suite, benchmark, self._models_dir))
+        return prompts_fingerprint(conversation, questions)
+
+    def _open(self, target: str) -> Conversation | None:
+        """The conversation with a target, None where the target is not here."""
+        found, record = self.target(target), self._suite.targets[target]
+        if isinstance(found, Absent):
+            return None
+        return open_conversation(found.path, self._suite.templates[record.template], self._suite.system_prompt)
+
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+        kind = self._suite.drafters[drafter].kind
+        return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
+
+    def pair_problem(self, point: Point) -> PrismError | None:
+        target = self.target(point.target)
+        drafter = self.drafter(point.target, point.drafter, point.scale, point.engine)
+        if isinstance(target, Absent) or isinstance(drafter, Absent) or not registry.find(point.engine).runs_models:
+            return None
+        record, kind = self._suite.targets[point.target], self._suite.drafters[point.drafter].kind
+        try:
+            pair = self._make_pair(record, target.path, drafter.path if drafter else None, kind, point.engine)
+            check_branch(pair, point.tree)
+        except PrismError as error:
+            return error
+        return None
+
+    def engine_problem(self, point: Point) -> str:
+        return registry.problem(point.engine, point, self._suite.drafters[point.drafter].kind)
+
+
+def _say_reading(folder: Path, size: int) -> None:
+    """Models that were put in place by hand are read once, which takes minutes for all of the paper's."""
+    if size >= 1e9:
+        print(f"reading {folder} once ({amount(size)}): its content identifies what is measured", file=sys.stderr)
+
+
+class IfComplete:
+    """A `plan.Lookup` as if everything that can be had were here: what has a hint about a remedy counts as remedied.
+
+    Its answers stand for no content, so cells made from them are for counting only. What cannot be had stays absent.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    def target(self, target: str) -> Located | Absent:
+        return _remedied(self._lookup.target(target), target)
+
+    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
+        found = self._lookup.drafter(target, drafter, scale, engine)
+        return None if found is None else _remedied(found, f"{target}/{drafter}/{scale}/{engine}")
+
+    def prompts(self, target: str, benchmark: str, questions: int) -> str:
+        try:
+            return self._lookup.prompts(target, benchmark, questions)
+        except MissingError:
+            return ""
+
+    def engine(self, engine: str) -> tuple[str, str]:
+        try:
+            return self._lookup.engine(engine)
+        except MissingError:
+            return "", ""
+
+    def pair_problem(self, point: Point) -> PrismError | None:
+        return self._lookup.pair_problem(point)
+
+    def engine_problem(self, point: Point) -> str:
+        return self._lookup.engine_problem(point)
+
+
+def _remedied(found: Located | Absent, name: str) -> Located | Absent:
+    return Located(Path(name), "") if isinstance(found, Absent) and found.hint else found

@@ -1,0 +1,136 @@
+"""The catalogue: what a plan needs to know about trained models, without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prism_ae.errors import ConfigError
+from prism_ae.mini.catalogue import Artifact, catalogue, drafter_folder, target_folder
+from prism_ae.mini.recipes import MINI, load_recipes, recipe_summary
+from prism_ae.suites.load import load_suite
+
+SUITE = load_suite("mini")
+TINY = Path(__file__).parent / "tiny.toml"
+MODELS = Path("models")
+
+
+def test_it_imports_no_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from prism_ae.mini.catalogue import catalogue;"
+        "catalogue(Path('models')); sys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_model_of_the_suite_has_a_folder() -> None:
+    for target in SUITE.targets.values():
+        assert target_folder(MODELS, target.name).parent == MODELS / "mini"
+        for drafter in SUITE.drafters.values():
+            if drafter.kind == "vanilla" or target.role not in drafter.roles:
+                continue
+            for scale in [scale.name for scale in SUITE.scales] if drafter.scaled else [None]:
+                assert drafter_folder(MODELS, target.name, drafter.name, scale).name.startswith(target.name)
+
+
+def test_recipes_and_suite_name_the_same_drafters() -> None:
+    recipes = load_recipes()
+    assert set(recipes.targets) == set(SUITE.targets)
+    drawn = {name: set(recipe.targets) for name, recipe in recipes.drafters.items() if recipe.drawn}
+    assert drawn == {
+        drafter.name: {target.name for target in SUITE.targets.values() if target.role in drafter.roles}
+        for drafter in SUITE.drafters.values()
+        if drafter.kind == "draft-head"
+    }
+
+
+def test_unknown_names_have_no_folder() -> None:
+    for names in [("mini-llama-3", "nothing", "1x"), ("mini-llama-3", "hass", "3x"), ("llama", "hass", "1x")]:
+        with pytest.raises(KeyError):
+            drafter_folder(MODELS, *names)
+    with pytest.raises(KeyError):
+        drafter_folder(MODELS, "mini-llama-2", "hass2", "1x")
+
+
+def test_folders_are_distinct_and_needs_come_first() -> None:
+    artifacts = catalogue(MODELS)
+    assert len({artifact.folder for artifact in artifacts}) == len(artifacts)
+    seen: set[Path] = set()
+    for artifact in artifacts:
+        assert seen.issuperset(artifact.needs)
+        seen.add(artifact.folder)
+
+
+def _edited(tmp_path: Path, *edits: tuple[str, str]) -> dict[str, Artifact]:
+    text = TINY.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / f"{abs(hash(edits))}.toml"
+    path.write_text(text)
+    return {artifact.label: artifact for artifact in catalogue(MODELS, path)}
+
+
+def _changed(tmp_path: Path, *edits: tuple[str, str]) -> set[str]:
+    before, after = _edited(tmp_path), _edited(tmp_path, *edits)
+    return {label for label in before if before[label].folder != after[label].folder}
+
+
+def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) -> None:
+    everything = set(_edited(tmp_path))
+    standard = {"mini-llama-3 standard"}
+    hass = {label for label in everything if " hass " in label}
+    prism = {label for label in everything if " prism " in label}
+    assert _changed(tmp_path, ("intermediate_size = 16\nlayers = 11", "intermediate_size = 24\nlayers = 11")) == (
+        everything - standard
+    )
+    assert _changed(tmp_path, ("vocabulary = 300", "vocabulary = 310")) == everything
+    assert _changed(tmp_path, ("layers = 2\n", "layers = 3\n")) == standard
+    assert _changed(tmp_path, ("feature_weight = 1.0", "feature_weight = 0.5")) == hass | prism
+    assert _changed(tmp_path, ("forwards = 3", "forwards = 4")) == prism
+    assert _changed(tmp_path, ("unit = 6", "unit = 7")) == everything - standard - {"mini-llama-3"}
+
+
+def test_another_corpus_or_trainer_renames_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {artifact.folder for artifact in catalogue(MODELS, TINY)}
+    for name, value in (("corpus.VERSION", "other"), ("TRAINER_VERSION", -1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"prism_ae.mini.catalogue.{name}", value)
+            catalogue.cache_clear()
+            assert before.isdisjoint(artifact.folder for artifact in catalogue(MODELS, TINY))
+    catalogue.cache_clear()
+    assert before == {artifact.folder for artifact in catalogue(MODELS, TINY)}
+
+
+def test_summaries_say_how_a_drafter_was_trained() -> None:
+    recipes = load_recipes(MINI)
+    lines = {name: recipe_summary(name, recipes) for name in recipes.drafters}
+    assert all(line.startswith(f"{name}: ") and "\n" not in line for name, line in lines.items())
+    assert f"{recipes.drafters['prism'].forwards} forwards" in lines["prism"]
+    assert "from hass's weights" in lines["prism"]
+    assert "SmoothL1" in lines["hass"]
+    assert "SmoothL1" not in lines["prism"]
+    assert "0.8^j" in lines["eagle3"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('start = "hass"', 'start = "has"', "drafters.prism.start: no recipe 'has'"),
+        ('start = "hass"', 'start = "eagle3"', "another cell"),
+        ("unit = 6", 'unit = "many"', "corpus.unit"),
+        ("unit = 6", "unit = 6\nunits = 7", "unknown key 'corpus.units'"),
+        ('targets = ["mini-llama-3"]', 'targets = ["llama"]', "no target 'llama'"),
+        ("seed = 3\n", "", "'drafter_training.seed' is missing"),
+    ],
+)
+def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    path = tmp_path / "wrong.toml"
+    assert old in TINY.read_text()
+    path.write_text(TINY.read_text().replace(old, new, 1 if "seed" in old else -1))
+    with pytest.raises(ConfigError, match=r"wrong\.toml") as caught:
+        load_recipes(path)
+    assert message in str(caught.value)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
 from prism_ae.cells import Point
-from prism_ae.cli.output import number_of, wrapped
+from prism_ae.io.words import pluralise, wrapped
 from prism_ae.planning.plan import Hole
 
 _APART = 3
@@ -55,12 +55,12 @@ def causes_in_words(
     left = _SHOWN
     for hint, group in sorted(groups.items(), key=lambda item: -max(len(cause.points) for cause in item[1])):
         for cause in group[:left]:
-            lines += wrapped(f"{before}{number_of(len(cause.points), 'cell')}{cause.text}{where(cause.points)}")
+            lines += wrapped(f"{before}{pluralise(len(cause.points), 'cell')}{cause.text}{where(cause.points)}")
         if hint and left > 0:
             lines += wrapped(hint, "    ")
         left -= min(left, len(group))
     hidden = sum(map(len, groups.values())) - _SHOWN
-    return [*lines, f"  … and {number_of(hidden, 'more reason')}"] if hidden > 0 else lines
+    return [*lines, f"  … and {pluralise(hidden, 'more reason')}"] if hidden > 0 else lines
 
 
 def _merged(group: list[Cause]) -> list[Cause]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prism_ae.cells import Point
 from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
-from prism_ae.cli.output import number_of, one_line, table
 from prism_ae.errors import IncompleteError
+from prism_ae.io.words import one_line, pluralise, table
 from prism_ae.planning.plan import Plan
 
 
@@ -27,11 +27,11 @@ def closing(plan: Plan, drawn: Sequence[Drawn]) -> list[str]:
     rows = []
     for one in drawn:
         measured = sum(point in plan.done for point in one.points)
-        rows.append((one.name, f"{measured:,} of {number_of(len(one.points), 'cell')}", str(one.files[0])))
+        rows.append((one.name, f"{measured:,} of {pluralise(len(one.points), 'cell')}", str(one.files[0])))
     lines = ["drawn:", *table(rows, indent="  ")]
     causes = causes_of([*_unmeasured(plan), *from_holes(plan.holes)])
     if causes:
-        missing = number_of(plan.total - len(plan.done), "cell")
+        missing = pluralise(plan.total - len(plan.done), "cell")
         lines += [
             f"missing, {missing} of {plan.total:,}:",
             *causes_in_words(causes, where=lambda ps: _where(ps, drawn)),
@@ -44,7 +44,7 @@ def complain(plan: Plan) -> None:
     without = plan.to_measure + sum(bool(hole.hint) for hole in plan.holes)
     if without:
         raise IncompleteError(
-            f"{without:,} of {number_of(plan.total, 'cell')} have no result and could have one, see above",
+            f"{without:,} of {pluralise(plan.total, 'cell')} have no result and could have one, see above",
             "'prism-ae status' lists them all; the same command tries again",
         )
 

@@ -65,12 +65,13 @@ def convert(
     import torch
 
     from prism_ae import __version__
-    from prism_ae.cli.output import number_of, say
+    from prism_ae.cli.output import say
     from prism_ae.drafters.layouts.embedding import find_embedding
     from prism_ae.drafters.layouts.read import read_drafter
     from prism_ae.drafters.layouts.readers import reader_notes
     from prism_ae.drafters.layouts.write import FORMS, cast, check_finite, in_layout, layout_for, write_files
     from prism_ae.errors import UsageError
+    from prism_ae.io.words import pluralise
     from prism_ae.models.checkpoints import publish, read_manifest
     from prism_ae.models.config import LARGEST
     from prism_ae.models.weights import FLOATS
@@ -111,7 +112,7 @@ def convert(
     if written.recipe != recipe:
         raise UsageError(f"{out} exists already: it appeared meanwhile", "choose another folder with --out")
     notes = reader_notes(config, layout, embedding is not None, sizes.num_hidden_layers if sizes else None)
-    first = f"{out}: {number_of(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"
+    first = f"{out}: {pluralise(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"
     say([first, *(f"  {note}" for note in notes)])
 
 

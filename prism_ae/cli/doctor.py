@@ -41,10 +41,11 @@ def doctor(
       prism-ae doctor --suite paper --gpus 0,1
       prism-ae doctor --suite mini --json
     """
-    from prism_ae.cli.output import number_of, say, say_json
+    from prism_ae.cli.output import say, say_json
     from prism_ae.doctor import checks
     from prism_ae.doctor.findings import LEVELS, worst
     from prism_ae.doctor.snapshot import take_snapshot
+    from prism_ae.io.words import pluralise
 
     snapshot = take_snapshot(models_dir, runs_dir, gpus)
     # The suite first and alone: a name that there is not is said at once, and drawing changes the folder for a moment.
@@ -59,7 +60,7 @@ def doctor(
     else:
         width = _width()
         say(line for finding in findings for line in lines(finding, width))
-        troubles = f"{number_of(counts['problem'], 'problem')}, {number_of(counts['warning'], 'warning')}"
+        troubles = f"{pluralise(counts['problem'], 'problem')}, {pluralise(counts['warning'], 'warning')}"
         say([f"{troubles}, {counts['ok']} ok"])
     if counts["problem"]:
         raise typer.Exit(1)

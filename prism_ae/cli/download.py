@@ -88,15 +88,15 @@ def _folders(suite: Suite, only: Sequence[str]) -> list[str]:
 
 
 def _todo(todo: Todo) -> list[str]:
-    from prism_ae.cli.output import amount, number_of, table
+    from prism_ae.io.words import format_bytes, pluralise, table
 
-    lines = [f"{number_of(todo.complete, 'folder')} verified here"]
+    lines = [f"{pluralise(todo.complete, 'folder')} verified here"]
     rows = [
-        (one.wanted.folder, f"{amount(one.size)} of {number_of(len(one.missing), 'file')}", one.wanted.repository)
+        (one.wanted.folder, f"{format_bytes(one.size)} of {pluralise(len(one.missing), 'file')}", one.wanted.repository)
         for one in todo.lacks
     ]
     if rows:
-        lines.append(f"to fetch: {amount(todo.size)} ({amount(todo.free)} of the disk are free)")
+        lines.append(f"to fetch: {format_bytes(todo.size)} ({format_bytes(todo.free)} of the disk are free)")
         lines += table(rows, indent="  ")
     if todo.questions:
         lines.append(f"questions to fetch: {', '.join(todo.questions)}")
@@ -105,10 +105,10 @@ def _todo(todo: Todo) -> list[str]:
 
 def _state(state: State) -> str:
     """ "2 of 12 folders, 12.3 GB of 88.2 GB, 85 MB/s, 14:53 left"."""
-    from prism_ae.cli.output import amount
     from prism_ae.execution.progress import duration
+    from prism_ae.io.words import format_bytes
 
-    text = f"{state.folders} of {state.of_folders} folders, {amount(state.size)} of {amount(state.of_size)}"
+    text = f"{state.folders} of {state.of_folders} folders, {format_bytes(state.size)} of {format_bytes(state.of_size)}"
     if state.rate >= 1:
         text += f", {state.rate / 1e6:,.1f} MB/s, {duration((state.of_size - state.size) / state.rate)} left"
     return text

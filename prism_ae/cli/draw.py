@@ -9,12 +9,13 @@ from pathlib import Path
 from prism_ae.cells import Point
 from prism_ae.cli.closing import Drawn
 from prism_ae.cli.measure import measured
-from prism_ae.cli.output import number_of, say
-from prism_ae.cli.request import Request, drawn_in
+from prism_ae.cli.output import say
 from prism_ae.drawing import labels
 from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
+from prism_ae.experiments.request import Request, drawn_in
 from prism_ae.io.paths import why_not
+from prism_ae.io.words import pluralise
 from prism_ae.planning.plan import Plan
 from prism_ae.store import Store
 from prism_ae.suites.records import Suite
@@ -67,7 +68,7 @@ def _mixture(recalled: int, drawn: int) -> tuple[str, ...]:
     """A warning where results of models that are not here now stand beside results of those that are."""
     if not 0 < recalled < drawn:
         return ()
-    return (f"{recalled:,} of {number_of(drawn, 'cell')} measured with models that are not here now (newest result).",)
+    return (f"{recalled:,} of {pluralise(drawn, 'cell')} measured with models that are not here now (newest result).",)
 
 
 def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:

@@ -33,9 +33,10 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
     from prism_ae.authors_import.fallbacks import fallbacks_of
     from prism_ae.authors_import.find import find
     from prism_ae.cli.measure import open_store
-    from prism_ae.cli.output import number_of, say
+    from prism_ae.cli.output import say
     from prism_ae.errors import IncompleteError, UsageError
     from prism_ae.experiments.load import load_experiment
+    from prism_ae.io.words import pluralise
     from prism_ae.suites.load import load_suite
 
     loaded = load_suite(suite)
@@ -48,7 +49,7 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
         refused += _store(found.runs, loaded, store)
     say(_report(found))
     if refused:
-        what = f"{number_of(len(refused), 'thing')} in {folder} refused; what is not named here was taken"
+        what = f"{pluralise(len(refused), 'thing')} in {folder} refused; what is not named here was taken"
         raise IncompleteError(what, "\n  ".join(refused))
 
 
@@ -79,7 +80,7 @@ def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
 def _report(found: Found) -> list[str]:
     from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
     from prism_ae.authors_import.cells import ENGINE
-    from prism_ae.cli.output import number_of, table
+    from prism_ae.io.words import pluralise, table
 
     lines = []
     if found.runs:
@@ -91,7 +92,7 @@ def _report(found: Found) -> list[str]:
             lengths = f"{al_macro(counts):.5f}", f"{al_micro(counts):.5f}"
             asked = job.target, job.drafter, job.scale, job.benchmark, f"{job.temperature:g}", str(run.tree)
             rows.append((*asked, str(len(counts.question_ids)), *lengths, agrees))
-        lines += [f"{number_of(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
+        lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
     if found.lengths:
         logs = [(str(job), log.length.text, log.file) for job, log in found.lengths if log.length]
         lines += ["Acceptance lengths without raw data, which become no cells:", *table(logs, "  ")]

@@ -24,9 +24,10 @@ def ls(
       prism-ae ls drafters --suite mini
       prism-ae ls experiments --json
     """
-    from prism_ae.cli.output import say, say_json, table
+    from prism_ae.cli.output import say, say_json
     from prism_ae.errors import UsageError
     from prism_ae.io.schema import meant
+    from prism_ae.io.words import table
     from prism_ae.suites.load import load_suite
 
     if kind is not None and kind not in KINDS:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.cli.output import number_of
-from prism_ae.cli.request import Request, runs_folder
+from prism_ae.experiments.request import Request, runs_folder
+from prism_ae.io.words import pluralise
 from prism_ae.planning.plan import Plan, Resolved, make_plan
 from prism_ae.store import Record, Store
 from prism_ae.suites.records import Suite
@@ -36,7 +36,7 @@ def open_store(runs_dir: Path, suite: Suite) -> Store:
         lines = ", ".join(str(damage.line) for damage in damaged[:10])
         more = "" if len(damaged) <= 10 else ", …"
         print(
-            f"warning: {number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'} set aside "
+            f"warning: {pluralise(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'} set aside "
             f"(lines {lines}{more}); what they held is measured again",
             file=sys.stderr,
         )

@@ -42,9 +42,10 @@ def plan(
 
     from prism_ae.cli.draw import check_labels
     from prism_ae.cli.measure import open_store, slots
-    from prism_ae.cli.output import say, say_json, wrapped
+    from prism_ae.cli.output import say, say_json
     from prism_ae.cli.plan_text import in_words
-    from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.experiments.request import left_out_in_words, make_request
+    from prism_ae.io.words import wrapped
     from prism_ae.planning.forecast import as_json, look
     from prism_ae.planning.lookup import LocalLookup
 

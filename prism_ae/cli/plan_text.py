@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
-from prism_ae.cli.output import amount, number_of, table, wrapped
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.execution.progress import duration
+from prism_ae.io.words import format_bytes, pluralise, table, wrapped
 from prism_ae.planning.forecast import Outlook, Work
 from prism_ae.planning.load_count import Loads
 from prism_ae.planning.plan import Estimate, Plan
@@ -27,7 +27,7 @@ def in_words(outlook: Outlook, models_dir: str) -> list[str]:
         lines += wrapped(_assigned("", now, outlook.slots))
         lines += _work(now, outlook, "  ")
     if complete is not None:
-        cells = number_of(complete.plan.to_measure, "cell")
+        cells = pluralise(complete.plan.to_measure, "cell")
         lines += wrapped(_assigned(f"once what is missing is here: {cells} in ", complete, outlook.slots))
         lines += _work(complete, outlook, "    ")
     if not all(slot.here for slot in outlook.slots):
@@ -44,27 +44,27 @@ def in_words(outlook: Outlook, models_dir: str) -> list[str]:
 def _cells(plan: Plan) -> list[str]:
     """How many there are, and why some cannot be measured."""
     lines = [
-        f"  {number_of(plan.total, 'cell')}: {len(plan.done):,} measured, {plan.to_measure:,} to measure, "
+        f"  {pluralise(plan.total, 'cell')}: {len(plan.done):,} measured, {plan.to_measure:,} to measure, "
         f"{len(plan.holes):,} that cannot be measured now"
     ]
     if plan.failed:
-        lines.append(f"  {number_of(len(plan.failed), 'cell')} failed before and would be tried again")
+        lines.append(f"  {pluralise(len(plan.failed), 'cell')} failed before and would be tried again")
     return lines + causes_in_words(causes_of(from_holes(plan.holes)), "missing for ")
 
 
 def _models(outlook: Outlook, models_dir: str) -> list[str]:
     """Which models are here, and what is known about the room they take."""
     inventory = outlook.inventory
-    checkpoints = f"{number_of(inventory.targets, 'target')}, {number_of(inventory.drafters, 'drafter checkpoint')}"
-    count = number_of(inventory.folders, "folder")
+    checkpoints = f"{pluralise(inventory.targets, 'target')}, {pluralise(inventory.drafters, 'drafter checkpoint')}"
+    count = pluralise(inventory.folders, "folder")
     here = f"all {count}" if not inventory.absent else f"{len(inventory.here):,} of {count}"
     lines = wrapped(f"models: {checkpoints}; {here} here") if inventory.folders else []
     if inventory.absent and inventory.here:
         lines += wrapped(f"not here: {_some(inventory.absent)}", "    ")
     if inventory.questions:
         lines += wrapped(f"question files that are not here: {', '.join(inventory.questions)}", "    ")
-    taken = f"the models here take {amount(inventory.size)}, " if inventory.here else ""
-    lines += wrapped(f"disk: {taken}{amount(inventory.free)} are free for the folder {models_dir}")
+    taken = f"the models here take {format_bytes(inventory.size)}, " if inventory.here else ""
+    lines += wrapped(f"disk: {taken}{format_bytes(inventory.free)} are free for the folder {models_dir}")
     if inventory.absent and outlook.size_note is not None:
         lines += wrapped("how much is to be fetched, the hub says: 'prism-ae download --dry-run'", "    ")
         if outlook.size_note:
@@ -89,8 +89,8 @@ def _assigned(before: str, work: Work, slots: Sequence[Slot]) -> str:
     names = "; ".join(
         f"{_labels(list(group))}: {name}" for name, group in itertools.groupby(used, key=lambda slot: slot.name)
     )
-    assignments = number_of(len(work.plan.assignments), "assignment")
-    return f"{before}{assignments} for {number_of(work.used, 'worker')} ({names})"
+    assignments = pluralise(len(work.plan.assignments), "assignment")
+    return f"{before}{assignments} for {pluralise(work.used, 'worker')} ({names})"
 
 
 def _labels(slots: Iterable[Slot]) -> str:
@@ -122,9 +122,9 @@ def _work(work: Work, outlook: Outlook, indent: str) -> list[str]:
             f"the finished ones were measured on another device ({', '.join(sorted(others))})", f"{indent}  "
         )
     if work.written_cells:
-        text = f"the run writes about {amount(work.written)}, as finished cells took"
+        text = f"the run writes about {format_bytes(work.written)}, as finished cells took"
         unknown = plan.to_measure - work.written_cells
-        lines += wrapped(f"{text}; unknown for {number_of(unknown, 'cell')}" if unknown else text, indent)
+        lines += wrapped(f"{text}; unknown for {pluralise(unknown, 'cell')}" if unknown else text, indent)
     return lines
 
 
@@ -150,7 +150,7 @@ def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:
         return "unknown, no cell like these has been measured here yet"
     one_by_one = estimate.timed if on_cpu else 0.0
     seconds = (estimate.seconds - one_by_one) / workers + one_by_one
-    text = f"about {duration(seconds)} for {number_of(estimate.known, 'cell')}, from finished ones"
+    text = f"about {duration(seconds)} for {pluralise(estimate.known, 'cell')}, from finished ones"
     return f"{text}; unknown for the other {estimate.unknown:,}" if estimate.unknown else text
 
 
@@ -164,7 +164,7 @@ def _first(assignments: Sequence[Assignment]) -> list[str]:
         tree = f"tree {point.tree}" if point.tree else "no tree"
         batch = "" if point.batch is None else f"batch {point.batch}"
         how = point.engine if point.drafting == "exact" else f"{point.engine}, {point.drafting}"
-        cells = number_of(len(assignment.cells), "cell")
+        cells = pluralise(len(assignment.cells), "cell")
         rows.append((point.target, point.drafter, point.scale or "", tree, batch, how, point.dtype, cells))
     lines = ["  first assignments:", *table(rows, indent="    ")]
     if len(assignments) > _SHOWN:

@@ -38,7 +38,7 @@ def render(
 
     from prism_ae.cli.draw import draw
     from prism_ae.cli.measure import open_store
-    from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.experiments.request import left_out_in_words, make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 

@@ -59,7 +59,7 @@ def run(
     from prism_ae.cli.draw import check_writable, draw
     from prism_ae.cli.measure import measure, open_store, slots
     from prism_ae.cli.output import flush
-    from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.experiments.request import left_out_in_words, make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
@@ -103,15 +103,15 @@ def _report(plan: Plan, outcome: Outcome | None) -> None:
     """What the run did, on standard error."""
     import sys
 
-    from prism_ae.cli.output import number_of
     from prism_ae.execution.progress import duration
+    from prism_ae.io.words import pluralise
 
     if outcome is None:
-        text = f"nothing to measure: {len(plan.done):,} of {number_of(plan.total, 'cell')} are in the store"
+        text = f"nothing to measure: {len(plan.done):,} of {pluralise(plan.total, 'cell')} are in the store"
     else:
-        text = f"measured {number_of(outcome.measured, 'cell')} in {duration(outcome.seconds)}"
+        text = f"measured {pluralise(outcome.measured, 'cell')} in {duration(outcome.seconds)}"
         text += f", {len(outcome.failed):,} failed" if outcome.failed else ""
         text += f", {outcome.left:,} left" if outcome.left else ""
     if plan.recalled:
-        text += f"; {number_of(len(plan.recalled), 'cell')} with the result of a model that is not here now"
+        text += f"; {pluralise(len(plan.recalled), 'cell')} with the result of a model that is not here now"
     print(text, file=sys.stderr)

@@ -43,8 +43,9 @@ def status(
       prism-ae status figure4 --suite mini --json
     """
     from prism_ae.cli.measure import open_store
-    from prism_ae.cli.output import number_of, one_line, say, say_json, table
-    from prism_ae.cli.request import left_out_in_words, make_request
+    from prism_ae.cli.output import say, say_json
+    from prism_ae.experiments.request import left_out_in_words, make_request
+    from prism_ae.io.words import one_line, pluralise, table
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
@@ -115,7 +116,7 @@ def status(
     say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
     say(left_out_in_words(request))
     if damaged:
-        say([f"{number_of(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])
+        say([f"{pluralise(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])
         say(f"  line {damage.line} {damage.reason}" for damage in damaged)
 
 

@@ -74,14 +74,15 @@ def _suite(models_dir: Path, workers: int | None) -> None:
     import sys
 
     from prism_ae.cli.measure import slots
-    from prism_ae.cli.output import number_of, say
+    from prism_ae.cli.output import say
     from prism_ae.cli.training_display import line_on, suite_state
+    from prism_ae.io.words import pluralise
     from prism_ae.training.run import train_suite
 
     count = len(slots(None, workers))
     with line_on(sys.stderr) as show:
         trained, total = train_suite(models_dir, count, lambda state: show(suite_state(state)))
-    say([f"trained {number_of(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
+    say([f"trained {pluralise(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
 
 
 def _drafter(

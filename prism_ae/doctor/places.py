@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from prism_ae.cli.output import amount
 from prism_ae.doctor.findings import Finding, from_error, ok, problem, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.engines.sglang.options import compiler_caches
 from prism_ae.errors import StoreError
 from prism_ae.io.temporary import short_temporary_folder
+from prism_ae.io.words import format_bytes
 
 SHARED = Path("/dev/shm")
 
@@ -157,10 +157,10 @@ def judge_folder(name: str, option: str, folder: Folder, reads_only: bool, large
         )
     if large and folder.free is not None and folder.free < LITTLE:
         found = True
-        yield warning(name, f"{path}: {amount(folder.free)} are free on its disk", f"free some space, or {other}")
+        yield warning(name, f"{path}: {format_bytes(folder.free)} are free on its disk", f"free some space, or {other}")
     if not found:
         state = "can be made" if folder.kind == "absent" else "can be written"
-        room = "" if folder.free is None else f", {amount(folder.free)} free"
+        room = "" if folder.free is None else f", {format_bytes(folder.free)} free"
         yield ok(name, f"{path} {state}{room}")
 
 
@@ -203,7 +203,9 @@ def judge_temporary(asked: str, used: Path, folder: Folder, sockets: Path) -> It
         yield problem("TMPDIR", f"{used} cannot be written: {folder.unwritable}", other)
     if folder.free is not None and folder.free < LITTLE_TEMPORARY:
         found = True
-        yield warning("TMPDIR", f"{used}: {amount(folder.free)} are free for temporary files", f"free some, or {other}")
+        yield warning(
+            "TMPDIR", f"{used}: {format_bytes(folder.free)} are free for temporary files", f"free some, or {other}"
+        )
     if not found:
         yield ok("TMPDIR", f"temporary files go to {used}")
     if sockets != used:
@@ -226,9 +228,11 @@ def judge_shared(total: int | None, unwritable: str) -> Iterator[Finding]:
         why = "does not exist" if total is None else f"cannot be written: {unwritable}"
         yield warning(str(SHARED), f"{SHARED} {why}; SGLang's processes share memory there", remedy)
     elif total < LITTLE_SHARED:
-        yield warning(str(SHARED), f"{SHARED} holds {amount(total)}; SGLang on several GPUs may need more", remedy)
+        yield warning(
+            str(SHARED), f"{SHARED} holds {format_bytes(total)}; SGLang on several GPUs may need more", remedy
+        )
     else:
-        yield ok(str(SHARED), f"{amount(total)} of shared memory")
+        yield ok(str(SHARED), f"{format_bytes(total)} of shared memory")
 
 
 def _caches(variables: Mapping[str, str]) -> Iterator[Finding]:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from prism_ae.cli.output import number_of
-from prism_ae.cli.request import runs_folder
 from prism_ae.doctor.findings import Finding, from_error, listed, ok, problem, shown, warning
 from prism_ae.drawing.labels import check_labels, undrawable_labels
 from prism_ae.engines.pairs import make_pair
@@ -16,7 +14,9 @@ from prism_ae.errors import MissingError, PrismError
 from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.request import runs_folder
 from prism_ae.io.checksums import Watch
+from prism_ae.io.words import pluralise
 from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
 from prism_ae.prompts.conversation import check_questions, open_conversation
 from prism_ae.prompts.questions import load_questions, origin
@@ -128,9 +128,9 @@ def _drafters(suite: Suite, target: Target, place: Path, models_dir: Path, engin
     yield from findings
     if absent:
         first = next(iter(absent.values()))
-        yield warning(name, f"{number_of(len(absent), 'checkpoint')} not here: {listed(absent, most=1)}", first.hint)
+        yield warning(name, f"{pluralise(len(absent), 'checkpoint')} not here: {listed(absent, most=1)}", first.hint)
     if refused and not findings:
-        yield ok(name, f"{number_of(len(refused), 'checkpoint')} can be read and fit {place}")
+        yield ok(name, f"{pluralise(len(refused), 'checkpoint')} can be read and fit {place}")
 
 
 def _questions(suite: Suite, models_dir: Path) -> Iterator[Finding]:
@@ -146,7 +146,7 @@ def _questions(suite: Suite, models_dir: Path) -> Iterator[Finding]:
     if missing:
         yield from_error("questions", missing[0], "warning")
     if read:
-        yield ok("questions", f"those of {read} of {number_of(len(suite.benchmarks), 'benchmark')} can be read")
+        yield ok("questions", f"those of {read} of {pluralise(len(suite.benchmarks), 'benchmark')} can be read")
 
 
 def _labels(suite: Suite) -> Iterator[Finding]:
@@ -179,8 +179,8 @@ def _store(suite: Suite, runs_dir: Path) -> Iterator[Finding]:
         lines = listed([str(damage.line) for damage in damaged])
         yield warning(
             "measurements",
-            f"{root / 'log.jsonl'}: {number_of(len(damaged), 'damaged line')} set aside (lines {lines})",
+            f"{root / 'log.jsonl'}: {pluralise(len(damaged), 'damaged line')} set aside (lines {lines})",
             "run again: what they held is measured again",
         )
     measured = sum(record.ok for record in records.values())
-    yield ok("measurements", f"{number_of(measured, 'measured cell')} in {root}")
+    yield ok("measurements", f"{pluralise(measured, 'measured cell')} in {root}")

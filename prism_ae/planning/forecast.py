@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cli.request import Request
 from prism_ae.devices.slots import Slot
+from prism_ae.experiments.request import Request
 from prism_ae.io.digests import plain
 from prism_ae.planning.inventory import Inventory, bytes_to_write, take_inventory
 from prism_ae.planning.load_count import Loads, count_loads

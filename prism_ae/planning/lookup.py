@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from prism_ae.cells import Point
-from prism_ae.cli.output import amount
 from prism_ae.engines import registry
 from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.errors import MissingError, PrismError
+from prism_ae.io.words import format_bytes
 from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
 from prism_ae.planning.plan import Lookup
 from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
@@ -74,7 +74,7 @@ class LocalLookup:
 def _say_reading(folder: Path, size: int) -> None:
     """Models that were put in place by hand are read once, which takes minutes for all of the paper's."""
     if size >= 1e9:
-        print(f"reading {folder} once ({amount(size)}): its content identifies what is measured", file=sys.stderr)
+        print(f"reading {folder} once ({format_bytes(size)}): its content identifies what is measured", file=sys.stderr)
 
 
 class IfComplete:

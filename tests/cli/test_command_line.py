@@ -239,7 +239,7 @@ def test_what_is_timed_is_measured_by_two_workers(
     capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
 ) -> None:
     from prism_ae.cli.measure import measure, slots
-    from prism_ae.cli.request import make_request
+    from prism_ae.experiments.request import make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import resolve
 
@@ -274,8 +274,8 @@ def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
 
 def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from prism_ae.cli.draw import check_writable, draw
-    from prism_ae.cli.request import Request, make_request
     from prism_ae.drawing import render
+    from prism_ae.experiments.request import Request, make_request
     from prism_ae.planning.plan import Resolved, make_plan
 
     monkeypatch.chdir(sweep.folder)
@@ -302,8 +302,8 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
 
 def test_a_place_for_tables_that_cannot_be_written_is_refused(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from prism_ae.cli.draw import check_writable
-    from prism_ae.cli.request import make_request
     from prism_ae.errors import StoreError
+    from prism_ae.experiments.request import make_request
 
     monkeypatch.chdir(sweep.folder)
     names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]
@@ -414,23 +414,23 @@ def test_a_reader_who_stops_reading_is_no_error(sweep: Sweep) -> None:
 
 
 def test_an_interrupt_anywhere_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    import prism_ae.cli.request
+    import prism_ae.experiments.request
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prism_ae.cli.request, "make_request", interrupted)
+    monkeypatch.setattr(prism_ae.experiments.request, "make_request", interrupted)
     code, out, err = call(capsys, "plan", "figure4")
     assert (code, out, err) == (130, "", "interrupted; the same command continues\n")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    import prism_ae.cli.request
+    import prism_ae.experiments.request
 
     def broken(*arguments: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(prism_ae.cli.request, "make_request", broken)
+    monkeypatch.setattr(prism_ae.experiments.request, "make_request", broken)
     with pytest.raises(ZeroDivisionError):
         entry.run(["plan", "figure4"])
 

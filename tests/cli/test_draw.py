@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from prism_ae.cli.draw import _recipes, check_writable
-from prism_ae.cli.request import make_request
 from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.request import make_request
 from prism_ae.mini.recipes import load_recipes, recipe_summary
 from prism_ae.suites.load import load_suite
 

@@ -13,7 +13,6 @@ from shells import write_suite_folders
 from sweeps import Sweep
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.output import WIDTH, amount, wrapped
 from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
 from prism_ae.devices import slots as devices
 from prism_ae.devices.slots import Slot
@@ -21,6 +20,7 @@ from prism_ae.devices.visible import Found, Gpu
 from prism_ae.errors import ConfigError, MissingError, PrismError
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.wanted import folders_of_target
+from prism_ae.io.words import WIDTH, format_bytes, wrapped
 from prism_ae.models.locate import Absent, Located
 from prism_ae.planning.forecast import Outlook, Work
 from prism_ae.planning.inventory import Inventory, bytes_to_write, size_of
@@ -131,7 +131,7 @@ def test_with_half_of_the_models_the_rest_is_named(capsys: pytest.CaptureFixture
         parent, _, name = folder.rpartition("/")
         assert f"{parent}: " in named
         assert name in named
-    assert f"the models here take {amount(size)}, " in text
+    assert f"the models here take {format_bytes(size)}, " in text
     assert "does not exist, and 24 more like it" in text
     assert "question files" not in text
     assert text.count("loads: torch loads a target") == 2
@@ -222,7 +222,7 @@ def test_time_and_disk_follow_from_finished_cells(capsys: pytest.CaptureFixture[
     assert shown["cells_of_unknown_size"] == 0
     assert shown["expected_bytes_written"] == pytest.approx(mean * left, abs=1)
     text = said(call(capsys, *sweep.arguments("plan")))
-    assert f"the run writes about {amount(mean * left)}, as finished cells took" in text
+    assert f"the run writes about {format_bytes(mean * left)}, as finished cells took" in text
     # Of other questions nothing is known; of other GPUs the time is another one, and that is said.
     other = json.loads(call(capsys, *sweep.arguments("plan", "--json")[:-1], "--questions", "2", "--json"))
     assert (other["expected_bytes_written"], other["cells_of_unknown_size"]) == (None, 28)
@@ -312,7 +312,7 @@ def test_only_loads_that_occur_are_named() -> None:
     [(0, "0 kB"), (12_000, "12 kB"), (100_000, "0.1 MB"), (76.2e9, "76.2 GB"), (1.5e12, "1,500.0 GB")],
 )
 def test_bytes_in_words(size: float, words: str) -> None:
-    assert amount(size) == words
+    assert format_bytes(size) == words
 
 
 def test_a_long_name_stays_whole() -> None:

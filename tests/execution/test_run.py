@@ -86,7 +86,7 @@ def sweep(tmp_path: Path) -> Sweep:
 
 def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
     """Three untimed ones, and with ``timed`` the same again at two batch sizes."""
-    from prism_ae.cli.request import make_request
+    from prism_ae.experiments.request import make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prism_ae.cells import Point, TreeShape
-from prism_ae.cli.output import wrapped
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
+from prism_ae.io.words import wrapped
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from prism_ae.errors import CheckpointError, StoreError
 from prism_ae.hub.verify import File, name_problem
-from prism_ae.io.digests import plain
+from prism_ae.io.atomic import atomic_write
 
 NAME = "downloads.json"
 
@@ -49,7 +48,6 @@ def read(models_dir: Path) -> dict[str, Entry]:
 def write(models_dir: Path, entries: dict[str, Entry]) -> None:
     """Replace the file at once; raises StoreError."""
     path = models_dir / NAME
-    temporary = path.with_name(f".{NAME}.{os.getpid()}")
     folders = {
         folder: {
             "hub": entry.hub,
@@ -60,11 +58,7 @@ def write(models_dir: Path, entries: dict[str, Entry]) -> None:
         for folder, entry in sorted(entries.items())
     }
     try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(plain({"format": 1, "folders": folders}), indent=1) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic_write(path, (json.dumps({"format": 1, "folders": folders}, indent=1) + "\n").encode())
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}", "free some space, then run again") from error
 

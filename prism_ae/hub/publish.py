@@ -9,6 +9,7 @@ from prism_ae.errors import StoreError
 from prism_ae.hub.local import Lack, memory
 from prism_ae.hub.manifest import Entry
 from prism_ae.hub.verify import File, mismatch
+from prism_ae.io.atomic import publish_folder, sync
 from prism_ae.io.checksums import cached_sums
 
 STAGING = ".staging"
@@ -49,10 +50,10 @@ def publish(models_dir: Path, lack: Lack, sums: dict[str, str]) -> Entry:
         if lack.missing and not place.exists():
             for stray in {path.name for path in ready.iterdir()} - set(sums):
                 (ready / stray).unlink()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(ready, place)
+            publish_folder(ready, place)
         else:
             for file in sorted(lack.missing, key=lambda file: file.base == "config.json"):
+                sync(ready / file.base)
                 os.replace(ready / file.base, place / file.base)
     except OSError as error:
         raise StoreError(f"cannot write {place}: {error.strerror}", "correct that, then run again") from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.hub.clients import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
+from prism_ae.io.atomic import atomic_write
 from prism_ae.io.digests import file_digest
 from prism_ae.prompts.questions import FOLDER
 from prism_ae.suites.records import Hub, Suite
@@ -49,11 +49,8 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
             "try again later: something on the way changes it",
         )
     path = models_dir / FOLDER / file
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        atomic_write(path, data)
     except OSError as error:
         raise StoreError(
             f"cannot write {path}: {error.strerror}", "make room or choose another --models-dir"

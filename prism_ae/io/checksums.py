@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import CheckpointError
+from prism_ae.io.atomic import atomic_write
 from prism_ae.io.digests import file_digest
 
 Watch = Callable[[Path, int], None]
@@ -73,13 +73,6 @@ def _read(memory: Path) -> dict[str, Any]:
 
 
 def _write(memory: Path, entries: dict[str, dict[str, Any]]) -> None:
-    """Replace the file at once: other processes plan at the same time."""
-    temporary = memory.with_name(f".{memory.name}.{os.getpid()}")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(entries, indent=1) + "\n")
-        temporary.replace(memory)
-    except OSError:
-        # A models folder that is only readable, or full, is fine: its files are summed each time.
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    # A models folder that is only readable, or full, is fine: its files are summed each time.
+    with contextlib.suppress(OSError):
+        atomic_write(memory, (json.dumps(entries, indent=1) + "\n").encode())

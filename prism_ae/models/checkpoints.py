@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.io.atomic import publish_folder
 from prism_ae.io.digests import digest, file_digest
 from prism_ae.io.paths import why_not
 from prism_ae.models.file_kinds import refuse_other_kinds
@@ -178,12 +179,10 @@ def publish(
         manifest = Manifest(kind, name, scale, dict(recipe), files, dict(provenance))
         (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
         for path in temporary.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
             path.chmod(0o644)  # safetensors' library lets nobody else read what it writes
         temporary.chmod(0o755)
         try:
-            temporary.rename(folder)
+            publish_folder(temporary, folder)
         except OSError:
             existing = read_manifest(folder)
             if existing is None:

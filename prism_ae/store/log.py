@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.io.atomic import store_errors, sync_folder, write_all
+from prism_ae.io.atomic import sync, write_all
 from prism_ae.io.digests import canonical_json
 from prism_ae.io.locks import lock_whole
+from prism_ae.store.disk import store_errors
 
 _START = '{"record":'
 
@@ -184,6 +185,6 @@ class Log:
                     with contextlib.suppress(OSError):
                         os.ftruncate(descriptor, size)
                     raise
-        if not size:
-            sync_folder(self.path.parent)
+            if not size:
+                sync(self.path.parent)
         return True

@@ -26,8 +26,9 @@ from typing import Any
 
 from prism_ae.cells import Cell, Result, Sample
 from prism_ae.errors import StoreError
-from prism_ae.io.atomic import publish_file, store_errors, sync_folder, write_new
+from prism_ae.io.atomic import publish_file, sync, write_new
 from prism_ae.io.digests import canonical_json
+from prism_ae.store.disk import store_errors
 from prism_ae.store.log import Content, Damage, Log
 from prism_ae.store.records import OK, Record, parse_samples, samples_text
 
@@ -93,7 +94,8 @@ class Store:
         with store_errors("create", self.root):
             self.root.mkdir(parents=True, exist_ok=True)
         # The marker before anything else: whatever is killed here, the folder says what it is or is still empty.
-        publish_file(self.root / _MARKER, canonical_json(self._identity).encode() + b"\n")
+        with store_errors("write", self.root / _MARKER):
+            publish_file(self.root / _MARKER, canonical_json(self._identity).encode() + b"\n")
         self._check()
         with store_errors("create", self.root):
             (self.root / "cells").mkdir(exist_ok=True)
@@ -135,7 +137,8 @@ class Store:
         """Make the folders of new attempts, each with its ``provenance.json``. Raises StoreError."""
         logged = {str(record["attempt"]) for _, record in self._log.read().records if "attempt" in record}
         attempts = tuple(self._begin(cell, provenance, logged) for cell in cells)
-        sync_folder(self.root / "cells")
+        with store_errors("write", self.root / "cells"):
+            sync(self.root / "cells")
         return attempts
 
     def _begin(self, cell: Cell, provenance: Mapping[str, Any], logged: set[str]) -> Attempt:
@@ -150,7 +153,8 @@ class Store:
                 shutil.rmtree(folder)
             folder.mkdir(parents=True)
         content = {"cell_id": cell.id, "cell": cell.to_json(), "started": started, **provenance}
-        write_new(folder / "provenance.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+        with store_errors("write", folder / "provenance.json"):
+            write_new(folder / "provenance.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
         return Attempt(cell, folder, started)
 
     def commit(
@@ -181,10 +185,11 @@ class Store:
         if _measured(self._log.read(), attempt.cell.id):
             return False
         text = samples_text(result.samples) if result else None
-        write_new(attempt.folder / "engine.log", engine_log, durable=False)
-        if text is not None:
-            write_new(attempt.folder / "samples.jsonl", text)
-        sync_folder(attempt.folder)
+        with store_errors("write", attempt.folder):
+            write_new(attempt.folder / "engine.log", engine_log, durable=False)
+            if text is not None:
+                write_new(attempt.folder / "samples.jsonl", text)
+            sync(attempt.folder)
         record = Record(
             cell=attempt.cell,
             status=status,

@@ -102,14 +102,14 @@ def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committ
     (attempt,) = store.begin([cell], {})
     other = Store(store.root, "mini", 1)
     theirs = other._begin(cell, {}, {cell.id})
-    real = store_module.sync_folder
+    real = store_module.sync
 
     def meanwhile(folder: Path) -> None:
         real(folder)
-        monkeypatch.setattr(store_module, "sync_folder", real)
+        monkeypatch.setattr(store_module, "sync", real)
         assert other.commit(theirs, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
 
-    monkeypatch.setattr(store_module, "sync_folder", meanwhile)
+    monkeypatch.setattr(store_module, "sync", meanwhile)
     assert not store.commit(attempt, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
     assert len((store.root / "log.jsonl").read_bytes().splitlines()) == 1
 

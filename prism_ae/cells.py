@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from prism_ae.errors import UsageError
 from prism_ae.io.digests import digest
+from prism_ae.io.schema import text_schema
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -34,16 +35,29 @@ class TreeShape:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From "6,10,60"; raises UsageError for another form or a tree that no engine can build."""
+        """From "6,10,60"; raises UsageError for another form or a tree that no engine can build.
+
+        For the command line. A record of a TOML file has a TreeShape as a field, which is written in the same form.
+        """
+        try:
+            return cls._read(text)
+        except ValueError as error:
+            raise UsageError(str(error), "write steps,branch,verified tokens, as in --tree 6,10,60") from None
+
+    @classmethod
+    def _read(cls, text: str) -> Self:
         found = re.fullmatch(r"\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*,\s*([0-9]{1,6})\s*", text)
         if found is None:
-            raise UsageError(
-                f"'{text[:80]}' is not a draft tree", "write steps,branch,verified tokens, as in --tree 6,10,60"
-            )
+            raise ValueError(f"'{text[:80]}' is not a draft tree (steps,branch,verified tokens)")
         tree = cls(*map(int, found.groups()))
         if problem := tree.problem():
-            raise UsageError(f"draft tree {tree}: {problem}", "see 'prism-ae run --help' for valid trees")
+            raise ValueError(f"draft tree {tree}: {problem}")
         return tree
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """How `io.schema.check` fills a record's field of this type: from a text."""
+        return text_schema(cls._read)
 
     def problem(self) -> str:
         """Why no engine can build this tree, or ""."""

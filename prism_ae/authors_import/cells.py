@@ -35,7 +35,7 @@ def cell_of(run: Run, suite: Suite) -> Cell:
         engine=ENGINE,
         batch=None,
         questions=len(run.answers.samples),
-        max_new_tokens=limits.turns_max_new_tokens if turns > 1 else limits.max_new_tokens,
+        max_new_tokens=limits.new_tokens(turns),
         max_length=limits.max_length,
         seed=limits.seed,
         dtype=limits.dtype,

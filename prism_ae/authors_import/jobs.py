@@ -42,7 +42,7 @@ def job_of(suite: Suite, project: str, model: str, name: str, benchmark: str, te
     for target in suite.targets.values():
         for drafter in suite.drafters.values():
             for scale in suite.scales:
-                folder = drafter.folder.format(drafters=target.drafter_folder, small="", scale=scale.name)
-                if drafter.scaled and target.role in drafter.roles and folder == f"{project}-drafter/{name}":
+                folder = drafter.scaled and suite.drafter_folder(target.name, drafter.name, scale.name)
+                if folder == f"{project}-drafter/{name}":
                     return Job(target.name, drafter.name, scale.name, benchmark, float(temperature))
     raise ValueError(f"suite {suite.name} knows no checkpoint '{project}-drafter/{name}'")

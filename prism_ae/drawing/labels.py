@@ -80,7 +80,7 @@ def _of_suite(suite: Suite, points: tuple[Point, ...]) -> Iterator[tuple[str, st
     for name in dict.fromkeys(point.drafter for point in points):
         drafter = suite.drafters[name]
         yield from ((f"drafters.{name}", name), (f"drafters.{name}.label", drafter.label))
-        yield f"drafters.{name}.absent", drafter.absent
+        yield f"drafters.{name}.absent", drafter.absent or ""
     for name in dict.fromkeys(point.benchmark for point in points):
         yield from ((f"benchmarks.{name}", name), (f"benchmarks.{name}.label", suite.benchmarks[name].label))
 

@@ -10,7 +10,7 @@ from prism_ae.hub.clients import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
 from prism_ae.io.atomic import atomic_write
 from prism_ae.io.digests import file_digest
-from prism_ae.prompts.questions import FOLDER
+from prism_ae.prompts.questions import origin
 from prism_ae.suites.records import Hub, Suite
 
 _LARGEST = 16 << 20
@@ -21,7 +21,7 @@ def missing(suite: Suite, hub: Hub, models_dir: Path) -> list[str]:
     """Benchmarks whose question file is not here or not the published one; raises StoreError."""
     found = []
     for name, total in hub.question_sums.items():
-        path = models_dir / FOLDER / suite.benchmarks[name].file
+        path = Path(origin(suite, name, models_dir))
         try:
             if not path.is_file() or file_digest(path) != total:
                 found.append(name)
@@ -39,8 +39,7 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
         CheckpointError: it is not the file that the suite names.
         StoreError: it cannot be written.
     """
-    file = suite.benchmarks[benchmark].file
-    address = hub.questions.format(file=file)
+    address = hub.questions.format(file=suite.benchmarks[benchmark].file)
     data = _get(address)
     total = hashlib.sha256(data).hexdigest()
     if total != hub.question_sums[benchmark]:
@@ -48,7 +47,7 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
             f"{address} has sha256 {total[:12]}…, expected is {hub.question_sums[benchmark][:12]}…",
             "try again later: something on the way changes it",
         )
-    path = models_dir / FOLDER / file
+    path = Path(origin(suite, benchmark, models_dir))
     try:
         atomic_write(path, data)
     except OSError as error:

@@ -31,9 +31,9 @@ class Wanted:
 def folders_of_points(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
     """The folders that measuring these points reads, each once; names are below the models folder."""
     asked = dict.fromkeys((point.target, point.drafter, point.scale, point.engine) for point in points)
-    found: list[str] = []
+    found: list[str | None] = []
     for target, drafter, scale, engine in asked:
-        found += [suite.targets[target].folder, drafter_folder(suite, target, drafter, scale, engine)]
+        found += [suite.targets[target].folder, suite.drafter_folder(target, drafter, scale, engine)]
     return tuple(filter(None, dict.fromkeys(found)))
 
 
@@ -42,19 +42,8 @@ def folders_of_target(suite: Suite, target: str) -> tuple[str, ...]:
     found = [suite.targets[target].folder]
     for drafter in suite.drafters.values():
         for scale in [scale.name for scale in suite.scales] if drafter.scaled else [None]:
-            found += [drafter_folder(suite, target, drafter.name, scale, engine) for engine in ("torch", "sglang")]
+            found += [suite.drafter_folder(target, drafter.name, scale, engine) for engine in ("torch", "sglang")]
     return tuple(filter(None, dict.fromkeys(found)))
-
-
-def drafter_folder(suite: Suite, target: str, drafter: str, scale: str | None, engine: str) -> str:
-    """Where `suites.models.locate_drafter` looks, "" where nothing is published."""
-    record, of = suite.drafters[drafter], suite.targets[target]
-    served = {(entry.role, entry.scale): entry.folder for entry in record.served}.get((of.role, scale or ""), "")
-    if served and (engine == "sglang" or record.absent):
-        return served
-    if record.absent or of.role not in record.roles:
-        return ""
-    return record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
 
 
 def target_called(suite: Suite, word: str) -> str | None:

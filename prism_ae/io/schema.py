@@ -12,9 +12,9 @@ import json
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from prism_ae.errors import ConfigError
 
@@ -43,6 +43,38 @@ def record(cls: type[T]) -> type[T]:
     """A frozen dataclass that `check` fills strictly: unknown keys are refused."""
     cls.__pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True)(cls)
+
+
+def text_schema(read: Callable[[str], Any]) -> Any:
+    """For a class's ``__get_pydantic_core_schema__``: a value that is written as a text.
+
+    Args:
+        read: makes the value of the text; its ValueError says what is wrong, and is the whole message.
+    """
+    from pydantic_core import PydanticCustomError, core_schema
+
+    def checked(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise PydanticCustomError(_SAID, "{said}", {"said": str(error)}) from None
+
+    return core_schema.no_info_after_validator_function(checked, core_schema.str_schema(strict=True))
+
+
+_SAID = "said"
+"""Kind of a finding whose message is said by the type itself."""
+
+
+class _EmptyIsNone:
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(lambda text: None if text == "" else text, handler(source))
+
+
+OptionalText = Annotated[str | None, _EmptyIsNone()]
+"""A key that may be missing: None. Files from before keys could be missing say "" there."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -138,6 +170,8 @@ def _problem(item: Any, cls: Any) -> str:
         return f"{key}: must be {wanted}, got {_shown(item['input'])}{meant(str(item['input']), names)}"
     if kind in _EXPECTED:
         return f"{key}: must be {_EXPECTED[kind]}, got {_shown(item['input'])}"
+    if kind == _SAID:
+        return f"{key}: {item['msg']}"
     message = item["msg"]
     return f"{key}: {message[0].lower()}{message[1:]}, got {_shown(item['input'])}"
 

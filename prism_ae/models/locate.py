@@ -15,7 +15,7 @@ from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, read_manifest
-from prism_ae.suites.records import Drafter, Suite
+from prism_ae.suites.records import Suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,7 @@ def locate_drafter(
     engine: str = "torch",
     watch: Watch | None = None,
 ) -> Located | Absent:
-    """The folder of a drafter for a target.
-
-    SGLang's engine reads what was published for it, where something was; the others read that only where nothing else
-    was published.
+    """The folder of a drafter for a target: that of `Suite.drafter_folder`, or one that is trained here.
 
     Args:
         suite: of all names.
@@ -81,16 +78,12 @@ def locate_drafter(
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
         raise KeyError(scale)
-    served = _served(record, of.role, scale)
-    if served and (engine == "sglang" or record.absent):
-        return _downloaded(models_dir, served, suite, ("config.json",), watch)
+    if folder := suite.drafter_folder(target, drafter, scale, engine):
+        return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
     if of.role not in record.roles:
         return Absent(f"there is no {record.label} for {of.label}", "")
-    if record.folder:
-        folder = record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)
-        return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     from prism_ae.mini import catalogue
 
     at = f" at {scale}" if scale is not None else ""
@@ -103,14 +96,8 @@ def locate_drafter(
 
 def _nameless(key: str, trained: str, suite: Suite) -> Absent:
     """What has no folder in a suite of one's own, and is none of the models that are trained here."""
-    reason = f"suite {suite.name}: {key}: 'folder' is empty, and no recipe here {trained}"
+    reason = f"suite {suite.name}: {key}: 'folder' is missing, and no recipe here {trained}"
     return Absent(reason, "name its folder in the suite's file")
-
-
-def _served(drafter: Drafter, role: str, scale: str | None) -> str:
-    """The folder that was published for SGLang, or ""."""
-    folders = {(entry.role, entry.scale): entry.folder for entry in drafter.served}
-    return "" if scale is None else folders.get((role, scale), "")
 
 
 def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from prism_ae.cells import Cell, Point
 from prism_ae.errors import MissingError, PrismError
-from prism_ae.hub.wanted import drafter_folder
 from prism_ae.models.locate import Absent, Located
 from prism_ae.planning.plan import Lookup
 from prism_ae.store import Record
@@ -54,7 +53,7 @@ def take_inventory(points: Iterable[Point], lookup: Lookup, suite: Suite, models
     for target, drafter, scale, engine in dict.fromkeys((p.target, p.drafter, p.scale, p.engine) for p in asked):
         one = lookup.drafter(target, drafter, scale, engine)
         if one is not None and not (isinstance(one, Absent) and not one.hint):
-            found.setdefault(_key(one, drafter_folder(suite, target, drafter, scale, engine)), one)
+            found.setdefault(_key(one, suite.drafter_folder(target, drafter, scale, engine)), one)
     here = tuple(one.path for one in found.values() if isinstance(one, Located))
     return Inventory(
         targets=count,
@@ -67,7 +66,7 @@ def take_inventory(points: Iterable[Point], lookup: Lookup, suite: Suite, models
     )
 
 
-def _key(found: Located | Absent, folder: str) -> str:
+def _key(found: Located | Absent, folder: str | None) -> str:
     """What is the same for one checkpoint, whoever asks for it."""
     return str(found.path) if isinstance(found, Located) else folder or found.reason
 

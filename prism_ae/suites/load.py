@@ -6,11 +6,9 @@ drafter names roles) is checked here.
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import TreeShape
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.schema import check, meant, read_toml
 from prism_ae.suites.records import Suite
@@ -45,13 +43,20 @@ def load_suite(name_or_path: str | Path) -> Suite:
 
 
 def parse_suite(data: dict[str, Any], where: str) -> Suite:
-    """A suite from the tables of its file; ``where`` names the file in messages. Raises ConfigError."""
+    """A suite from the tables of its file; ``where`` names the file in messages. Raises ConfigError.
+
+    What is measured in time has the limits of what is not, and questions of several turns have those of one, where the
+    file says nothing else.
+    """
     data = dict(data)
     for table in _NAMED:
         if isinstance(data.get(table), dict):
             data[table] = {name: _with_name(name, entry) for name, entry in data[table].items()}
-    if isinstance(data.get("trees"), dict):
-        data["trees"] = {name: _tree(text, f"{where}: trees.{name}") for name, text in data["trees"].items()}
+    if isinstance(data.get("limits"), dict):
+        data = {"serving": data["limits"], **data}
+    for table in ("limits", "serving"):
+        if isinstance(data.get(table), dict) and type(most := data[table].get("max_new_tokens")) is int:
+            data[table] = {"turns_max_new_tokens": most, **data[table]}
     suite = check(data, Suite, where)
     if found := problems(suite):
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in found), "correct the file and run again")
@@ -60,10 +65,3 @@ def parse_suite(data: dict[str, Any], where: str) -> Suite:
 
 def _with_name(name: str, entry: Any) -> Any:
     return {**entry, "name": name} if isinstance(entry, dict) and "name" not in entry else entry
-
-
-def _tree(text: Any, where: str) -> dict[str, int]:
-    try:
-        return dataclasses.asdict(TreeShape.parse(str(text)))
-    except UsageError as error:
-        raise ConfigError(f"{where}: {error.what}", 'write steps,branch,verified tokens, as in "6,10,60"') from None

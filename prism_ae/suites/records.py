@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from prism_ae.cells import TreeShape
-from prism_ae.io.schema import record
+from prism_ae.io.schema import OptionalText, record
 
 
 @record
@@ -36,8 +36,8 @@ class Target:
 
     Attributes:
         role: "llama-2" or "llama-3": figures ask for roles, each suite fills them with its own target.
-        folder: below the models folder; "" for a target that is trained here and found by its recipe.
-        drafter_folder: below the models folder, holds its drafters; small_folder: its small LM. "" as above.
+        folder: below the models folder; None for a target that is trained here and found by its recipe.
+        drafter_folder: below the models folder, holds its drafters; small_folder: its small LM.
         capture: hidden states that PRISM* reads, eagle3_capture: that EAGLE-3 reads (numbering: `Llama.forward`).
     """
 
@@ -45,11 +45,11 @@ class Target:
     role: str
     label: str
     template: str
-    folder: str
-    drafter_folder: str
-    small_folder: str
     capture: tuple[int, ...]
     eagle3_capture: tuple[int, ...]
+    folder: OptionalText = None
+    drafter_folder: OptionalText = None
+    small_folder: OptionalText = None
 
 
 @record
@@ -71,9 +71,9 @@ class Drafter:
         scaled: whether it is trained at every scale.
         control: drawn on request only.
         folder: below the models folder, with {drafters} (the target's ``drafter_folder``), {small} (its
-            ``small_folder``) and {scale}; "" for vanilla, for a checkpoint that is trained here and found by its
+            ``small_folder``) and {scale}; None for vanilla, for a checkpoint that is trained here and found by its
             recipe, and where there is none.
-        absent: why there is no checkpoint in ``folder``, or "".
+        absent: why there is no checkpoint in ``folder``.
         served: checkpoints published for SGLang; the sglang engine uses them where there is one, else ``folder``'s.
         config_rope: whether the authors evaluate it with the RoPE base of its config.json, not the one it was trained
             with.
@@ -83,12 +83,16 @@ class Drafter:
     label: str
     kind: Literal["vanilla", "draft-head", "model"]
     roles: tuple[str, ...]
-    scaled: bool
-    control: bool
-    folder: str
-    absent: str
+    scaled: bool = False
+    control: bool = False
+    folder: OptionalText = None
+    absent: OptionalText = None
     served: tuple[Served, ...] = ()
     config_rope: bool = False
+
+    def served_folder(self, role: str, scale: str | None) -> str | None:
+        """The folder below the models folder that was published for SGLang, None where none was."""
+        return next((one.folder for one in self.served if (one.role, one.scale) == (role, scale)), None)
 
 
 @record
@@ -101,7 +105,7 @@ class Scale:
 
 @record
 class Benchmark:
-    """A question set: ``file`` is below ``benchmarks`` in the models folder; "" where the embedded corpus makes it.
+    """A question set: ``file`` is below ``benchmarks`` in the models folder; None where the embedded corpus makes it.
 
     ``turns`` is the number of user turns that each question has.
     """
@@ -109,7 +113,7 @@ class Benchmark:
     name: str
     label: str
     turns: int
-    file: str
+    file: OptionalText = None
 
 
 @record
@@ -128,6 +132,10 @@ class Limits:
     max_length: int
     seed: int
     dtype: Literal["float32", "bfloat16", "float16"]
+
+    def new_tokens(self, turns: int) -> int:
+        """``max_new_tokens`` of a benchmark whose questions have so many turns."""
+        return self.turns_max_new_tokens if turns > 1 else self.max_new_tokens
 
 
 @record
@@ -184,3 +192,25 @@ class Suite:
             if target.role == role:
                 return target
         raise KeyError(role)
+
+    def drafter_folder(self, target: str, drafter: str, scale: str | None, engine: str = "torch") -> str | None:
+        """The folder below the models folder that holds a drafter for a target.
+
+        SGLang's engine reads what was published for it, where something was; the others read that only where nothing
+        else was published.
+
+        Args:
+            target, drafter: names of records.
+            scale: of a drafter that is trained at scales, else None.
+            engine: the one that would read it.
+
+        Returns:
+            None where none was published: of vanilla decoding, of a drafter that is trained here, or of none at all.
+        """
+        record, of = self.drafters[drafter], self.targets[target]
+        served = record.served_folder(of.role, scale)
+        if served and (engine == "sglang" or record.absent):
+            return served
+        if record.absent or not record.folder or of.role not in record.roles:
+            return None
+        return record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)

@@ -78,7 +78,9 @@ def _scales(suite: Suite) -> Iterator[str]:
 
 
 def _limits(suite: Suite) -> Iterator[str]:
-    for table, limits in (("limits", suite.limits), ("serving", suite.serving)):
+    # A file without [serving] is told of [limits] alone.
+    serving = {"serving": suite.serving} if suite.serving != suite.limits else {}
+    for table, limits in ({"limits": suite.limits} | serving).items():
         for key in ("questions", "max_new_tokens", "turns_max_new_tokens", "max_length"):
             if getattr(limits, key) < 1:
                 yield f"{table}.{key}: must be at least 1, got {getattr(limits, key)}"
@@ -117,36 +119,37 @@ def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[s
     if drafter.scaled and drafter.kind == "vanilla":
         yield "scaled: vanilla decoding is not trained, write false"
     if drafter.kind == "vanilla" and (drafter.folder or drafter.absent):
-        yield "folder: vanilla decoding has no checkpoint, leave 'folder' and 'absent' empty"
+        yield "folder: vanilla decoding has no checkpoint, leave 'folder' and 'absent' out"
     if drafter.folder and drafter.absent:
         yield "absent: a drafter has a folder or a reason why there is none, not both"
     if problem := _outside(drafter.folder):
         yield f"folder: {problem}"
-    for name in re.findall(r"\{(.*?)\}", drafter.folder):
+    folder = drafter.folder or ""
+    for name in re.findall(r"\{(.*?)\}", folder):
         if name not in ("drafters", "small", "scale"):
             yield f"folder: {{{name}}} is unknown; {{drafters}}, {{small}} and {{scale}} are replaced"
             break
     else:
-        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", drafter.folder)):
-            yield f"folder: '{drafter.folder}' has another brace than those of {{drafters}}, {{small}}, {{scale}}"
-    if drafter.folder and drafter.scaled != ("{scale}" in drafter.folder):
+        if re.search(r"[{}]", re.sub(r"\{\w+\}", "", folder)):
+            yield f"folder: '{folder}' has another brace than those of {{drafters}}, {{small}}, {{scale}}"
+    if folder and drafter.scaled != ("{scale}" in folder):
         yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
     yield from _served(drafter, suite)
     for target in suite.targets.values():
         if target.role not in drafter.roles:
             continue
         for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
-            if name in drafter.folder and not getattr(target, key):
+            if name in folder and not getattr(target, key):
                 yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
         if drafter.kind != "vanilla" and target.folder and not (drafter.folder or drafter.absent):
-            yield f"folder: is empty, but target '{target.name}' is not trained here; name a folder, or say 'absent'"
+            yield f"folder: is missing, and target '{target.name}' is not trained here; name a folder, or say 'absent'"
 
 
 def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
     for key in ("modelscope", "huggingface"):
         if not _REPOSITORY.fullmatch(getattr(hub, key)):
             yield f"{key}: '{getattr(hub, key)}' is no repository, write owner/name"
-    folders = {folder for target in suite.targets.values() for folder in (target.folder, target.small_folder)}
+    folders = {one for target in suite.targets.values() for one in (target.folder, target.small_folder) if one}
     for folder, repository in hub.official.items():
         if folder not in folders:
             yield f"official: '{folder}' is the folder of no target and no small LM{closest(folder, folders)}"
@@ -191,8 +194,9 @@ def _template(template: Template) -> Iterator[str]:
         yield "stop: name at least one token that ends an answer"
 
 
-def _outside(folder: str) -> str:
+def _outside(folder: str | None) -> str:
     """Why a path of a suite file could leave the models folder, or ""."""
+    folder = folder or ""
     parts = folder.split("/")
     if folder and (folder.startswith("/") or "\\" in folder or ".." in parts or "." in parts or "" in parts):
         return f"'{folder}' must be a plain path below the models folder"

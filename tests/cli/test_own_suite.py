@@ -97,7 +97,7 @@ def test_an_experiment_that_is_named_says_why_it_cannot_be(readme: Path, call: C
         ({r"\[benchmarks\.gsm8k\].*?(?=\n\[)": ""}, {"figure4", "figure5", "table4"}, "no benchmark 'gsm8k'"),
         ({r'(role(?:s = \[[^]]*| = ))"llama-3"': r'\1"llama-9"'}, {"figure1", "figure5"}, "no target 'llama-3'"),
         (
-            {r'scaled = true(\ncontrol = false\nfolder = "\{drafters\}-prism)-\{scale\}"': r'scaled = false\1"'},
+            {r'scaled = true(\nfolder = "\{drafters\}-prism)-\{scale\}"': r'scaled = false\1"'},
             {"figure4", "figure5"},
             "'prism' unfit: it is not trained at several scales",
         ),

@@ -13,7 +13,7 @@ from prism_ae.cli.download import _folders
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.load import experiment_names
 from prism_ae.hub.verify import name_problem
-from prism_ae.hub.wanted import drafter_folder, folders_of_target, needed, published
+from prism_ae.hub.wanted import folders_of_target, needed, published
 from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, parse_suite
 
@@ -29,13 +29,13 @@ def test_folders_are_those_where_models_are_looked_for(tmp_path: Path) -> None:
         for drafter in PAPER.drafters.values():
             for scale in [scale.name for scale in PAPER.scales] if drafter.scaled else [None]:
                 for engine in ("torch", "sglang"):
-                    folder = drafter_folder(PAPER, target, drafter.name, scale, engine)
+                    folder = PAPER.drafter_folder(target, drafter.name, scale, engine)
                     if drafter.kind == "vanilla":
-                        assert folder == ""
+                        assert folder is None
                         continue
                     located = locate_drafter(PAPER, target, drafter.name, scale, tmp_path, engine)
                     assert isinstance(located, Absent)
-                    assert (located.reason == f"{tmp_path / folder} does not exist") == bool(folder), located
+                    assert (located.reason == f"{tmp_path / (folder or '')} does not exist") == bool(folder), located
                     checked += 1
     assert checked > 100
 

@@ -14,7 +14,7 @@ from prism_ae.mini.recipes import MINI, load_recipes, recipe_summary
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
-TINY = Path(__file__).parent / "tiny.toml"
+TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 MODELS = Path("models")
 
 

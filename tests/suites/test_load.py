@@ -89,6 +89,44 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     assert load_suite(str(tmp_path / "mine.toml")).name == "mine"
 
 
+def test_keys_may_be_missing_and_an_empty_text_says_the_same(tmp_path: Path) -> None:
+    """Files from before keys could be missing say "" for none."""
+    data = copy.deepcopy(MINI)
+    for target in data["targets"].values():
+        target |= {"folder": "", "drafter_folder": "", "small_folder": ""}
+    for drafter in data["drafters"].values():
+        drafter |= {"folder": "", "absent": ""}
+    for benchmark in data["benchmarks"].values():
+        benchmark["file"] = ""
+    assert parse_suite(data, "mine.toml") == parse_suite(MINI, "mine.toml") == load_suite("mini")
+    mini = load_suite("mini")
+    assert {mini.targets["mini-llama-2"].folder, mini.drafters["prism"].absent, mini.benchmarks["qa"].file} == {None}
+    assert not mini.drafters["standard"].scaled
+
+
+def test_limits_hold_for_what_says_nothing_else() -> None:
+    mini = parse_suite(change(MINI, "limits", MINI["limits"] | {"max_new_tokens": 33}), "mine.toml")
+    assert (mini.serving, mini.limits.new_tokens(1), mini.limits.new_tokens(2)) == (mini.limits, 33, 33)
+    own = {"serving": MINI["limits"] | {"questions": 3}, "limits": MINI["limits"] | {"turns_max_new_tokens": 7}}
+    mini = parse_suite(MINI | own, "mine.toml")
+    assert (mini.serving.questions, mini.limits.questions) == (3, 16)
+    assert [mini.limits.new_tokens(turns) for turns in (1, 2)] == [96, 7]
+    assert [mini.serving.new_tokens(turns) for turns in (1, 2)] == [96, 96]
+
+
+def test_the_folder_of_a_drafter() -> None:
+    """What SGLang's engine reads where something was published for it, and the others where nothing else was."""
+    paper, served, published = load_suite("paper"), "PRISM-800K-SGLANG", "Llama-3-8B-drafter/PRISM-800k"
+    target, drafter = "llama-3-8b-instruct", "prism_star"
+    assert paper.drafter_folder(target, drafter, "800k") == published
+    assert paper.drafter_folder(target, drafter, "800k", "sglang") == served
+    assert paper.drafter_folder(target, drafter, "400k", "sglang") == "Llama-3-8B-drafter/PRISM-400k"
+    assert paper.drafter_folder("llama-2-7b-chat", "prism", "800k") == "LD-800k"
+    assert paper.drafter_folder("llama-2-7b-chat", "prism", "400k") is None
+    assert paper.drafters[drafter].served_folder("llama-3", "800k") == served
+    assert paper.drafters[drafter].served_folder("llama-2", "800k") is None
+
+
 def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     """A copy of ``data`` with a dotted key set, or deleted for None."""
     changed = copy.deepcopy(data)
@@ -160,7 +198,7 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("templates.llama-3.stop", [], "templates.llama-3.stop: name at least one token"),
         ("trees.main", None, "trees.main: is missing; figures and tables ask for"),
         ("trees.main", "6,10", "trees.main: '6,10' is not a draft tree"),
-        ("trees.main", 6, "trees.main: '6' is not a draft tree"),
+        ("trees.main", 6, "trees.main: must be a text in quotes"),
         ("trees.small", "1,4,16", "trees.small: draft tree 1,4,16: 1 steps of branch 4 draft 4 tokens"),
         ("trees.small", "4,1,16", "trees.small: draft tree 4,1,16: a chain of 4 steps verifies 5 tokens"),
         ("scales.1.value", 1, "scales.1.value: must grow from scale to scale, got 1 after 1"),

@@ -3,7 +3,8 @@
 What varies from one reader's benchmark to another's is the questions, so questions are resampled, within each benchmark
 where a mean over several is drawn. The resamples are a fixed function of the benchmark and the number of questions:
 two drafters that answered the same questions get the same resamples, so the difference of their replicates is a paired
-comparison, and a figure drawn twice shows the same bars.
+comparison, and a figure drawn twice shows the same bars. Intervals say how questions vary, not how a repeated
+measurement would.
 
 A resample is written as how often it contains each question [replicates, n]; a mean over it is then a matrix product.
 """
@@ -14,10 +15,8 @@ import functools
 import zlib
 
 import numpy as np
-from numpy.typing import NDArray
 
-from prism_ae.analysis.acceptance import Counts, Floats, conditional_acceptance, ratio
-from prism_ae.analysis.speed import Times, Totals, totals
+from prism_ae.analysis.quantities import Floats
 
 REPLICATES = 2000
 CONFIDENCE = 0.95
@@ -32,36 +31,6 @@ def resamples(questions: int, benchmark: str) -> Floats:
     counts = generator.multinomial(questions, np.full(questions, 1 / questions), size=REPLICATES).astype(np.float64)
     counts.flags.writeable = False
     return counts
-
-
-def mean_replicates(values: Floats, benchmark: str) -> Floats:
-    """[REPLICATES]: the mean of ``values`` [n] over each resample of the questions.
-
-    A NaN value (a question without rounds) is left out of its resamples' means; a resample of nothing else is NaN.
-    """
-    weights, known = resamples(len(values), benchmark), ~np.isnan(values)
-    numbers = weights @ known.astype(np.float64)
-    sums = weights @ np.where(known, values, 0.0)
-    return np.divide(sums, numbers, out=np.full_like(sums, np.nan), where=numbers > 0)
-
-
-def rate_replicates(histograms: NDArray[np.int64], positions: int, benchmark: str) -> Floats:
-    """[REPLICATES, positions]: conditional acceptance pooled over each resample; ``histograms`` is [n, deepest + 1]."""
-    return conditional_acceptance(resamples(len(histograms), benchmark) @ histograms, positions)
-
-
-def micro_replicates(counts: Counts, benchmark: str) -> Floats:
-    """[REPLICATES]: AL micro, generated tokens / rounds, of each resample; NaN for one without rounds."""
-    weights = resamples(len(counts.question_ids), benchmark)
-    return ratio(weights @ np.where(counts.rounds > 0, counts.generated, 0), weights @ counts.rounds)
-
-
-def total_replicates(times: Times, benchmark: str) -> Totals:
-    """The sums of a timed cell over each resample of its questions, [REPLICATES] each.
-
-    The intervals that follow say how the questions vary, not how a repeated measurement would.
-    """
-    return totals(times, resamples(len(times.question_ids), benchmark))
 
 
 def interval(replicates: Floats, questions: int) -> tuple[float, float] | None:

@@ -1,10 +1,9 @@
 """What the paper claims, judged by what was measured.
 
-A claim orders drafters. It is judged wherever its drafters have a curve for the same target, benchmark and
-temperature: at each x of the curves ("value"), or once per curve on the rise from one x to the largest ("gain").
-`timed_claims` judges experiments that measure time by the same rules. A
-hole never counts in a claim's favour. "With confidence" means that the 95 % interval of every neighbouring pair's
-paired difference lies above 0; "against, with confidence" that one lies below.
+A claim orders series: drafters, or the draft trees of one drafter. It is judged wherever its series have values for the
+same target, benchmark and temperature: at each x that they share ("value"), or once on the rise from one x to the
+largest ("gain"). A missing value never counts in a claim's favour. "With confidence" means that the 95 % interval of
+every neighbouring pair's paired difference lies above 0; "against, with confidence" that one lies below.
 """
 
 from __future__ import annotations
@@ -12,19 +11,97 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
 
-from prism_ae.analysis.acceptance import Floats
-from prism_ae.analysis.bootstrap import interval
-from prism_ae.analysis.curves import Curve, Estimate
-from prism_ae.experiments.records import Claim, Experiment
-from prism_ae.suites.records import Suite
+from prism_ae.analysis.estimates import Estimate
+from prism_ae.cells import TreeShape
+from prism_ae.io.schema import record
 
 HOLDS = "holds"
 MOSTLY = "holds at most points"
 NOT_SHOWN = "does not show"
 NOT_MEASURED = "not measured"
+
+QuantityName = Literal["", "al", "tps", "speed_up"]
+"""Acceptance length, tokens per second, or speed-up over vanilla decoding; "" is what the experiment is about."""
+
+
+@record
+class Claim:
+    """A trend that the paper states, in a form that can be judged.
+
+    Attributes:
+        text: the claim in words.
+        order: drafters, the highest first.
+        of: "value" compares at every x of every curve; "gain" compares, once per curve, the rise from ``since`` to
+            the largest x.
+        since: an x (scale value or position), for "gain".
+        between: the smallest and largest x at which "value" is judged; None for all.
+        quantity: what is compared where time is measured.
+        times: how many times the next drafter's value each drafter must be above.
+    """
+
+    text: str
+    order: tuple[str, ...]
+    of: Literal["value", "gain"] = "value"
+    since: float | None = None
+    between: tuple[float, float] | None = None
+    quantity: QuantityName = ""
+    times: float = 1.0
+
+    def problems(self) -> Iterator[str]:
+        """Every contradiction, as "key: what would be right"."""
+        if len(self.order) < 2:
+            yield "order: names at least two drafters"
+        if (self.of == "gain") != (self.since is not None):
+            yield "since: belongs to of = 'gain', and only there"
+        if self.between is not None and (self.of == "gain" or self.between[0] > self.between[1]):
+            yield "between: the smallest and the largest x, for of = 'value'"
+        if not self.times > 0:
+            yield f"times: must be greater than 0, got {self.times:g}"
+
+    def orders(self, series: Iterable[Hashable]) -> Iterator[Sequence[Hashable]]:
+        """The orders that are judged among some series."""
+        if set(self.order) <= set(series):
+            yield self.order
+
+
+@record
+class TreeClaim:
+    """A trend over the draft trees of one drafter.
+
+    Attributes:
+        text: the claim in words.
+        trees: the highest value first; () judges every pair of trees of which one is larger in some of the three
+            numbers and smaller in none.
+    """
+
+    text: str
+    trees: tuple[TreeShape, ...] = ()
+    quantity: Literal["al", "tps"] = "al"
+
+    def orders(self, series: Iterable[Hashable]) -> Iterator[Sequence[Hashable]]:
+        """The orders that are judged among some trees."""
+        known = [tree for tree in series if isinstance(tree, TreeShape)]
+        if not self.trees:
+            yield from (pair for pair in itertools.permutations(known, 2) if _larger(*pair))
+        elif set(self.trees) <= set(known):
+            yield self.trees
+
+
+Line = Mapping[float, Estimate | None]
+"""x -> value, None where it is missing."""
+Lines = Mapping[Hashable, Mapping[Hashable, Line]]
+"""What is alike -> series -> line."""
+
+
+class Layers(NamedTuple):
+    """What was measured, the paper's own values, and those of the authors' later run of their artifact."""
+
+    measured: Lines
+    paper: Lines
+    rerun: Lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +109,7 @@ class Verdict:
     """How a claim fared.
 
     Attributes:
-        points: places where it could be judged; measured: those without a hole.
+        points: places where it could be judged; measured: those where no value is missing.
         holds: places where the order is right, confident: with confidence, against: wrong with confidence.
         paper_points, paper_holds: the same for the paper's own values, where they are known.
         rerun_points, rerun_holds: the same for the authors' later run of their artifact.
@@ -72,48 +149,15 @@ class Verdict:
         return f"{self.text}: {self.word} ({'; '.join(parts)})."
 
 
-def judge(
-    experiment: Experiment, suite: Suite, curves: Sequence[Curve], comparable: bool = True
-) -> tuple[Verdict, ...]:
-    """A verdict for each of the experiment's claims whose drafters were asked for together.
-
-    Args:
-        comparable: whether the paper's values are of what was asked, so that a verdict may count them.
-    """
-    groups: Groups = {}
-    for curve in curves:
-        group = groups.setdefault((curve.target, curve.benchmark, curve.temperature), {})
-        group[curve.drafter] = {point.x: number_of(point.estimate) for point in curve.points}
-    paper = _paper(experiment, suite, groups) if comparable else {}
-    found = [judge_orders(claim, groups, paper) for claim in experiment.claims]
-    return tuple(verdict for verdict in found if verdict is not None)
-
-
-def judge_orders(claim: Claim, groups: Groups, paper: Groups, rerun: Groups | None = None) -> Verdict | None:
-    """The verdict on a claim that orders drafters; None where they were not asked for together.
-
-    Args:
-        paper, rerun: the paper's own values, and those of the authors' later run, where they are known.
-    """
-    judged, known, again = (
-        [compare(numbers, claim.times) for numbers in _places(claim, each)] for each in (groups, paper, rerun or {})
-    )
-    return verdict_of(claim.text, claim.order, judged, known, again) if judged else None
-
-
-def verdict_of(
-    text: str,
-    order: tuple[str, ...],
-    judged: Sequence[Comparison | None],
-    paper: Sequence[Comparison | None],
-    rerun: Sequence[Comparison | None] = (),
-) -> Verdict:
-    """The verdict on a claim from its comparisons; None is a place with a hole, which the paper's values leave out."""
-    done = [result for result in judged if result is not None]
-    known = [result for result in paper if result is not None]
-    again = [result for result in rerun if result is not None]
+def judge(claim: Claim | TreeClaim, layers: Layers) -> Verdict | None:
+    """The verdict on a claim; None where its series were not asked for together."""
+    judged, paper, rerun = ([compare(values, claim) for values in _places(claim, lines)] for lines in layers)
+    if not judged:
+        return None
+    done, known, again = ([result for result in each if result is not None] for each in (judged, paper, rerun))
+    order = claim.order if isinstance(claim, Claim) else tuple(str(tree) for tree in claim.trees)
     return Verdict(
-        text=text,
+        text=claim.text,
         order=order,
         points=len(judged),
         measured=len(done),
@@ -127,95 +171,47 @@ def verdict_of(
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Number:
-    """A value, and its replicates where an interval can be given (never for the paper's values)."""
-
-    value: float
-    replicates: Floats | None = None
-    question_ids: tuple[tuple[str, ...], ...] = ()
-
-    def minus(self, other: Number) -> Number:
-        """The difference; its replicates are paired, so they exist only over the same questions."""
-        value = self.value - other.value
-        if self.replicates is None or other.replicates is None or self.question_ids != other.question_ids:
-            return Number(value)
-        return Number(value, self.replicates - other.replicates, self.question_ids)
-
-    def scaled(self, factor: float) -> Number:
-        replicates = None if self.replicates is None else factor * self.replicates
-        return Number(factor * self.value, replicates, self.question_ids)
-
-    def bounds(self) -> tuple[float, float] | None:
-        if self.replicates is None:
-            return None
-        return interval(self.replicates, min(len(questions) for questions in self.question_ids))
-
-
-Line = dict[float, Number | None]
-"""x -> number, None for a hole."""
-Groups = dict[tuple[str, str, float], dict[str, Line]]
-"""(target, benchmark, temperature) -> drafter -> line."""
-
-
 class Comparison(NamedTuple):
-    """Whether numbers are in the claimed order, with confidence, or in another with confidence."""
+    """Whether values are in the claimed order, with confidence, or in another with confidence."""
 
     holds: bool
     confident: bool
     against: bool
 
 
-def number_of(estimate: Estimate | None) -> Number | None:
-    """An estimate as a number to compare; None for a hole."""
-    if estimate is None:
+def compare(values: Sequence[Estimate | None], claim: Claim | TreeClaim) -> Comparison | None:
+    """Whether each value is above the claim's ``times`` the next; None where one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
         return None
-    replicates = estimate.replicates if estimate.bounds is not None else None
-    return Number(estimate.value, replicates, estimate.question_ids)
+    times = claim.times if isinstance(claim, Claim) else 1.0
+    steps = [higher.minus(lower.scaled(times)) for higher, lower in itertools.pairwise(known)]
+    return Comparison(
+        holds=all(step.value > 0 for step in steps),
+        confident=all(step.bounds is not None and step.bounds[0] > 0 for step in steps),
+        against=any(step.bounds is not None and step.bounds[1] < 0 for step in steps),
+    )
 
 
-def _paper(experiment: Experiment, suite: Suite, asked: Groups) -> Groups:
-    """The paper's values, at the places that were asked for."""
-    targets = {target.role: target.name for target in suite.targets.values()}
-    groups: Groups = {}
-    for curve in experiment.paper.values:
-        key = (targets.get(curve.role, ""), curve.benchmark, curve.temperature)
-        line = asked.get(key, {}).get(curve.drafter, {})
-        xs = experiment.paper.x if curve.x is None else curve.x
-        known: Line = {x: Number(y) for x, y in zip(xs, curve.y, strict=True) if x in line}
-        if known:
-            groups.setdefault(key, {})[curve.drafter] = known
-    return groups
+def _places(claim: Claim | TreeClaim, lines: Lines) -> Iterator[tuple[Estimate | None, ...]]:
+    """For each place where the claim can be judged, the value of each series of its order."""
+    for group in lines.values():
+        for order in claim.orders(group):
+            chosen = [group[series] for series in order]
+            common = sorted(set.intersection(*(set(line) for line in chosen)))
+            if isinstance(claim, Claim) and claim.since is not None:
+                if claim.since in common and claim.since < common[-1]:
+                    yield tuple(_rise(line[claim.since], line[common[-1]]) for line in chosen)
+                continue
+            low, high = (claim.between if isinstance(claim, Claim) else None) or (-math.inf, math.inf)
+            yield from (tuple(line[x] for line in chosen) for x in common if low <= x <= high)
 
 
-def _places(claim: Claim, groups: Groups) -> Iterator[tuple[Number | None, ...]]:
-    """For each place where the claim can be judged, the number of each drafter of its order."""
-    for group in groups.values():
-        if not all(drafter in group for drafter in claim.order):
-            continue
-        lines = [group[drafter] for drafter in claim.order]
-        common = sorted(set.intersection(*(set(line) for line in lines)))
-        if claim.since is not None:
-            if claim.since in common and claim.since < common[-1]:
-                yield tuple(_rise(line[claim.since], line[common[-1]]) for line in lines)
-            continue
-        low, high = claim.between or (-math.inf, math.inf)
-        yield from (tuple(line[x] for line in lines) for x in common if low <= x <= high)
-
-
-def _rise(start: Number | None, end: Number | None) -> Number | None:
+def _rise(start: Estimate | None, end: Estimate | None) -> Estimate | None:
     return None if start is None or end is None else end.minus(start)
 
 
-def compare(numbers: Sequence[Number | None], times: float = 1.0) -> Comparison | None:
-    """Whether each number is above ``times`` the next; None where one is missing."""
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers):
-        return None
-    steps = [higher.minus(lower.scaled(times)) for higher, lower in itertools.pairwise(known)]
-    bounds = [step.bounds() for step in steps]
-    return Comparison(
-        holds=all(step.value > 0 for step in steps),
-        confident=all(bound is not None and bound[0] > 0 for bound in bounds),
-        against=any(bound is not None and bound[1] < 0 for bound in bounds),
+def _larger(tree: TreeShape, other: TreeShape) -> bool:
+    return tree != other and (
+        tree.steps >= other.steps and tree.branch >= other.branch and tree.verified >= other.verified
     )

@@ -1,13 +1,21 @@
-"""One table of everything that was asked, measured or not: what metrics, claims and drawings start from."""
+"""What was asked and what was measured of it: where metrics, claims and drawings start.
+
+Samples are checked here, where they become columns of numbers: samples that contradict themselves or what was asked
+never reach a formula.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of, without_rounds
-from prism_ae.analysis.speed import times_of, totals, tps
+import numpy as np
+
+from prism_ae.analysis.bootstrap import resamples
+from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
 from prism_ae.cells import Point, Sample
 from prism_ae.errors import StoreError
 
@@ -34,76 +42,198 @@ class Measured:
     device: str
 
 
-def build_frame(points: Iterable[Point], measured: Mapping[Point, Measured]) -> pd.DataFrame:
-    """One row per point, in order.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Columns:
+    """A cell's samples as columns, a row per question.
 
-    Columns: those of `Point` (``tree`` as text), ``measured`` (bool), and, missing where it is False: ``cell_id``,
-    ``finished``, ``device``, ``wall_seconds``, ``without_rounds`` (questions), ``rounds``,
-    ``accepted`` (drafts), ``generated_tokens``, ``al_macro``, ``al_micro``, ``counts`` (`metrics.Counts`),
-    ``settings`` and, of cells whose time is measured, ``times`` (`timing.Times`) and ``tps`` (tokens per second).
+    Attributes:
+        histograms: [n, deepest + 1], rounds of a question by accepted drafts.
+        generated, turns: [n], tokens and turns of a question.
+        prefill, decode: [n], seconds from sending a turn to its first token, and from there to its last; summed over
+            turns.
+    """
+
+    question_ids: tuple[str, ...]
+    histograms: Ints
+    generated: Ints
+    turns: Ints
+    prefill: Floats
+    decode: Floats
+
+    @property
+    def rounds(self) -> Ints:
+        """[n], rounds of a question."""
+        return self.histograms.sum(axis=1)
+
+    @property
+    def without_rounds(self) -> int:
+        """Questions that ended before a first round, or were decoded without drafts: no acceptance length has them."""
+        return int(np.count_nonzero(self.rounds == 0))
+
+    def value(self, quantity: Quantity) -> float:
+        """Of a quantity that needs no time."""
+        assert quantity.formula is not None
+        return float(quantity.formula(self.sums(0.0, None)))
+
+    def sums(self, wall: float, batch: int | None, weights: Floats | None = None) -> Sums:
+        """The sums over all questions, or, with ``weights`` [r, n], over r resamples of them.
+
+        A resample's wall seconds are not measured. They are taken to be in proportion to the seconds its questions were
+        served (prefill and decode): as many requests side by side as there were, and the same overhead per second.
+        """
+        every = np.ones(len(self.question_ids)) if weights is None else weights
+        lengths, rounds = acceptance_lengths(self.histograms), self.rounds
+        known = np.where(rounds > 0, lengths, 0.0)
+        decode = self.decode if batch else np.zeros(len(self.decode))  # only timed seconds were checked
+        served = (self.prefill if batch else decode) + decode
+        return Sums(
+            lengths=np.sum(known) if weights is None else weights @ known,
+            answered=every @ (rounds > 0).astype(np.float64),
+            answered_tokens=every @ np.where(rounds > 0, self.generated, 0),
+            histogram=every @ self.histograms,
+            rounds=every @ rounds,
+            generated=every @ self.generated,
+            decode_tokens=every @ (self.generated - self.turns),
+            decode_seconds=every @ decode,
+            wall=np.asarray(wall) if weights is None else wall * ratio(every @ served, served.sum()),
+            batch=batch or 1,
+            vanilla=not rounds.any(),
+        )
+
+
+def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
+    """The columns of samples, their identities checked; histograms are ``steps`` + 1 wide at the least.
+
+    Raises:
+        ValueError: a histogram does not sum to the rounds, a count is negative, a question occurs twice, or more
+            tokens were generated than the rounds and prefills can have committed.
+    """
+    width = max((len(sample.histogram) for sample in samples), default=0)
+    histograms = np.zeros((len(samples), max(width, steps + 1)), dtype=np.int64)
+    for row, sample in zip(histograms, samples, strict=True):
+        row[: len(sample.histogram)] = sample.histogram
+        where = f"question {sample.question_id}"
+        if sum(sample.histogram) != sample.rounds:
+            said = f"the histogram sums to {sum(sample.histogram)}, not to the {sample.rounds} rounds"
+            raise ValueError(f"{where}: {said}")
+        if min(sample.histogram, default=0) < 0 or sample.generated_tokens < 0:
+            raise ValueError(f"{where}: a count is negative")
+        accepted = sum(depth * rounds for depth, rounds in enumerate(sample.histogram))
+        most = sample.rounds + accepted + sample.turns
+        if sample.rounds and sample.generated_tokens > most:
+            said = f"{sample.generated_tokens} tokens were generated, but rounds and prefills committed {most} at most"
+            raise ValueError(f"{where}: {said}")
+    ids = tuple(sample.question_id for sample in samples)
+    if len(set(ids)) < len(ids):
+        raise ValueError("a question occurs twice")
+    counts = np.array([(sample.generated_tokens, sample.turns) for sample in samples], dtype=np.int64).reshape(-1, 2)
+    seconds = np.array([(sample.prefill_seconds, sample.decode_seconds) for sample in samples], dtype=np.float64)
+    return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CellResult:
+    """A measured cell, checked; its sums are computed once however many drawn values it is part of."""
+
+    point: Point
+    measured: Measured
+    columns: Columns
+
+    @functools.cached_property
+    def total(self) -> Sums:
+        return self._sums(None)
+
+    @functools.cached_property
+    def resampled(self) -> Sums:
+        """Sums over each bootstrap resample of the questions."""
+        return self._sums(resamples(len(self.columns.question_ids), self.point.benchmark))
+
+    def _sums(self, weights: Floats | None) -> Sums:
+        sums = self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
+        return dataclasses.replace(sums, vanilla=self.point.tree is None)
+
+    @property
+    def hardware(self) -> tuple[str, str | None]:
+        """The device and the engine's attention kernels, None where the engine has one kind."""
+        return self.measured.device, self.measured.settings.get("attention")
+
+    @property
+    def questions(self) -> int:
+        """Questions that an interval is over: with rounds, or all where nothing drafts."""
+        return int(np.count_nonzero(self.columns.rounds)) or len(self.columns.question_ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """The points that were asked, in their order, and the cells of those that were measured."""
+
+    points: tuple[Point, ...]
+    cells: Mapping[Point, CellResult]
+
+    @property
+    def done(self) -> tuple[CellResult, ...]:
+        """The measured cells, in the order of the points."""
+        return tuple(self.cells[point] for point in self.points if point in self.cells)
+
+    def of(self, points: Iterable[Point]) -> Results:
+        """The same of some points."""
+        return Results(tuple(points), self.cells)
+
+    def table(self) -> pd.DataFrame:
+        """A tidy table: one row per measured cell and quantity that a cell has by itself.
+
+        Columns: those of `Point` (``tree`` as text), ``cell_id``, ``device``, ``finished``, ``quantity``, ``unit`` and
+        ``value``, which is missing where it is undefined.
+        """
+        import pandas as pd
+
+        rows = []
+        for cell in self.done:
+            asked = {field.name: getattr(cell.point, field.name) for field in dataclasses.fields(Point)}
+            asked["tree"] = cell.point.tree and str(cell.point.tree)
+            own = {"cell_id": cell.measured.cell_id, "device": cell.measured.device, "finished": cell.measured.finished}
+            for quantity in QUANTITIES.values():
+                timed = quantity.name not in ("al_macro", "al_micro", "acceptance_rate")
+                if quantity.formula is None or (timed and cell.point.batch is None):
+                    continue
+                if quantity.applies(vanilla=cell.total.vanilla):
+                    said = {"quantity": quantity.name, "unit": quantity.unit}
+                    rows.append(asked | own | said | {"value": float(quantity.formula(cell.total))})
+        names = [field.name for field in dataclasses.fields(Point)]
+        return pd.DataFrame(rows, columns=[*names, "cell_id", "device", "finished", "quantity", "unit", "value"])
+
+
+def results_of(points: Iterable[Point], measured: Mapping[Point, Measured]) -> Results:
+    """The results of some points; those of others are left aside.
 
     Raises:
         StoreError: samples that contradict themselves or what was asked; names the cell.
     """
-    import pandas as pd
-
-    rows = [_row(point, measured.get(point)) for point in points]
-    columns = [*(field.name for field in dataclasses.fields(Point)), "measured", *_RESULT]
-    return pd.DataFrame(rows, columns=columns, dtype=object).astype({"measured": bool})
+    asked = tuple(points)
+    return Results(asked, {point: _cell(point, measured[point]) for point in asked if point in measured})
 
 
-_RESULT = (
-    "cell_id",
-    "finished",
-    "device",
-    "wall_seconds",
-    "without_rounds",
-    "rounds",
-    "accepted",
-    "generated_tokens",
-    "al_macro",
-    "al_micro",
-    "counts",
-    "settings",
-    "times",
-    "tps",
-)
-
-
-def _row(point: Point, result: Measured | None) -> dict[str, Any]:
-    asked = {field.name: getattr(point, field.name) for field in dataclasses.fields(point)}
-    asked["tree"] = str(point.tree) if point.tree else None
-    if result is None:
-        return asked | {"measured": False} | dict.fromkeys(_RESULT)
+def _cell(point: Point, measured: Measured) -> CellResult:
     try:
-        return asked | {"measured": True} | _result(point, result)
+        return CellResult(point, measured, _checked(point, measured))
     except ValueError as error:
         hint = "the engine that measured it is at fault; please report this"
-        raise StoreError(f"cell {result.cell_id}: {error}", hint) from None
+        raise StoreError(f"cell {measured.cell_id}: {error}", hint) from None
 
 
-def _result(point: Point, result: Measured) -> dict[str, Any]:
-    counts = counts_of(result.samples)
-    if len(result.samples) != point.questions:
-        raise ValueError(f"{len(result.samples)} questions were answered, {point.questions} were asked")
-    if point.tree is not None and counts.histograms[:, point.tree.steps + 1 :].any():
+def _checked(point: Point, measured: Measured) -> Columns:
+    columns = columns_of(measured.samples, point.tree.steps if point.tree else 0)
+    if len(measured.samples) != point.questions:
+        raise ValueError(f"{len(measured.samples)} questions were answered, {point.questions} were asked")
+    if point.tree is not None and columns.histograms[:, point.tree.steps + 1 :].any():
         raise ValueError(f"more drafts were accepted in a round than the tree {point.tree} has steps")
-    if point.tree is None and counts.rounds.any():
+    if point.tree is None and columns.rounds.any():
         raise ValueError("rounds were counted, but nothing drafts")
-    times = None if point.batch is None else times_of(result.samples, result.wall_seconds, point.batch)
-    return {
-        "cell_id": result.cell_id,
-        "finished": result.finished,
-        "device": result.device,
-        "wall_seconds": result.wall_seconds,
-        "without_rounds": without_rounds(counts),
-        "rounds": int(counts.rounds.sum()),
-        "accepted": int(counts.accepted.sum()),
-        "generated_tokens": int(counts.generated.sum()),
-        "al_macro": al_macro(counts),
-        "al_micro": al_micro(counts),
-        "counts": counts,
-        "settings": result.settings,
-        "times": times,
-        "tps": None if times is None else float(tps(totals(times))),
-    }
+    if point.batch is not None:
+        for sample in measured.samples:
+            for name, seconds in (("prefill", sample.prefill_seconds), ("decode", sample.decode_seconds)):
+                if not (math.isfinite(seconds) and seconds >= 0):
+                    raise ValueError(f"question {sample.question_id}: its {name} took {seconds} seconds")
+        if not (math.isfinite(measured.wall_seconds) and measured.wall_seconds >= 0):
+            raise ValueError(f"the run took {measured.wall_seconds} seconds")
+    return columns

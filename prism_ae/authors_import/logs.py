@@ -9,7 +9,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from prism_ae.analysis.acceptance import al_macro, conditional_acceptance, counts_of
+from prism_ae.analysis.quantities import AL_MACRO, conditional_acceptance
+from prism_ae.analysis.results import columns_of
 from prism_ae.authors_import.refused import RefusedError
 from prism_ae.cells import Sample, TreeShape
 
@@ -131,11 +132,11 @@ def _stated(text: str, file: str, line: int) -> Stated:
 
 def check_log(log: Log, samples: Sequence[Sample]) -> None:
     """Compare a log's numbers with those of the raw data; raises RefusedError where they differ."""
-    counts = counts_of(samples)
-    own = al_macro(counts)
+    columns = columns_of(samples)
+    own = columns.value(AL_MACRO)
     if log.length and not log.length.agrees(own):
         raise _disagreement(log.file, log.length.line, f"acceptance length {log.length.text}", f"{own:.5f}")
-    pooled = counts.histograms.sum(axis=0)
+    pooled = columns.histograms.sum(axis=0)
     rates = conditional_acceptance(pooled, len(log.rates))
     for position, (stated, rate) in enumerate(zip(log.rates, rates, strict=True), start=1):
         if not np.isnan(rate) and not stated.agrees(float(rate)):

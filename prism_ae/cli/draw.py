@@ -10,9 +10,9 @@ from prism_ae.cells import Point
 from prism_ae.cli.closing import Drawn
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import say
-from prism_ae.drawing import labels
-from prism_ae.drawing.drawable import check_drawable
 from prism_ae.errors import StoreError
+from prism_ae.experiments import labels
+from prism_ae.experiments.drawable import check_drawable
 from prism_ae.experiments.request import Request, drawn_in
 from prism_ae.io.paths import why_not
 from prism_ae.io.words import pluralise
@@ -48,7 +48,7 @@ def check_writable(out: Path | None, request: Request) -> None:
 
 def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> tuple[Drawn, ...]:
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
-    from prism_ae.drawing.render import render
+    from prism_ae.experiments.render import render
 
     check_labels(request)
     found = measured(plan, store)
@@ -58,7 +58,7 @@ def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_pape
         present = [point for point in own if point not in plan.recalled]
         notes = (*_mixture(len(own) - len(present), len(own)), *_recipes(request.suite, present))
         place = drawn_in(out, experiment)
-        files = render(experiment, request.suite, request.options, own, place, with_paper, notes)
+        files = render(experiment, request.suite, request.options, own, place, with_paper=with_paper, notes=notes)
         say(str(file) for file in files)
         drawn.append(Drawn(experiment.name, points, tuple(files)))
     return tuple(drawn)

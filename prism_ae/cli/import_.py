@@ -78,7 +78,8 @@ def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
 
 
 def _report(found: Found) -> list[str]:
-    from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
+    from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
+    from prism_ae.analysis.results import columns_of
     from prism_ae.authors_import.cells import ENGINE
     from prism_ae.io.words import pluralise, table
 
@@ -87,11 +88,11 @@ def _report(found: Found) -> list[str]:
         head = ("target", "drafter", "scale", "benchmark", "T", "tree", "questions", "AL macro", "AL micro", "log")
         rows: list[Iterable[str]] = [head]
         for run in found.runs:
-            job, counts = run.job, counts_of(run.answers.samples)
+            job, columns = run.job, columns_of(run.answers.samples)
             agrees = "none" if run.log is None or run.log.length is None else "agrees"
-            lengths = f"{al_macro(counts):.5f}", f"{al_micro(counts):.5f}"
+            lengths = f"{columns.value(AL_MACRO):.5f}", f"{columns.value(AL_MICRO):.5f}"
             asked = job.target, job.drafter, job.scale, job.benchmark, f"{job.temperature:g}", str(run.tree)
-            rows.append((*asked, str(len(counts.question_ids)), *lengths, agrees))
+            rows.append((*asked, str(len(columns.question_ids)), *lengths, agrees))
         lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
     if found.lengths:
         logs = [(str(job), log.length.text, log.file) for job, log in found.lengths if log.length]

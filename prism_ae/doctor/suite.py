@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from prism_ae.doctor.findings import Finding, from_error, listed, ok, problem, shown, warning
-from prism_ae.drawing.labels import check_labels, undrawable_labels
 from prism_ae.engines.pairs import make_pair
 from prism_ae.engines.registry import engine_names
 from prism_ae.errors import MissingError, PrismError
 from prism_ae.experiments.expand import UnfilledError, expand
+from prism_ae.experiments.labels import check_labels, undrawable_labels
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.request import runs_folder

@@ -9,13 +9,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from prism_ae.analysis.entries import Entry
-from prism_ae.analysis.paper_values import Reference
-from prism_ae.drawing.legend import Entry as LegendEntry
-from prism_ae.drawing.sheet import axes_box, fitting, put
-from prism_ae.drawing.style import FAINT, INK, SeriesStyle
+from prism_ae.analysis.estimates import Summary, unique
+from prism_ae.drawing.legend import LegendItem
+from prism_ae.drawing.material import Material
+from prism_ae.drawing.page import axes_box, fitting, put
+from prism_ae.drawing.style import FAINT, INK
 from prism_ae.drawing.text import NAME, shortened, width_of
-from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,37 +36,26 @@ class Bars:
     """Panels side by side per target and below each other per temperature.
 
     Attributes:
-        entries, known: what was measured, means over benchmarks, and the paper's speed-ups, [] if they are not drawn.
+        material: means over benchmarks, and the paper's speed-ups.
         panel: width and height of one panel's axes, inches.
     """
 
-    entries: Sequence[Entry]
-    known: Sequence[Reference]
-    styles: Mapping[str, SeriesStyle]
-    suite: Suite
+    material: Material
     panel: tuple[float, float]
     x_label: str
     y_label: str
-
-    @property
-    def _targets(self) -> list[str]:
-        return list(dict.fromkeys(entry.target for entry in self.entries))
-
-    @property
-    def _temperatures(self) -> list[float]:
-        return list(dict.fromkeys(entry.temperature for entry in self.entries))
+    font: float = FONT
+    legend_below: bool = False
 
     @property
     def _drafters(self) -> list[str]:
         """In the order of the numbers below a panel: vanilla first, as what the others are compared with."""
-        names = dict.fromkeys(entry.drafter for entry in self.entries)
-        plain = {entry.drafter for entry in self.entries if entry.vanilla}
-        return sorted(names, key=lambda name: name not in plain)
+        plain = {summary.place.drafter: summary.vanilla for summary in self.material.summaries}
+        return sorted(plain, key=lambda name: not plain[name])
 
     @property
     def _bars(self) -> list[str]:
-        plain = {entry.drafter for entry in self.entries if entry.vanilla}
-        return [name for name in dict.fromkeys(e.drafter for e in self.entries) if name not in plain]
+        return unique(summary.place.drafter for summary in self.material.summaries if not summary.vanilla)
 
     @property
     def _left(self) -> float:
@@ -77,59 +65,59 @@ class Bars:
 
     def _name(self, drafter: str) -> str:
         """A drafter's label as it stands beside its row of numbers."""
-        return shortened(self.styles[drafter].label, NAME, 0.75 * FONT)
+        return shortened(self.material.styles[drafter].label, NAME, 0.75 * FONT)
 
     def size(self) -> tuple[float, float]:
-        width = len(self._targets) * (self._left + self.panel[0]) + 0.4 * EM
-        return width, len(self._temperatures) * self._height()
+        width = len(self.material.targets) * (self._left + self.panel[0]) + 0.4 * EM
+        return width, len(self.material.temperatures) * self._height()
 
     def _height(self) -> float:
         return 1.7 * EM + self.panel[1] + 3.4 * EM + 1.2 * EM * (len(self._drafters) + 1)
 
-    def legend(self) -> tuple[list[LegendEntry], list[LegendEntry]]:
+    def legend(self) -> tuple[list[LegendItem], list[LegendItem]]:
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        series: list[LegendEntry] = []
+        series: list[LegendItem] = []
         for name in self._bars:
-            empty = not any(entry.cell_ids for entry in self.entries if entry.drafter == name)
-            label = f"{self.styles[name].label} (not measured)" if empty else self.styles[name].label
-            series.append((label, Patch(facecolor=self.styles[name].color, alpha=0.3 if empty else ALPHA)))
-        others: list[LegendEntry] = [("Vanilla", Line2D([], [], color=INK, linestyle="--", linewidth=1.2))]
-        if self.known:
+            alpha = 0.3 if self.material.unmeasured(name) else ALPHA
+            patch = Patch(facecolor=self.material.styles[name].color, alpha=alpha)
+            series.append((self.material.legend_label(name), patch))
+        others: list[LegendItem] = [("Vanilla", Line2D([], [], color=INK, linestyle="--", linewidth=1.2))]
+        if self.material.known:
             look = {"color": FAINT, "linewidth": 1.4, "marker": "D", "markersize": 5.0, "markerfacecolor": "white"}
             others.append(("grey: the paper's values", Line2D([], [], **look)))  # type: ignore[arg-type]
         return series, others
 
     def paint(self, figure: Figure, left: float, top: float) -> None:
-        for row, temperature in enumerate(self._temperatures):
-            for column, target in enumerate(self._targets):
+        for row, temperature in enumerate(self.material.temperatures):
+            for column, target in enumerate(self.material.targets):
                 x = left + self._left + column * (self._left + self.panel[0])
                 y = top + 1.7 * EM + row * self._height()
                 self._panel(figure, x, y, target, temperature)
 
     def _panel(self, figure: Figure, x: float, y: float, target: str, temperature: float) -> None:
         mine = {
-            (entry.drafter, entry.batch): entry
-            for entry in self.entries
-            if (entry.target, entry.temperature) == (target, temperature)
+            (summary.place.drafter, summary.place.batch or 1): summary
+            for summary in self.material.summaries
+            if (summary.place.target, summary.place.temperature) == (target, temperature)
         }
         known = {
-            (each.drafter, each.batch): each.value
-            for each in self.known
+            (each.drafter, each.x): each.value
+            for each in self.material.known
             if (each.target, each.temperature) == (target, temperature)
         }
         batches = list(dict.fromkeys(batch for _, batch in mine))
         axes = figure.add_axes(axes_box(figure, x, y, *self.panel))
-        title = shortened(f"{self.suite.targets[target].label}, T = {temperature:g}", self.panel[0], FONT)
+        title = shortened(f"{self.material.target_label(target)}, T = {temperature:g}", self.panel[0], FONT)
         axes.set_title(title, fontsize=FONT, pad=0.35 * FONT)
         axes.grid(visible=False, axis="x")
         axes.set_xlim(-0.5, len(batches) - 0.5)
         axes.set_xticks(range(len(batches)), [str(batch) for batch in batches])
         axes.tick_params(labelsize=0.86 * FONT)
         tallest = 1.0
-        for entry in mine.values():
-            if value := entry.values.get("speed_up"):
+        for summary in mine.values():
+            if value := summary.values.get("speed_up"):
                 tallest = max(tallest, value.value, *(value.bounds or ()))
         axes.set_ylim(0, 1.15 * max(tallest, *known.values(), 1.0))
         axes.axhline(1.0, color=INK, linestyle="--", linewidth=1.2, zorder=1.5)
@@ -151,8 +139,8 @@ class Bars:
     def _draw_bars(
         self,
         axes: Axes,
-        mine: Mapping[tuple[str, int], Entry],
-        known: Mapping[tuple[str, int | None], float],
+        mine: Mapping[tuple[str, int], Summary],
+        known: Mapping[tuple[str, object], float],
         batches: Sequence[int],
     ) -> None:
         width = GROUP / max(1, len(self._bars))
@@ -161,7 +149,7 @@ class Bars:
         if size < LEAST:
             size, turned = LEAST, 90.0
         for number, name in enumerate(self._bars):
-            color = self.styles[name].color
+            color = self.material.styles[name].color
             for place, batch in enumerate(batches):
                 middle = place + (number + 0.5) * width - GROUP / 2
                 if (value := known.get((name, batch))) is not None:
@@ -192,7 +180,7 @@ class Bars:
                 )
 
     def _numbers(
-        self, figure: Figure, x: float, y: float, mine: Mapping[tuple[str, int], Entry], batches: Sequence[int]
+        self, figure: Figure, x: float, y: float, mine: Mapping[tuple[str, int], Summary], batches: Sequence[int]
     ) -> None:
         """The TPS of every bar and of vanilla, below the axis."""
         step, size = self.panel[0] / len(batches), 0.75 * FONT

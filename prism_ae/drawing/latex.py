@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prism_ae.drawing.tabular import Row, Table
+from prism_ae.drawing.table import Row, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
-Entry = tuple[str, "Artist"]
+LegendItem = tuple[str, "Artist"]
 ROW = 1.75
 """Height of a row, in letters."""
 
 
-def in_rows(series: list[Entry], others: list[Entry], width: float, font: float) -> list[list[Entry]]:
+def in_rows(series: list[LegendItem], others: list[LegendItem], width: float, font: float) -> list[list[LegendItem]]:
     """The legend in rows that fit the width; the two kinds of entries share a row only if all fit on one."""
     together = _flow([*series, *others], width, font)
     return together if len(together) == 1 else _flow(series, width, font) + _flow(others, width, font)
 
 
-def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entry]]:
+def _flow(entries: Sequence[LegendItem], width: float, font: float) -> list[list[LegendItem]]:
     """Entries, in order, in as few rows as fit the width."""
-    rows: list[list[Entry]] = []
+    rows: list[list[LegendItem]] = []
     used = math.inf
     handle_width = 4.3 * font / 72
     for whole, handle in entries:
@@ -39,7 +39,7 @@ def _flow(entries: Sequence[Entry], width: float, font: float) -> list[list[Entr
     return rows
 
 
-def draw_legend(figure: Figure, rows: Sequence[Sequence[Entry]], font: float, top: float) -> None:
+def draw_legend(figure: Figure, rows: Sequence[Sequence[LegendItem]], font: float, top: float) -> None:
     """Draw the rows from ``top`` inches below the page's upper edge on."""
     height = figure.get_figheight()
     for number, row in enumerate(rows):

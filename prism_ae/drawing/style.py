@@ -6,9 +6,10 @@ The fonts come with matplotlib, so that a figure has the same letters, and the s
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Literal
 
-from prism_ae.experiments.records import Experiment, Series
+from prism_ae.io.schema import record
 from prism_ae.suites.records import Suite
 
 FONTS = {
@@ -64,32 +65,46 @@ _SPARE = (
 )
 
 
+Marker = Literal["o", "s", "^", "v", "D", "d", "P", "X", "p", "*", "x", "+", "<", ">"]
+
+
+@record
+class Series:
+    """Colour (#rrggbb) and marker of a drafter in an experiment's file; ``label`` "" takes the suite's."""
+
+    drafter: str
+    color: str
+    marker: Marker
+    label: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class SeriesStyle:
+    """How a drafter looks; ``control`` marks an equal-budget control."""
+
     label: str
     color: str
     marker: str
     control: bool
 
 
-def series_style(experiment: Experiment, suite: Suite, drafter: str) -> SeriesStyle:
-    """Label, colour and marker of a drafter in a figure."""
+def series_style(series: Iterable[Series], suite: Suite, drafter: str) -> SeriesStyle:
+    """Label, colour and marker of a drafter, as ``series`` say or, of one that they leave out, a spare style."""
     record = suite.drafters[drafter]
-    listed = {series.drafter: series for series in experiment.series}
-    if drafter in listed:
-        series: Series = listed[drafter]
-        return SeriesStyle(" ".join(series.label.split()) or record.label, series.color, series.marker, record.control)
+    listed = {each.drafter: each for each in series}
+    if (own := listed.get(drafter)) is not None:
+        return SeriesStyle(" ".join(own.label.split()) or record.label, own.color, own.marker, record.control)
     unlisted = [name for name in suite.drafters if name not in listed]
     color, marker = _SPARE[unlisted.index(drafter) % len(_SPARE)]
     return SeriesStyle(record.label, color, marker, record.control)
 
 
-def line_style(temperature: float, control: bool, told_apart: bool) -> Any:
+def line_style(temperature: float, control: bool, *, mixed: bool) -> Any:
     """Solid for T = 0, dotted for T = 1, dash-dotted for any other; a control is dashed instead of solid.
 
     Args:
-        told_apart: False where each panel shows one temperature and says so in its title.
+        mixed: False where each panel shows one temperature and says so in its title.
     """
-    if not told_apart or temperature == 0:
+    if not mixed or temperature == 0:
         return DASHED if control else SOLID
     return DOTTED if temperature == 1 else DASH_DOTTED

@@ -10,13 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.analysis.entries import Entry
-from prism_ae.analysis.paper_values import Reference
-from prism_ae.drawing.legend import Entry as LegendEntry
-from prism_ae.drawing.sheet import axes_box, fitting, put
-from prism_ae.drawing.style import FAINT, INK, SeriesStyle
+from prism_ae.analysis.estimates import Summary
+from prism_ae.drawing.legend import LegendItem
+from prism_ae.drawing.material import Material
+from prism_ae.drawing.page import axes_box, fitting, put
+from prism_ae.drawing.style import FAINT, INK
 from prism_ae.drawing.text import shortened, width_of
-from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,35 +33,33 @@ class TreeBars:
     """One panel per target, drafter and temperature, below each other.
 
     Attributes:
-        al: "al_macro" or "al_micro".
-        entries, known: what was measured, means over benchmarks, and the paper's values, [] if they are not drawn.
+        material: means over benchmarks, and the paper's values.
         panel: width and height of one panel's axes, inches.
         right_color: of the line.
     """
 
-    entries: Sequence[Entry]
-    known: Sequence[Reference]
-    al: str
-    styles: Mapping[str, SeriesStyle]
-    suite: Suite
+    material: Material
     panel: tuple[float, float]
     x_label: str
     y_label: str
     right_label: str
     right_color: str
+    font: float = FONT
+    legend_below: bool = False
 
     @property
-    def _panels(self) -> dict[tuple[str, str, float], list[Entry]]:
-        found: dict[tuple[str, str, float], list[Entry]] = {}
-        for entry in self.entries:
-            if not entry.vanilla:
-                found.setdefault((entry.target, entry.drafter, entry.temperature), []).append(entry)
+    def _panels(self) -> dict[tuple[str, str, float], list[Summary]]:
+        found: dict[tuple[str, str, float], list[Summary]] = {}
+        for summary in self.material.summaries:
+            if not summary.vanilla:
+                place = summary.place
+                found.setdefault((place.target, place.drafter, place.temperature), []).append(summary)
         return found
 
     @property
     def _ticks(self) -> float:
         """Inches below an axis for the names of trees, turned by 45 degrees."""
-        longest = max(width_of(str(entry.tree), 0.8 * FONT) for entry in self.entries)
+        longest = max(width_of(str(each.place.tree), 0.8 * FONT) for each in self.material.summaries)
         return (longest + 0.8 * FONT / 72) / math.sqrt(2) + 0.3 * EM
 
     def size(self) -> tuple[float, float]:
@@ -71,17 +68,17 @@ class TreeBars:
     def _height(self) -> float:
         return 1.7 * EM + self.panel[1] + self._ticks + 2.2 * EM
 
-    def legend(self) -> tuple[list[LegendEntry], list[LegendEntry]]:
+    def legend(self) -> tuple[list[LegendItem], list[LegendItem]]:
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        series: list[LegendEntry] = []
+        series: list[LegendItem] = []
         for name in dict.fromkeys(drafter for _, drafter, _ in self._panels):
-            empty = not any(entry.cell_ids for entry in self.entries if entry.drafter == name)
-            label = f"{self.styles[name].label}: {self.y_label}" + (" (not measured)" if empty else "")
-            series.append((label, Patch(facecolor=self.styles[name].color, alpha=0.3 if empty else ALPHA)))
-        others: list[LegendEntry] = [(self.right_label, Line2D([], [], **self._line))]
-        if self.known:
+            empty = self.material.unmeasured(name)
+            label = f"{self.material.styles[name].label}: {self.y_label}" + (" (not measured)" if empty else "")
+            series.append((label, Patch(facecolor=self.material.styles[name].color, alpha=0.3 if empty else ALPHA)))
+        others: list[LegendItem] = [(self.right_label, Line2D([], [], **self._line))]
+        if self.material.known:
             look: dict[str, Any] = {"color": FAINT, "linewidth": 1.2, "marker": "D", "markersize": 5.0}
             others.append(("grey: the paper's values", Line2D([], [], markerfacecolor="white", **look)))
         return series, others
@@ -95,14 +92,14 @@ class TreeBars:
             x, y = left + 4.4 * EM, top + 1.7 * EM + number * self._height()
             target, drafter, temperature = key
             axes = figure.add_axes(axes_box(figure, x, y, *self.panel))
-            title = f"{self.styles[drafter].label}, {self.suite.targets[target].label}, T = {temperature:g}"
+            title = f"{self.material.styles[drafter].label}, {self.material.target_label(target)}, T = {temperature:g}"
             axes.set_title(shortened(title, self.panel[0], FONT), fontsize=FONT, pad=0.35 * FONT)
             known = {
-                (each.quantity, each.tree): each.value
-                for each in self.known
+                (each.quantity, each.x): each.value
+                for each in self.material.known
                 if (each.target, each.drafter, each.temperature) == key
             }
-            self._panel(axes, mine, known, self.styles[drafter].color)
+            self._panel(axes, mine, known, self.material.styles[drafter].color)
             middle = y + self.panel[1] / 2
             for place, text in ((x - 3.3 * EM, self.y_label), (x + self.panel[0] + 4.0 * EM, self.right_label)):
                 label = shortened(text, self.panel[1], FONT)
@@ -112,16 +109,16 @@ class TreeBars:
             put(figure, x + self.panel[0] / 2, below, x_label, fontsize=FONT, ha="center", va="top")
 
     def _panel(
-        self, axes: Axes, mine: Sequence[Entry], known: Mapping[tuple[str, str | None], float], color: str
+        self, axes: Axes, mine: Sequence[Summary], known: Mapping[tuple[str, object], float], color: str
     ) -> None:
         xs = range(len(mine))
-        lengths = [entry.values.get(self.al) for entry in mine]
-        speeds = [entry.values.get("tps") for entry in mine]
+        lengths = [self.material.value(summary, "al") for summary in mine]
+        speeds = [summary.values.get("tps") for summary in mine]
         right = axes.twinx()
         right.grid(visible=False)
         axes.grid(visible=False, axis="x")
         axes.set_xlim(-0.6, len(mine) - 0.4)
-        names = [str(entry.tree) for entry in mine]
+        names = [str(summary.place.tree) for summary in mine]
         axes.set_xticks(xs, names, rotation=45, ha="right", rotation_mode="anchor")
         axes.tick_params(axis="x", labelsize=0.8 * FONT)
         for each in (axes, right):
@@ -134,8 +131,8 @@ class TreeBars:
         axes.set_zorder(1)
         right.set_zorder(2)
         room = 0.9 * self.panel[0] / (len(mine) + 0.2)
-        for x, entry, length, speed in zip(xs, mine, lengths, speeds, strict=True):
-            if (value := known.get(("al", entry.tree))) is not None:
+        for x, summary, length, speed in zip(xs, mine, lengths, speeds, strict=True):
+            if (value := known.get(("al", summary.place.tree))) is not None:
                 axes.plot((x - 0.38, x + 0.38), (value, value), color=FAINT, linewidth=1.2, zorder=4, gid="paper")
                 axes.plot(x, value, "D", color=FAINT, markersize=5, markerfacecolor="white", zorder=4.1, gid="paper")
             if length is None:
@@ -157,7 +154,7 @@ class TreeBars:
                 right.annotate(text, (x, high), (0, 5), fontsize=fitting(text, 0.7 * FONT, room), **how)
                 if speed.bounds:
                     right.vlines(x, *speed.bounds, color=self.right_color, linewidth=1.0)
-        paper = [known.get(("tps", entry.tree), math.nan) for entry in mine]
+        paper = [known.get(("tps", summary.place.tree), math.nan) for summary in mine]
         if not all(math.isnan(value) for value in paper):
             right.plot(
                 xs, paper, color=FAINT, linewidth=1.2, marker="D", markersize=5, markerfacecolor="white", gid="paper"

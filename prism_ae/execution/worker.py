@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from prism_ae.analysis.acceptance import counts_of
+from prism_ae.analysis.results import columns_of
 from prism_ae.cells import Cell, Result
 from prism_ae.engines.protocol import Assignment, Engine
 from prism_ae.errors import DeviceError, PrismError, StoreError
@@ -152,7 +152,7 @@ def contradiction(cell: Cell, result: Result) -> str:
     if len(result.samples) != cell.point.questions:
         return f"{len(result.samples)} questions were answered, {cell.point.questions} were asked"
     try:
-        counts_of(result.samples)
+        columns_of(result.samples)
     except ValueError as error:
         return str(error)
     return ""

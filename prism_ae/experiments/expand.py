@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.engines.registry import find
@@ -50,7 +50,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     if options.engine is not None:
         find(options.engine)
     engine = options.engine or experiment.cells.engine
-    limits = suite.serving if experiment.cells.batches else suite.limits
+    limits = suite.serving if experiment.timed else suite.limits
     questions = _questions(experiment, suite, options, limits)
     batches = _batches(experiment, options, questions)
     trees = _trees(experiment, suite, options, limits)
@@ -131,29 +131,18 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = experiment.drafters_for(suite.name)
     if options.controls:
         names += tuple(name for name in experiment.controls_for(suite.name) if name not in names)
-    if experiment.kind in ("batches", "table") and BASELINE not in names:
+    if experiment.needs_vanilla and BASELINE not in names:
         names = (BASELINE, *names)
     for name in names:
         if name not in suite.drafters:
             raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters, "--drafters")
-        if reason := _undrawable(experiment, suite.drafters[name]):
+        if reason := experiment.refusal(suite.drafters[name]):
             what = f"{experiment.name} cannot draw '{name}': {reason}"
             if name in options.drafters:
                 raise UsageError(f"--drafters: {what}")
             hint = "ask for others with --drafters, or correct the suite's file"
             raise UnfilledError(f"suite {suite.name}: drafters.{name}: {what}", hint, f"'{name}' unfit: {reason}")
     return tuple(suite.drafters[name] for name in names)
-
-
-def _undrawable(experiment: Experiment, drafter: Drafter) -> str:
-    """Why an experiment cannot draw a drafter, or ""."""
-    if experiment.cells.batches:
-        return ""
-    if drafter.kind == "vanilla":
-        return "it drafts nothing"
-    if experiment.kind != "positions" and not drafter.scaled:
-        return "it is not trained at several scales"
-    return ""
 
 
 def _pairs(experiment: Experiment, suite: Suite, options: Options) -> Iterator[tuple[Target, Drafter]]:
@@ -181,18 +170,18 @@ def _questions(experiment: Experiment, suite: Suite, options: Options, limits: L
 
 def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[int | None, ...]:
     """Batch sizes, the smallest first; (None,) where acceptance is measured."""
-    if not experiment.cells.batches:
+    if not experiment.timed:
         if options.batch_sizes:
             raise UsageError(
                 f"--batch-size: {experiment.name} measures acceptance, which does not depend on the batch",
                 "leave the option out",
             )
         return (None,)
-    sizes = tuple(sorted(set(options.batch_sizes or experiment.cells.batches)))
+    sizes = tuple(sorted(set(options.batch_sizes or experiment.batches)))
     if not 1 <= sizes[0] <= sizes[-1] <= _MOST:
         wrong = sizes[0] if sizes[0] < 1 else sizes[-1]
         raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")
-    if experiment.kind != "batches" and len(sizes) > 1:
+    if not experiment.several_batches and len(sizes) > 1:
         raise UsageError(f"--batch-size: {experiment.name} draws one batch size, got {len(sizes)}", "run once per size")
     # The experiment's own sizes are not the user's words: what is too large for the questions is a hole of the plan.
     if options.batch_sizes and options.questions is not None and sizes[-1] > questions:
@@ -205,16 +194,12 @@ def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[
 
 def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limits) -> tuple[TreeShape, ...]:
     """The draft trees, each once, in the order asked for."""
-    cells = experiment.cells
-    if experiment.kind != "trees":
+    if experiment.tree is not None:
         if len(options.trees) > 1:
             raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
-        if cells.tree not in suite.trees:
-            raise _lacks(experiment, suite, "cells.tree", "tree", cells.tree, suite.trees, "--tree")
-        own: Sequence[TreeShape] = (suite.trees[cells.tree],)
-    else:
-        own = tuple(TreeShape.parse(text) for text in cells.trees)
-    trees = tuple(dict.fromkeys(options.trees or own))
+        if experiment.tree not in suite.trees:
+            raise _lacks(experiment, suite, "cells.tree", "tree", experiment.tree, suite.trees, "--tree")
+    trees = tuple(dict.fromkeys(options.trees or experiment.own_trees(suite)))
     shortest = min(limits.max_new_tokens, limits.turns_max_new_tokens)
     for tree in trees:
         if tree.steps > shortest:
@@ -246,7 +231,7 @@ def _compat(
 ) -> tuple[str, ...]:
     if not options.paper_compat:
         return ()
-    return serving_flags(temperature, turns) if experiment.cells.batches else acceptance_flags(drafter)
+    return serving_flags(temperature, turns) if experiment.timed else acceptance_flags(drafter)
 
 
 def _answer(limits: Limits, turns: int) -> int:

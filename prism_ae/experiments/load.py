@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.experiments.records import Experiment
-from prism_ae.experiments.rules import problems
+from prism_ae.experiments.kinds import find_kind
+from prism_ae.experiments.kinds.base import Kind
 from prism_ae.io.schema import check, meant, read_toml
 
 FOLDERS = ("figures", "tables")
@@ -35,7 +35,7 @@ def _files() -> dict[str, Path]:
     }
 
 
-def load_experiment(name_or_path: str | Path) -> Experiment:
+def load_experiment(name_or_path: str | Path) -> Kind:
     """An experiment by its name, or from a file of one's own (a path that ends in ``.toml``).
 
     Raises:
@@ -54,10 +54,10 @@ def load_experiment(name_or_path: str | Path) -> Experiment:
     return parse_experiment(read_toml(path), str(path))
 
 
-def parse_experiment(data: dict[str, Any], where: str) -> Experiment:
+def parse_experiment(data: dict[str, Any], where: str) -> Kind:
     """An experiment from the tables of its file; ``where`` names the file in messages. Raises ConfigError."""
-    experiment = check(data, Experiment, where)
-    if found := list(problems(experiment)):
+    experiment = check(data, find_kind(data.get("kind"), where), where)
+    if found := list(experiment.problems()):
         raise ConfigError("\n".join(f"{where}: {problem}" for problem in found), "correct the file and run again")
     return experiment
 

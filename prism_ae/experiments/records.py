@@ -1,15 +1,24 @@
-"""The records of an experiment, as `figures/<name>.toml` states them. Facts only; reading is `load.py`'s."""
+"""The records of an experiment, as `figures/<name>.toml` and `tables/<name>.toml` state them: facts only.
+
+What depends on the kind of figure is the business of one module in `kinds/`; here is what every kind has.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+import re
+from collections.abc import Iterator
+from typing import ClassVar, Literal
 
-from prism_ae.io.schema import record
+from prism_ae.analysis.claims import Claim, QuantityName, TreeClaim
+from prism_ae.analysis.paper_values import Paper
+from prism_ae.cells import TreeShape
+from prism_ae.drawing.style import Series
+from prism_ae.io.schema import closest, record
+from prism_ae.suites.records import Drafter, Suite
 
-Marker = Literal["o", "s", "^", "v", "D", "d", "P", "X", "p", "*", "x", "+", "<", ">"]
-Quantity = Literal["", "al", "tps", "speed_up"]
-"""Of an experiment that measures time: acceptance length, tokens per second, or speed-up over vanilla decoding."""
+_COLOR = re.compile(r"#[0-9a-f]{6}")
+Drafting = tuple[Literal["exact", "stock"], ...]
 
 
 @record
@@ -18,24 +27,31 @@ class Selection:
 
     Attributes:
         roles: of the targets; each suite fills a role with its own.
-        scales: "all" of the suite, or its "largest".
         benchmarks: in display order.
-        tree: a name among the suite's trees; "" where ``trees`` names them.
-        engine: "torch" or "sglang".
-        trees: draft trees as "steps,branch,verified", for the kind "trees", whose x axis they are.
-        batches: sequences decoded together, each a cell whose time is measured; () for acceptance cells.
         drafting: "exact", "stock", or both to compare them. Vanilla decoding has no drafting: it is always "exact".
+        scales: "all" of the suite, or its "largest".
     """
 
     roles: tuple[str, ...]
-    scales: Literal["all", "largest"]
     benchmarks: tuple[str, ...]
     temperatures: tuple[float, ...]
-    tree: str
     engine: Literal["torch", "sglang"]
-    trees: tuple[str, ...] = ()
-    batches: tuple[int, ...] = ()
-    drafting: tuple[Literal["exact", "stock"], ...] = ("exact",)
+    drafting: Drafting = ("exact",)
+    scales: Literal["all", "largest"] = "largest"
+
+
+@record
+class Look:
+    """How it is drawn.
+
+    Attributes:
+        panel: width and height of one panel's axes, inches; of a table, the least width and height of a cell.
+        x_label: "" takes the suite's scale axis.
+    """
+
+    panel: tuple[float, float]
+    x_label: str = ""
+    y_label: str = ""
 
 
 @record
@@ -53,129 +69,21 @@ class SuiteChoice:
 
 
 @record
-class Look:
-    """How it is drawn.
-
-    Attributes:
-        panel: width and height of one panel's axes, inches; of a table, the least width and height of a cell.
-        panels: what makes a panel.
-        x_label: "" takes the suite's scale axis.
-        positions: draft positions drawn, for the kind "positions".
-        layout: of a table: methods on rows and benchmarks on columns; benchmarks on rows and methods on columns; or the
-            two ways of drafting on rows, with their difference. "" for figures.
-        right_label, right_color: of the right-hand axis (tokens per second), for the kind "trees".
-    """
-
-    panel: tuple[float, float]
-    panels: Literal["target", "temperature", "benchmark"]
-    x_label: str
-    y_label: str
-    positions: int | None = None
-    layout: Literal["", "methods-on-rows", "methods-on-columns", "drafting"] = ""
-    right_label: str = ""
-    right_color: str = ""
-
-
-@record
-class Series:
-    """Colour (#rrggbb) and marker of a drafter; ``label`` "" takes the suite's."""
-
-    drafter: str
-    color: str
-    marker: Marker
-    label: str = ""
-
-
-@record
-class Claim:
-    """A trend that the paper states, in a form that can be judged.
-
-    Attributes:
-        text: the claim in words.
-        order: drafters, the highest first.
-        of: "value" compares at every x of every curve; "gain" compares, once per curve, the rise from ``since`` to
-            the largest x.
-        since: an x (scale value or position), for "gain".
-        between: the smallest and largest x at which "value" is judged; None for all.
-        quantity: what is compared where time is measured; "" is the speed-up for "batches" and tokens per second for
-            "table".
-        times: how many times the next drafter's value each drafter must be above.
-    """
-
-    text: str
-    order: tuple[str, ...]
-    of: Literal["value", "gain"] = "value"
-    since: float | None = None
-    between: tuple[float, float] | None = None
-    quantity: Quantity = ""
-    times: float = 1.0
-
-
-@record
-class TreeClaim:
-    """A trend over draft trees, of the kind "trees".
-
-    Attributes:
-        text: the claim in words.
-        trees: "steps,branch,verified", the highest value first; () judges every pair of trees of which one is larger in
-            some of the three numbers and smaller in none.
-        quantity: "al" or "tps".
-    """
-
-    text: str
-    trees: tuple[str, ...] = ()
-    quantity: Literal["al", "tps"] = "al"
-
-
-@record
-class PaperCurve:
-    """One of the paper's curves: ``benchmark`` "" is the mean over the experiment's; ``x`` None is the table's.
-
-    A value that is not known is left out of ``x`` and ``y``; nothing stands in for it. Where time is measured, ``x``
-    counts from 1: the places in ``cells.trees`` (kind "trees") or ``cells.benchmarks`` ("table"); for "batches" it is
-    the batch size. ``quantity`` "" is the speed-up for "batches". ``rerun``: the authors' later run of their artifact,
-    which is not what the paper prints.
-    """
-
-    role: str
-    drafter: str
-    temperature: float
-    y: tuple[float, ...]
-    benchmark: str = ""
-    x: tuple[float, ...] | None = None
-    quantity: Quantity = ""
-    rerun: bool = False
-
-
-@record
-class Paper:
-    """The paper's own values: a reference layer, never a stand-in for a measurement."""
-
-    source: str
-    note: str
-    x: tuple[float, ...]
-    values: tuple[PaperCurve, ...]
-
-
-@record
 class Experiment:
-    """One figure or table.
+    """One figure or table; its kinds are subclasses.
 
     Attributes:
-        kind: "positions": acceptance rate over draft positions, mean over benchmarks; "scaling-grid": acceptance
-            length over training scales, one panel per benchmark; "scaling-mean": the same, mean over benchmarks;
-            "batches": speed-up over vanilla at each batch size, mean over benchmarks (bars); "trees": acceptance length
-            (bars) and tokens per second (line) of one drafter with each draft tree; "table": acceptance length and
-            tokens per second of every drafter and benchmark.
         drafters: drawn in every suite that ``suites`` does not name.
         controls: added on request.
         series: colours and markers, in drawing order.
-        tree_claims: for the kind "trees".
+        about: what a claim or one of the paper's values is about where it does not say so.
+        folder: where drawings go.
+        needs_vanilla: speed-ups are drawn, so vanilla decoding is measured even where it was not named.
     """
 
     name: str
     title: str
-    kind: Literal["positions", "scaling-grid", "scaling-mean", "batches", "trees", "table"]
+    kind: str
     drafters: tuple[str, ...]
     controls: tuple[str, ...]
     cells: Selection
@@ -184,12 +92,40 @@ class Experiment:
     claims: tuple[Claim, ...]
     paper: Paper
     suites: dict[str, SuiteChoice] = dataclasses.field(default_factory=dict)
-    tree_claims: tuple[TreeClaim, ...] = ()
+
+    about: ClassVar[QuantityName | Literal["acceptance_rate"]] = "al"
+    folder: ClassVar[str] = "figures"
+    needs_vanilla: ClassVar[bool] = False
+
+    @property
+    def all_claims(self) -> tuple[Claim | TreeClaim, ...]:
+        """In the order in which they are judged."""
+        return self.claims
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Sequences decoded together, each a cell whose time is measured; () where acceptance is measured."""
+        return ()
+
+    @property
+    def several_batches(self) -> bool:
+        """Whether batch sizes are compared."""
+        return False
+
+    @property
+    def tree(self) -> str | None:
+        """The suite's name of the one draft tree; None where ``trees`` are compared."""
+        return None
+
+    @property
+    def trees(self) -> tuple[TreeShape, ...]:
+        """The draft trees that are compared."""
+        return ()
 
     @property
     def timed(self) -> bool:
-        """Whether seconds are what it is about."""
-        return bool(self.cells.batches)
+        """Whether seconds are measured."""
+        return bool(self.batches)
 
     def drafters_for(self, suite: str) -> tuple[str, ...]:
         choice = self.suites.get(suite, SuiteChoice())
@@ -198,3 +134,95 @@ class Experiment:
     def controls_for(self, suite: str) -> tuple[str, ...]:
         choice = self.suites.get(suite, SuiteChoice())
         return self.controls if choice.controls is None else choice.controls
+
+    def refusal(self, drafter: Drafter) -> str:
+        """Why the drafter cannot be drawn, or ""."""
+        return ""
+
+    def own_trees(self, suite: Suite) -> tuple[TreeShape, ...]:
+        """The draft trees that the file asks for; raises KeyError where the suite has no tree of its name."""
+        return self.trees if self.tree is None else (suite.trees[self.tree],)
+
+    def problems(self) -> Iterator[str]:
+        """Every contradiction, as "key: what is wrong and what would be right"; none for a sound experiment."""
+        known = [series.drafter for series in self.series]
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
+            yield f"name: '{self.name}' names files; use letters, digits, - and _"
+        yield from self._lists()
+        if min(self.cells.temperatures, default=0) < 0:
+            yield "cells.temperatures: must not be negative"
+        if "stock" in self.cells.drafting and self.cells.engine != "sglang":
+            yield f"cells.drafting: the engine {self.cells.engine} has one way of drafting, 'exact'"
+        if len(set(known)) < len(known):
+            yield "series: a drafter occurs twice"
+        yield from (
+            f"series.{number}.{problem}"
+            for number, series in enumerate(self.series)
+            for problem in color_problems("color", series.color)
+        )
+        if min(self.look.panel) <= 0:
+            yield "look.panel: width and height must be positive"
+        for number, claim in enumerate(self.claims):
+            yield from (f"claims.{number}.{problem}" for problem in claim.problems())
+        yield from self._unknown(known)
+        for number in range(len(self.paper.values)):
+            yield from (f"paper.values.{number}{problem}" for problem in self._curve(number, known))
+
+    def _lists(self) -> Iterator[str]:
+        for key, values in (
+            ("drafters", self.drafters),
+            ("cells.roles", self.cells.roles),
+            ("cells.benchmarks", self.cells.benchmarks),
+            ("cells.temperatures", self.cells.temperatures),
+            ("cells.drafting", self.cells.drafting),
+        ):
+            if not values:
+                yield f"{key}: must not be empty"
+            if len(set(values)) < len(values):
+                yield f"{key}: has duplicates"
+        for suite, choice in self.suites.items():
+            if choice.drafters == ():
+                yield f"suites.{suite}.drafters: must not be empty"
+            if choice.questions is not None and choice.questions < 1:
+                yield f"suites.{suite}.questions: must be at least 1"
+
+    def _unknown(self, known: list[str]) -> Iterator[str]:
+        """Drafters that have no series."""
+        drawn = {"drafters": self.drafters, "controls": self.controls}
+        for suite, choice in self.suites.items():
+            drawn |= {f"suites.{suite}.{key}": getattr(choice, key) or () for key in drawn if "." not in key}
+        drawn |= {f"claims.{number}.order": claim.order for number, claim in enumerate(self.claims)}
+        for key, names in drawn.items():
+            yield from (
+                f"{key}: '{name}' has no [[series]]{closest(name, known)}" for name in names if name not in known
+            )
+
+    def _curve(self, number: int, known: list[str]) -> Iterator[str]:
+        curve = self.paper.values[number]
+        xs = self.paper.x if curve.x is None else curve.x
+        if len(xs) != len(curve.y):
+            yield f": {len(curve.y)} values for {len(xs)} places on the x axis"
+        if curve.drafter not in known:
+            yield f".drafter: '{curve.drafter}' has no [[series]]{closest(curve.drafter, known)}"
+        if curve.role not in self.cells.roles:
+            yield f".role: '{curve.role}' is not among cells.roles"
+        yield from self.curve_problems(curve.benchmark, xs)
+        if curve.quantity and not self.timed:
+            yield f".quantity: belongs to experiments that measure time, not to the kind {self.kind}"
+
+    def curve_problems(self, benchmark: str, xs: tuple[float, ...]) -> Iterator[str]:
+        """What is wrong about the places of one of the paper's curves."""
+        if benchmark:
+            yield f".benchmark: must be empty for the kind {self.kind}"
+
+
+def counted(xs: tuple[float, ...], places: int, kind: str) -> Iterator[str]:
+    """Whether the x of a paper's curve count ``places`` from 1."""
+    if not set(xs) <= set(range(1, places + 1)):
+        yield f".x: counts from 1 to {places} for the kind {kind}"
+
+
+def color_problems(key: str, color: str) -> Iterator[str]:
+    """Whether a colour can be read."""
+    if not _COLOR.fullmatch(color):
+        yield f"{key}: '{color}' is not of the form #1f77b4"

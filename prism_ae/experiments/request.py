@@ -12,9 +12,9 @@ from pathlib import Path
 from prism_ae.cells import Point, TreeShape
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.expand import UnfilledError, expand
+from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.records import Experiment
 from prism_ae.io.words import wrapped
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
@@ -32,7 +32,7 @@ class Request:
 
     suite: Suite
     options: Options
-    experiments: tuple[Experiment, ...]
+    experiments: tuple[Kind, ...]
     points: tuple[tuple[Point, ...], ...]
     places: tuple[tuple[str, str], ...]
     left_out: Mapping[str, str]
@@ -91,7 +91,7 @@ def make_request(
     twice = [one.name for number, one in enumerate(loaded) if one.name in {other.name for other in loaded[:number]}]
     if twice:
         raise UsageError(f"two experiments are called '{twice[0]}', and would draw to the same file")
-    filled: list[Experiment] = []
+    filled: list[Kind] = []
     points: list[tuple[Point, ...]] = []
     places: list[tuple[str, str]] = []
     left_out: dict[str, str] = {}
@@ -157,9 +157,9 @@ def _number(option: str, text: str) -> float:
         raise UsageError(f"{option}: '{text}' is not a number", f"write numbers as in {option} 0,1") from None
 
 
-def drawn_in(out: Path | None, experiment: Experiment) -> Path:
+def drawn_in(out: Path | None, experiment: Kind) -> Path:
     """The folder for an experiment's files, to which the suite's name is added; ``out`` is what --out says."""
-    return out or Path("tables" if experiment.kind == "table" else "figures") / "out"
+    return out or Path(experiment.folder) / "out"
 
 
 def runs_folder(runs_dir: Path, suite: Suite) -> Path:

@@ -88,10 +88,10 @@ def _of_suite(suite: Suite, points: tuple[Point, ...]) -> Iterator[tuple[str, st
 def _of_experiment(experiment: Experiment) -> Iterator[tuple[str, str]]:
     look, paper = experiment.look, experiment.paper
     yield from (("title", experiment.title), ("paper.source", paper.source), ("paper.note", paper.note))
-    yield from ((f"look.{key}", getattr(look, key)) for key in ("x_label", "y_label", "right_label"))
+    yield from ((f"look.{key}", getattr(look, key, "")) for key in ("x_label", "y_label", "right_label"))
     yield from ((f"series.{number}.label", series.label) for number, series in enumerate(experiment.series))
-    yield from ((f"claims.{number}.text", claim.text) for number, claim in enumerate(experiment.claims))
-    yield from ((f"tree_claims.{number}.text", claim.text) for number, claim in enumerate(experiment.tree_claims))
+    name = "claims" if experiment.tree is not None else "tree_claims"
+    yield from ((f"{name}.{number}.text", claim.text) for number, claim in enumerate(experiment.all_claims))
 
 
 def _quoted(text: str) -> str:

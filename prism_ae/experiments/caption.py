@@ -1,0 +1,231 @@
+"""The title and the small print of a drawing: what was measured, how, when, and what the claims came to."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prism_ae.analysis.claims import NOT_SHOWN, Verdict
+from prism_ae.analysis.estimates import unique
+from prism_ae.analysis.results import Results
+from prism_ae.analysis.text_agreement import Texts
+from prism_ae.cells import Point
+from prism_ae.drawing.style import SeriesStyle
+from prism_ae.drawing.text import Text
+from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.options import Options
+from prism_ae.io.words import pluralise
+from prism_ae.suites import compat
+from prism_ae.suites.records import Suite
+
+_DRAFTING = {
+    "exact": "Drafted exactly: every drafted token attends to its own ancestors",
+    "stock": "SGLang's own drafting, in which a drafted token may attend to another branch's tokens",
+}
+_COMPAT = {
+    compat.EAGLE3_CONFIG_ROPE: "EAGLE-3 drafts with the RoPE base that its config.json names, not with the one it was "
+    "trained with",
+    compat.GRAPHS_BATCH_1: "CUDA graphs are captured for batch 1 only",
+    compat.GREEDY_SECOND_TEMPERATURE: "questions with several turns are decoded greedily at T > 0, too",
+    compat.WARM_CACHE: "T > 0 is measured after T = 0 on a prefix cache that holds its prompts",
+}
+_VERSIONS = {"sglang": "SGLang", "torch": "PyTorch"}
+_SERVED = {
+    "attention": "attention by",
+    "cuda_graphs": "CUDA graphs",
+    "radix_cache": "prefix cache",
+    "overlap": "overlapped scheduling",
+    "concurrency": "requests in flight",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What a caption is about.
+
+    Attributes:
+        texts: whether the drafters wrote the same texts.
+        unpublished: why drafters have no place for a target.
+        paper: whether the paper's values are drawn; None if they were not asked for.
+        notes: further paragraphs, such as the recipes of trained models.
+    """
+
+    experiment: Kind
+    suite: Suite
+    options: Options
+    results: Results
+    styles: Mapping[str, SeriesStyle]
+    verdicts: Sequence[Verdict]
+    texts: Texts
+    unpublished: Sequence[str]
+    paper: bool | None
+    notes: Sequence[str]
+
+
+def title(experiment: Kind, suite: Suite, results: Results) -> Text:
+    """One line; a table's names the device that was measured. A warning that counts the cells where one is missing."""
+    name = experiment.title
+    for word in ("figure", "table"):
+        number = experiment.name.removeprefix(word)
+        name = f"{word.capitalize()} {number}: {experiment.title}" if number.isdigit() else name
+    if experiment.folder == "tables" and results.done:
+        name = f"{name} on {_joined(cell.measured.device for cell in results.done)}"
+    text, asked, measured = f"{name} ({suite.name} suite)", len(results.points), len(results.done)
+    return Text(text) if measured == asked else Text(f"{text}: {measured} of {asked} cells", warning=True)
+
+
+def small_print(subject: Subject) -> tuple[Text, ...]:
+    """The paragraphs below."""
+    return tuple(_paragraphs(subject))
+
+
+def _paragraphs(subject: Subject) -> Iterator[Text]:
+    experiment, suite, options, results = subject.experiment, subject.suite, subject.options, subject.results
+    opening = f"{suite.title[0].upper()}{suite.title[1:]}. " if suite.title else ""
+    yield Text(f"{opening}{_measurement(suite, results)}")
+    yield Text(_numbers(experiment, suite, results, options))
+    if experiment.timed:
+        yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
+    if said := options.described():
+        yield Text(f"Asked differently from the experiment's file: {said}.")
+    if options.controls and not experiment.controls_for(suite.name):
+        yield Text("There is no equal-budget control here.")
+    imitated = [_COMPAT.get(flag, flag) for flag in sorted({flag for point in results.points for flag in point.compat})]
+    imitated += ["acceptance lengths are micro"] if options.paper_compat and experiment.timed else []
+    if imitated:
+        yield Text(f"As in the authors' own runs (--paper-compat): {'; '.join(imitated)}.")
+    yield from rope_bases(suite, results, subject.styles)
+    devices = unique(cell.measured.device for cell in results.done)
+    if experiment.timed and len(devices) > 1:
+        said = "times of different devices must not be compared, and no speed-up is drawn across them"
+        yield Text(f"Measured on {len(devices)} devices ({_joined(devices)}): {said}.", warning=True)
+    yield from _lossless(subject.texts, experiment.same_texts_among, results)
+    yield from (Text(line) for line in subject.unpublished)
+    yield from _missing(suite, results, subject.styles)
+    yield from (Text(note) for note in subject.notes)
+    yield from _paper(subject)
+    for verdict in subject.verdicts:
+        yield Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN)
+
+
+def _measurement(suite: Suite, results: Results) -> str:
+    """Who measured what, served how, when."""
+    points, done = results.points, results.done
+    targets = unique(suite.targets[point.target].label for point in points)
+    said = f"Target{'s' if len(targets) > 1 else ''} {_joined(targets)}"
+    for values, word in (
+        (unique(point.tree for point in points if point.tree), "draft tree {} (steps, branch, verified)"),
+        (unique(point.scale for point in points if point.scale), "training scale {}"),
+        (unique(point.batch for point in points if point.batch), "batch {}"),
+    ):
+        said += f"; {word.format(values[0])}" if len(values) == 1 else ""
+    said += f"; engine {_joined(point.engine for point in points)}"
+    if not done:
+        return f"{said}; nothing is measured yet."
+    versions = [f"{word} {_joined(read)}" for key, word in _VERSIONS.items() if (read := _read(results, key))]
+    said += f" ({', '.join(versions)})" if versions else ""
+    said += f", {_joined(cell.point.dtype for cell in done)}, on {_joined(cell.measured.device for cell in done)}"
+    served = [f"{word} {_joined(map(_shown, read))}" for key, word in _SERVED.items() if (read := _read(results, key))]
+    said += f"; {', '.join(served)}" if served else ""
+    return f"{said}; newest measurement {max(cell.measured.finished for cell in done)[:10]}."
+
+
+def _read(results: Results, key: str) -> list[Any]:
+    """What the engine read back, each value once."""
+    settings = [cell.measured.settings for cell in results.done]
+    return list({repr(each[key]): each[key] for each in settings if key in each}.values())
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, (list, tuple)):
+        return f"for batches {' '.join(str(each) for each in value)}" if value else "none"
+    return "none (eager)" if value == "eager" else str(value)
+
+
+def _numbers(experiment: Kind, suite: Suite, results: Results, options: Options) -> str:
+    """What a drawn number is: quantities, benchmarks, questions, intervals."""
+    said = experiment.means(micro=options.paper_compat)
+    benchmarks = [suite.benchmarks[name].label for name in unique(point.benchmark for point in results.points)]
+    if experiment.benchmarks_drawn == "mean":
+        several = f"Mean over {len(benchmarks)} benchmarks ({_joined(benchmarks)})"
+        said.append(several if len(benchmarks) > 1 else f"{benchmarks[0]} only")
+    asked = unique(point.questions for point in results.points)
+    said.append(f"{_joined(asked)} question{'' if asked == [1] else 's'} per benchmark")
+    drafted = [cell for cell in results.done if cell.point.tree]
+    if without := sum(cell.columns.without_rounds for cell in drafted):
+        every = sum(cell.point.questions for cell in drafted)
+        said[-1] += f" ({without} of {every} answers ended before a first round and are left out of acceptance lengths)"
+    intervals = (
+        "Intervals: 95 % bootstrap over questions, paired; it says how questions vary, not how a repeated run would"
+    )
+    return f"{'. '.join([*said, intervals if max(asked) > 1 else 'Too few questions for intervals'])}."
+
+
+def rope_bases(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
+    """One sentence per target where drafters' RoPE bases differ, or one is not what its config.json says."""
+    for target in unique(point.target for point in results.points):
+        said, bases, otherwise = [], set(), False
+        for cell in results.done:
+            settings = cell.measured.settings
+            if cell.point.target != target or "drafter_rope_theta" not in settings:
+                continue
+            used, config = settings["drafter_rope_theta"], settings.get("drafter_config_rope_theta")
+            words = f"{styles[cell.point.drafter].label} {used:.16g}"
+            if config not in (None, used):
+                words, otherwise = f"{words} (its config.json says {config:.16g})", True
+            said.append(words)
+            bases.add(used)
+        if len(bases) > 1 or otherwise:
+            yield Text(f"RoPE bases of the drafters for {suite.targets[target].label}: {_joined(said)}.")
+
+
+def _lossless(texts: Texts, among: str, results: Results) -> Iterator[Text]:
+    """What the texts show, where any was written more than once; ``among`` is what may not change them.
+
+    In half precision a batch or tree of another shape adds up in another order and often turns a near tie: differing
+    texts are then expected, and no warning.
+    """
+    said = f"{texts.differing} of {texts.compared} texts are not the same under all of these {among}"
+    if texts.differing and {point.dtype for point in results.points} != {"float32"}:
+        yield Text(
+            f"Lossless up to rounding: {said}; half precision turns near ties, and a text goes on from there "
+            "(--dtype float32 tells a tie from a fault)."
+        )
+    elif texts.differing:
+        yield Text(f"Lossless decoding is not seen: {said} (a tie within rounding, or a fault).", warning=True)
+    elif texts.compared:
+        yield Text(f"Lossless: each of {texts.compared} texts is the same under all of these {among}.")
+
+
+def _missing(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
+    """Why drafters' cells are missing, where the suite knows."""
+    missing = [point for point in results.points if point not in results.cells]
+    for name in unique(point.drafter for point in missing):
+        mine, drafter = [point for point in missing if point.drafter == name], suite.drafters[name]
+        published = all(_published(suite, point) for point in mine)
+        why = "" if published or not drafter.absent else f": {drafter.absent}"
+        cells = f"{pluralise(len(mine), 'cell')} {'is' if len(mine) == 1 else 'are'}"
+        yield Text(f"{styles[name].label}: {cells} not measured{why}.", warning=True)
+
+
+def _published(suite: Suite, point: Point) -> bool:
+    role, served = suite.targets[point.target].role, suite.drafters[point.drafter].served
+    return any((each.role, each.scale) == (role, point.scale) for each in served)
+
+
+def _paper(subject: Subject) -> Iterator[Text]:
+    paper = subject.experiment.paper
+    if subject.paper:
+        other = "" if subject.suite.name == "paper" else ", of other models"
+        layer, note = subject.experiment.paper_layer, f" {paper.note}" if paper.note else ""
+        yield Text(f"{layer}: the paper's values, not measured here{other} ({paper.source}).{note}")
+    elif subject.paper is not None:
+        known = "none is known for what was asked here" if paper.values else "none is known"
+        yield Text(f"The paper's values are not drawn: {known}.")
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return ", ".join(unique(str(value) for value in values))

@@ -1,0 +1,142 @@
+"""From an experiment and its results to everything that is drawn: pure values, and what tests look at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.analysis.claims import Verdict
+from prism_ae.analysis.estimates import unique
+from prism_ae.analysis.results import Measured, Results, results_of
+from prism_ae.analysis.text_agreement import Texts, compare
+from prism_ae.cells import Point
+from prism_ae.drawing.latex import as_latex
+from prism_ae.drawing.material import Material
+from prism_ae.drawing.page import Page
+from prism_ae.drawing.rows import drawn_rows
+from prism_ae.drawing.style import series_style
+from prism_ae.drawing.table import Table
+from prism_ae.experiments.caption import Subject, small_print, title
+from prism_ae.experiments.drawable import check_drawable
+from prism_ae.experiments.expand import expand
+from prism_ae.experiments.kinds.base import Kind, as_in_the_paper, paper_values
+from prism_ae.experiments.labels import check_labels, in_one_line
+from prism_ae.experiments.options import Options
+from prism_ae.suites.records import Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure or table before it is written; ``rows`` are its .csv."""
+
+    experiment: Kind
+    results: Results
+    material: Material
+    verdicts: tuple[Verdict, ...]
+    texts: Texts
+    page: Page
+    rows: pd.DataFrame
+
+    def as_json(self, suite: Suite, options: Options) -> str:
+        """Caption, counts and verdicts; the values are in the .csv."""
+        keys = ["target", "drafter", "scale", "benchmark", "temperature"]
+        keys += ["tree", "batch", "drafting"] if self.experiment.timed else []
+        missing = [point for point in self.results.points if point not in self.results.cells]
+        data: dict[str, Any] = {
+            "experiment": self.experiment.name,
+            "suite": suite.name,
+            "options": options.described(),
+            "title": self.page.title.text,
+            "cells": {"asked": len(self.results.points), "measured": len(self.results.done)},
+            "missing": [{key: _plain(getattr(point, key)) for key in keys} for point in missing],
+            "texts": dataclasses.asdict(self.texts),
+            "claims": [
+                dataclasses.asdict(verdict) | {"verdict": verdict.word, "sentence": verdict.sentence()}
+                for verdict in self.verdicts
+            ],
+            "caption": [text.text for text in self.page.small_print],
+            "values": f"{self.experiment.name}.csv",
+        }
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+    def as_latex(self) -> str | None:
+        """A table's LaTeX; None for a figure."""
+        if not isinstance(self.page.content, Table):
+            return None
+        return as_latex(self.page.content, self.page.title.text, [text.text for text in self.page.small_print])
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def compose(
+    experiment: Kind,
+    suite: Suite,
+    options: Options,
+    measured: Mapping[Point, Measured],
+    *,
+    with_paper: bool = False,
+    notes: Sequence[str] = (),
+) -> Drawing:
+    """Everything that a figure or table shows.
+
+    Args:
+        measured: results by point; points of other experiments are ignored, missing ones are drawn as missing.
+        with_paper: draw the paper's values as a pale, labelled layer.
+        notes: further paragraphs for the caption.
+
+    Raises:
+        UsageError, ConfigError, StoreError: as `expand`, `check_drawable`, `check_labels` and `results_of`.
+    """
+    points = expand(experiment, suite, options)
+    check_drawable(experiment, points)
+    check_labels(experiment, suite, points)
+    suite = in_one_line(suite)
+    results = results_of(points, measured)
+    texts = compare({point: measured[point] for point in points if point in measured})
+    unpublished: list[str] = []
+    if not experiment.keeps_unpublished:
+        results, unpublished = _published(suite, results)
+    summaries, asked = experiment.summarise(results), unique(point.drafter for point in points)
+    known = paper_values(experiment, suite, summaries, asked) if as_in_the_paper(experiment, suite, results) else ()
+    drawn = known if with_paper else ()
+    names = unique([*(summary.place.drafter for summary in summaries), *(each.drafter for each in drawn)])
+    al = "al_micro" if options.paper_compat and experiment.timed else "al_macro"
+    styles = {name: series_style(experiment.series, suite, name) for name in names}
+    material = Material(summaries, drawn, al, styles, suite)
+    verdicts = experiment.verdicts(material, known)
+    subject = Subject(
+        experiment, suite, options, results, styles, verdicts, texts, unpublished,
+        bool(drawn) if with_paper else None, notes,
+    )  # fmt: skip
+    page = Page(title(experiment, suite, results), experiment.painter(material), small_print(subject), styles)
+    rows = drawn_rows(material, experiment.quantities, experiment.axis)
+    return Drawing(experiment, results, material, verdicts, texts, page, rows)
+
+
+def _published(suite: Suite, results: Results) -> tuple[Results, list[str]]:
+    """The results without drafters that no checkpoint was published of for a target, and a line about each.
+
+    A drafter of which something was measured stays, and so does every one that only is not here yet.
+    """
+    said, kept = [], list(results.points)
+    for target, drafter in unique((point.target, point.drafter) for point in results.points):
+        record, of = suite.drafters[drafter], suite.targets[target]
+        mine = [point for point in results.points if (point.target, point.drafter) == (target, drafter)]
+        served = any(each.role == of.role for each in record.served)
+        if record.absent and not served and not any(point in results.cells for point in mine):
+            kept = _without(kept, mine)
+            said.append(f"{record.label} is not among {of.label}'s methods: {record.absent}.")
+    # All of it absent is drawn as missing: a page of nothing would say less.
+    return (results.of(kept), said) if kept else (results, [])
+
+
+def _without(points: Iterable[Point], others: Iterable[Point]) -> list[Point]:
+    left = set(others)
+    return [point for point in points if point not in left]

@@ -1,0 +1,71 @@
+"""What the kinds have in common that measure time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from prism_ae.analysis.quantities import SPEED, Quantity
+from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.records import Selection
+from prism_ae.io.schema import record
+
+TPS_MEANS = "TPS: generated tokens / wall seconds of the whole run, prefill included"
+RATIO_MEANS = "TPS / TPS of vanilla decoding"
+
+
+def al_means(*, micro: bool) -> str:
+    """Which acceptance length it is."""
+    if micro:
+        return "AL: acceptance length (micro), generated tokens / rounds"
+    return "AL: acceptance length (macro), mean over questions of accepted drafts per round + 1"
+
+
+@record
+class TimedSelection(Selection):
+    """Cells whose time is measured, ``batches`` sequences decoded together; there is no axis of scales."""
+
+    batches: tuple[int, ...] = ()
+    scales: Literal["largest"] = "largest"
+
+
+@record
+class TimedTreeSelection(TimedSelection):
+    """With one draft tree, ``tree`` by its name among the suite's."""
+
+    tree: str = "sglang"
+
+
+@record
+class Timed(Kind):
+    """An experiment whose cells' seconds are measured."""
+
+    cells: TimedSelection
+
+    quantities: ClassVar[tuple[Quantity, ...]] = SPEED
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return self.cells.batches
+
+    @property
+    def compares_drafting(self) -> bool:
+        """Whether two ways of drafting are drawn, and marked, beside each other."""
+        return False
+
+    @property
+    def draws_vanilla_alone(self) -> bool:
+        """Whether a drawing of vanilla decoding alone says something."""
+        return False
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        sizes = self.cells.batches
+        if not sizes:
+            yield f"cells.batches: the kind {self.kind} needs at least one size"
+        if len(sizes) > 1 and not self.several_batches:
+            yield f"cells.batches: must be one size for the kind {self.kind}"
+        if min(sizes, default=1) < 1:
+            yield "cells.batches: must be at least 1"
+        if len(set(sizes)) < len(sizes):
+            yield "cells.batches: has duplicates"

@@ -1,0 +1,85 @@
+"""Figure 8's kind: acceptance length (bars) and tokens per second (line) of one drafter with each draft tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from prism_ae.analysis.claims import Claim, TreeClaim
+from prism_ae.analysis.paper_values import PaperCurve
+from prism_ae.cells import TreeShape
+from prism_ae.drawing.material import Material
+from prism_ae.drawing.page import Painter
+from prism_ae.drawing.tree_bars import TreeBars
+from prism_ae.experiments.kinds.speed import TPS_MEANS, Timed, TimedSelection, al_means
+from prism_ae.experiments.records import Look, color_problems, counted
+from prism_ae.io.schema import closest, record
+
+
+@record
+class TreesSelection(TimedSelection):
+    """``trees`` are the x axis, in their order."""
+
+    trees: tuple[TreeShape, ...] = ()
+    tree: Literal[""] = ""
+
+
+@record
+class TreesLook(Look):
+    """``right_label``, ``right_color``: of the right-hand axis, tokens per second."""
+
+    panels: Literal["target"] = "target"
+    right_label: str = "TPS"
+    right_color: str = "#fa7f6f"
+
+
+@record
+class Trees(Timed):
+    """``tree_claims`` compare trees of one drafter."""
+
+    kind: Literal["trees"]
+    cells: TreesSelection
+    look: TreesLook
+    tree_claims: tuple[TreeClaim, ...] = ()
+
+    axis: ClassVar[str] = "tree"
+
+    @property
+    def trees(self) -> tuple[TreeShape, ...]:
+        return self.cells.trees
+
+    @property
+    def all_claims(self) -> tuple[Claim | TreeClaim, ...]:
+        return self.tree_claims
+
+    def problems(self) -> Iterator[str]:
+        yield from super().problems()
+        trees = self.cells.trees
+        if not trees:
+            yield "cells.trees: the kind trees needs at least one"
+        if len(set(trees)) < len(trees):
+            yield "cells.trees: has duplicates"
+        if self.claims:
+            yield "claims: compare drafters; the kind trees compares draft trees, in [[tree_claims]]"
+        for number, claim in enumerate(self.tree_claims):
+            if len(claim.trees) == 1:
+                yield f"tree_claims.{number}.trees: names at least two, or none for every pair that can be compared"
+            known = [str(tree) for tree in trees]
+            for tree in claim.trees:
+                if tree not in trees:
+                    yield f"tree_claims.{number}.trees: '{tree}' is not among cells.trees{closest(str(tree), known)}"
+        yield from color_problems("look.right_color", self.look.right_color)
+
+    def curve_problems(self, benchmark: str, xs: tuple[float, ...]) -> Iterator[str]:
+        yield from super().curve_problems(benchmark, xs)
+        yield from counted(xs, len(self.cells.trees), self.kind)
+
+    def paper_x(self, curve: PaperCurve, x: float) -> tuple[str | None, Any]:
+        return None, self.cells.trees[int(x) - 1]
+
+    def means(self, *, micro: bool) -> list[str]:
+        return [al_means(micro=micro), TPS_MEANS]
+
+    def painter(self, material: Material) -> Painter:
+        look = self.look
+        return TreeBars(material, look.panel, look.x_label, look.y_label, look.right_label, look.right_color)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.analysis.estimates import Place
 from prism_ae.analysis.paper_values import PaperValue
-from prism_ae.analysis.quantities import QUANTITIES, Quantity
+from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO, QUANTITIES, TPS, Quantity
 from prism_ae.drawing.material import Material
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def drawn_rows(material: Material, quantities: Sequence[Quantity], axis: str) ->
                 ids = " ".join(summary.vanilla_ids) if quantity.over_vanilla else None
                 said = {"quantity": quantity.name, "unit": quantity.unit, "value": value and value.value}
                 rows.append(own | said | {"low": low, "high": high, "vanilla_cell_ids": ids})
-    rows += [_known(each, material, axis) for each in material.known]
+    al = AL_MICRO if TPS in quantities else AL_MACRO  # as the authors count where time is measured, and elsewhere
+    rows += [_known(each, QUANTITIES.get(each.quantity, al), material, axis) for each in material.known]
     return pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
 
 
@@ -63,8 +64,7 @@ def _place(place: Place) -> dict[str, Any]:
     return said | {"benchmark": place.benchmark or "mean", "drafting": drafting, "tree": place.tree and str(place.tree)}
 
 
-def _known(each: PaperValue, material: Material, axis: str) -> dict[str, Any]:
-    quantity = QUANTITIES["al_micro" if each.quantity == "al" else each.quantity]
+def _known(each: PaperValue, quantity: Quantity, material: Material, axis: str) -> dict[str, Any]:
     return {
         "layer": "artifact re-run" if each.rerun else "paper",
         "target": each.target,

@@ -36,6 +36,7 @@ class Selection:
     benchmarks: tuple[str, ...]
     temperatures: tuple[float, ...]
     engine: Literal["torch", "sglang"]
+    _: dataclasses.KW_ONLY
     drafting: Drafting = ("exact",)
     scales: Literal["all", "largest"] = "largest"
 
@@ -50,6 +51,7 @@ class Look:
     """
 
     panel: tuple[float, float]
+    _: dataclasses.KW_ONLY
     x_label: str = ""
     y_label: str = ""
 
@@ -81,15 +83,16 @@ class Experiment:
         needs_vanilla: speed-ups are drawn, so vanilla decoding is measured even where it was not named.
     """
 
+    _: dataclasses.KW_ONLY
     name: str
     title: str
     kind: str
     drafters: tuple[str, ...]
-    controls: tuple[str, ...]
+    controls: tuple[str, ...] = ()
     cells: Selection
     look: Look
     series: tuple[Series, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[Claim, ...] = ()
     paper: Paper
     suites: dict[str, SuiteChoice] = dataclasses.field(default_factory=dict)
 
@@ -151,6 +154,8 @@ class Experiment:
         yield from self._lists()
         if min(self.cells.temperatures, default=0) < 0:
             yield "cells.temperatures: must not be negative"
+        if self.tree == "":
+            yield "cells.tree: must name a tree of the suite"
         if "stock" in self.cells.drafting and self.cells.engine != "sglang":
             yield f"cells.drafting: the engine {self.cells.engine} has one way of drafting, 'exact'"
         if len(set(known)) < len(known):
@@ -164,6 +169,8 @@ class Experiment:
             yield "look.panel: width and height must be positive"
         for number, claim in enumerate(self.claims):
             yield from (f"claims.{number}.{problem}" for problem in claim.problems())
+            if claim.quantity and not self.timed:
+                yield f"claims.{number}.quantity: belongs to experiments that measure time, not to the kind {self.kind}"
         yield from self._unknown(known)
         for number in range(len(self.paper.values)):
             yield from (f"paper.values.{number}{problem}" for problem in self._curve(number, known))

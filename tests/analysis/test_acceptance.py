@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from prism_ae.analysis.acceptance import (
     acceptance_lengths,
     al_macro,
@@ -19,6 +18,7 @@ from prism_ae.analysis.acceptance import (
     counts_of,
     without_rounds,
 )
+
 from prism_ae.cells import Sample
 
 

@@ -9,8 +9,8 @@ import statistics
 
 import numpy as np
 import pytest
-
 from prism_ae.analysis.acceptance import conditional_acceptance
+
 from prism_ae.analysis.bootstrap import REPLICATES, interval, mean_replicates, rate_replicates, resamples
 
 

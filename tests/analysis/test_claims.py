@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from prism_ae.analysis.curves import Curve, CurvePoint, Estimate
 
 from prism_ae.analysis.bootstrap import interval, mean_replicates
 from prism_ae.analysis.claims import HOLDS, MOSTLY, NOT_MEASURED, NOT_SHOWN, Verdict, judge
-from prism_ae.analysis.curves import Curve, CurvePoint, Estimate
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.records import Claim, Experiment
 from prism_ae.suites.load import load_suite

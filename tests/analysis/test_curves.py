@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-
 from prism_ae.analysis.acceptance import conditional_acceptance
 from prism_ae.analysis.curves import Curve, fold
+
 from prism_ae.analysis.results import Measured, build_frame
 from prism_ae.cells import Point, Sample, TreeShape
 from prism_ae.experiments.expand import expand

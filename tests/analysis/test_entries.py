@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pytest
-
 from prism_ae.analysis.entries import QUANTITIES, Entry, fold_times
+
 from prism_ae.analysis.results import Measured, build_frame
 from prism_ae.cells import Point, Sample, TreeShape
 from prism_ae.io.digests import digest

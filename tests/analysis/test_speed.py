@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from prism_ae.analysis.acceptance import al_micro, counts_of
-from prism_ae.analysis.bootstrap import REPLICATES, interval, micro_replicates, resamples, total_replicates
 from prism_ae.analysis.speed import (
     Times,
     decode_speed_up,
@@ -26,6 +24,8 @@ from prism_ae.analysis.speed import (
     totals,
     tps,
 )
+
+from prism_ae.analysis.bootstrap import REPLICATES, interval, micro_replicates, resamples, total_replicates
 from prism_ae.cells import Sample
 
 Turn = tuple[float, list[tuple[int, float]]]

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-
-from prism_ae.analysis.claims import HOLDS, MOSTLY, NOT_MEASURED, NOT_SHOWN, Verdict
 from prism_ae.analysis.curves import Estimate
 from prism_ae.analysis.entries import Entry
-from prism_ae.analysis.paper_values import references
 from prism_ae.analysis.timed_claims import judge_times
+
+from prism_ae.analysis.claims import HOLDS, MOSTLY, NOT_MEASURED, NOT_SHOWN, Verdict
+from prism_ae.analysis.paper_values import references
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.records import Claim, Experiment, TreeClaim
 from prism_ae.suites.load import load_suite

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from prism_ae.drawing.canvas import own_settings
-from prism_ae.drawing.render import Drawing, draw
+from prism_ae.drawing.page import draw
+from prism_ae.experiments.compose import Drawing
 
 
 def laid_out(drawing: Drawing) -> Figure:

@@ -19,14 +19,16 @@ from layout import check_places, laid_out
 from matplotlib.collections import LineCollection
 from synthetic import measure
 
-from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
-from prism_ae.analysis.results import Measured
+from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
+from prism_ae.analysis.results import Measured, columns_of
 from prism_ae.cells import Point, TreeShape
-from prism_ae.drawing.render import Drawing, compose, render
 from prism_ae.errors import StoreError
+from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.render import render
+from prism_ae.io import atomic
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
@@ -63,10 +65,12 @@ def test_the_csv_says_what_the_axes_show(suite: Suite, tmp_path: Path, name: str
     results = measured(name, suite, FEW, drop="drafter='hass', scale='4x', benchmark='qa'")
     drawing = compose(experiment, suite, FEW, results, with_paper=True)
     render(experiment, suite, FEW, results, tmp_path, with_paper=True)
-    rows = read(tmp_path / "mini" / f"{name}.csv")
+    quantity = {"figure1": "acceptance_rate"}.get(name, "al_macro")
+    rows = [row for row in read(tmp_path / "mini" / f"{name}.csv") if row["quantity"] == quantity]
+    scales = {scale.name: scale.value for scale in suite.scales}
     figure = laid_out(drawing)
     seen = 0
-    for panel, axes in zip(drawing.page.grid.panels, figure.axes, strict=True):
+    for panel, axes in zip(drawing.page.content.panels, figure.axes, strict=True):
         for layer, count in (("measured", len(panel.curves)), ("paper", len(panel.paper))):
             lines = [line for line in axes.lines if line.get_gid() == layer]
             assert len(lines) == count
@@ -80,7 +84,8 @@ def test_the_csv_says_what_the_axes_show(suite: Suite, tmp_path: Path, name: str
                     and row["benchmark"] == (curve.benchmark or "mean")
                 ]
                 seen += len(mine)
-                assert [float(row["x"]) for row in mine] == list(line.get_xdata())
+                xs = [scales.get(row["scale"]) if name != "figure1" else float(row["position"]) for row in mine]
+                assert xs == list(line.get_xdata())
                 values = [float(row["value"] or "nan") for row in mine]
                 np.testing.assert_array_equal(values, line.get_ydata())
         bars = [
@@ -103,15 +108,14 @@ def test_values_are_al_macro_of_the_cells_named(suite: Suite, tmp_path: Path) ->
     options = Options(questions=5, targets=("llama-2",), scales=("2x",))
     results = measured("figure4", suite, options)
     render(load_experiment("figure4"), suite, options, results, tmp_path)
-    by_id = {result.cell_id: counts_of(result.samples) for result in results.values()}
+    by_id = {result.cell_id: columns_of(result.samples) for result in results.values()}
     rows = read(tmp_path / "mini" / "figure4.csv")
     assert {row["cell_ids"] for row in rows} == set(by_id)
     for row in rows:
-        counts = by_id[row["cell_ids"]]
-        assert al_macro(counts) != al_micro(counts)
-        assert float(row["value"]) == al_macro(counts)
-        assert float(row["al_micro"]) == al_micro(counts)
-        assert (row["quantity"], row["questions"]) == ("AL macro", "5")
+        values = {each.name: by_id[row["cell_ids"]].value(each) for each in (AL_MACRO, AL_MICRO)}
+        assert values["al_macro"] != values["al_micro"]
+        assert float(row["value"]) == values[row["quantity"]]
+        assert row["questions"] == "5"
 
 
 def test_a_hole_is_a_gap_a_count_and_a_line_in_the_caption(suite: Suite, tmp_path: Path) -> None:
@@ -125,8 +129,15 @@ def test_a_hole_is_a_gap_a_count_and_a_line_in_the_caption(suite: Suite, tmp_pat
         {"target": "mini-llama-3", "drafter": "prism", "scale": "4x", "benchmark": "qa", "temperature": 0.0}
     ]
     assert "PRISM: 1 cell is not measured." in said["caption"]
-    (hole,) = (row for row in read(tmp_path / "mini" / "figure5.csv") if row["value"] == "")
-    assert (hole["drafter"], hole["x"], hole["cells_asked"], hole["cells_measured"]) == ("prism", "4.0", "6", "5")
+    holes = [row for row in read(tmp_path / "mini" / "figure5.csv") if row["value"] == ""]
+    assert [hole["quantity"] for hole in holes] == ["al_macro", "al_micro"]
+    for hole in holes:
+        assert (hole["drafter"], hole["scale"], hole["cells_asked"], hole["cells_measured"]) == (
+            "prism",
+            "4x",
+            "6",
+            "5",
+        )
     figure = laid_out(compose(experiment, suite, FEW, results))
     gaps = [np.isnan(line.get_ydata()).sum() for line in figure.axes[0].lines if line.get_gid() == "measured"]
     assert sorted(gaps) == [0, 0, 0, 0, 0, 1]
@@ -147,7 +158,7 @@ def test_an_unmeasured_drafter_is_named_with_its_reason() -> None:
 def test_the_authors_rope_base_is_said_where_it_is_drawn() -> None:
     paper = load_suite("paper")
     said = (
-        "As in the authors' own evaluation (--paper-compat): EAGLE-3 drafts with the RoPE base that its config.json "
+        "As in the authors' own runs (--paper-compat): EAGLE-3 drafts with the RoPE base that its config.json "
         "names, not with the one it was trained with."
     )
     claims = []
@@ -155,7 +166,7 @@ def test_the_authors_rope_base_is_said_where_it_is_drawn() -> None:
         options = dataclasses.replace(FEW, paper_compat=imitated)
         drawing = compose(load_experiment("figure5"), paper, options, measured("figure5", paper, options))
         assert (said in [text.text for text in drawing.page.small_print]) == imitated
-        assert drawing.frame["measured"].all()
+        assert len(drawing.results.done) == len(drawing.results.points)
         claims.append([(verdict.points, verdict.measured) for verdict in drawing.verdicts])
     assert claims[0] == claims[1]
 
@@ -186,22 +197,22 @@ def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None
     experiment = load_experiment("figure5")
     results = measured("figure5", suite, FEW)
     without = compose(experiment, suite, FEW, results)
-    assert without.paper == ()
+    assert without.material.known == ()
     assert "paper's values" not in " ".join(text.text for text in without.page.small_print)
     drawing = compose(experiment, suite, FEW, results, with_paper=True)
-    assert len(drawing.paper) == 3 * 2
+    assert len({(each.drafter, each.temperature) for each in drawing.material.known}) == 3 * 2
     assert any("of other models" in text.text for text in drawing.page.small_print)
     labels = [text.get_text() for legend in laid_out(drawing).legends for text in legend.get_texts()]
     assert "pale: the paper's values" in labels
     # A mean over six benchmarks is no reference for one over two.
     fewer = Options(questions=3, benches=("qa", "sum"))
     some = compose(experiment, suite, fewer, results, with_paper=True)
-    assert some.paper == ()
+    assert some.material.known == ()
     assert any("paper's values are not drawn" in text.text for text in some.page.small_print)
     # Nor are values of another draft tree, neither as lines nor in the verdicts.
     chain = Options(questions=3, trees=(TreeShape(6, 1, 7),))
     other = compose(experiment, suite, chain, measured("figure5", suite, chain), with_paper=True)
-    assert other.paper == ()
+    assert other.material.known == ()
     assert all(verdict.paper_points > 0 for verdict in drawing.verdicts)
     assert not any(verdict.paper_points for verdict in (*some.verdicts, *other.verdicts))
 
@@ -210,8 +221,8 @@ def test_one_question_has_no_error_bars_and_the_caption_says_so(suite: Suite) ->
     one = Options(questions=1, scales=("1x", "2x"), benches=("qa",))
     drawing = compose(load_experiment("figure5"), suite, one, measured("figure5", suite, one))
     caption = " ".join(text.text for text in drawing.page.small_print)
-    assert "1 question per benchmark, too few for error bars." in caption
-    assert "bars: 95 %" not in caption
+    assert "1 question per benchmark. Too few questions for intervals." in caption
+    assert "95 % bootstrap" not in caption
     assert not [
         item for axes in laid_out(drawing).axes for item in axes.collections if isinstance(item, LineCollection)
     ]
@@ -247,7 +258,7 @@ def test_the_caption_says_what_was_done(suite: Suite) -> None:
         "Acceptance length (macro)",
         "Natural Ques. only",
         "3 questions per benchmark",
-        "Asked differently from the paper's figure: --benches qa --questions 3 --tree 3,2,6 --controls",
+        "Asked differently from the experiment's file: --benches qa --questions 3 --tree 3,2,6 --controls",
         "Recipes: as published.",
     ):
         assert piece in caption
@@ -298,11 +309,11 @@ def test_tick_labels_are_exact(suite: Suite) -> None:
 
 SCRIPT = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = [{folder!r}, {folder!r} + "/.."]
 from pathlib import Path
 from layout import check_places, laid_out
 from synthetic import measure
-from prism_ae.drawing.render import render
+from prism_ae.experiments.render import render
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
@@ -343,7 +354,7 @@ def test_metadata_names_the_cells(suite: Suite, tmp_path: Path, monkeypatch: pyt
     arguments = (load_experiment("figure9"), suite, options, results, tmp_path)
     content = render(*arguments)[0].read_bytes()
     assert all(result.cell_id.encode() in content for result in results.values())
-    monkeypatch.setattr("prism_ae.drawing.render.MOST_IDS", 5)
+    monkeypatch.setattr("prism_ae.experiments.render.MOST_IDS", 5)
     content = render(*arguments)[0].read_bytes()
     assert not any(result.cell_id.encode() in content for result in results.values())
     assert re.search(rb"24 cells, sha256 [0-9a-f]{64}", content)
@@ -360,15 +371,15 @@ def test_a_full_disk_leaves_the_old_figure(suite: Suite, tmp_path: Path, monkeyp
     experiment = load_experiment("figure9")
     paths = render(experiment, suite, FEW, {}, tmp_path)
     before = [path.read_bytes() for path in paths]
-    write = Path.write_bytes
+    write = atomic.write_new
 
-    def full(self: Path, data: bytes) -> int:
-        if ".pdf" in self.name:
-            write(self, data[: len(data) // 2])
+    def full(path: Path, data: bytes) -> None:
+        if ".pdf" in path.name:
+            write(path, data[: len(data) // 2])
             raise OSError(28, "No space left on device")
-        return write(self, data)
+        write(path, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(atomic, "write_new", full)
     with pytest.raises(StoreError, match=r"cannot write .*figure9\.pdf: No space left"):
         render(experiment, suite, FEW, measured("figure9", suite, FEW), tmp_path)
     assert [path.read_bytes() for path in paths] == before
@@ -390,7 +401,7 @@ def test_at_one_scale_open_markers_tell_temperatures_apart(suite: Suite) -> None
         drawing = compose(load_experiment("figure4"), suite, options, measured("figure4", suite, options))
         figure = laid_out(drawing)
         found: dict[float, set[str]] = {}
-        for axes, panel in zip(figure.axes, drawing.page.grid.panels, strict=True):
+        for axes, panel in zip(figure.axes, drawing.page.content.panels, strict=True):
             lines = [line for line in axes.lines if line.get_gid() == "measured"]
             places = [line.get_window_extent().x0 for line in lines]
             assert len({round(place) for place in places}) == len(places)

@@ -13,14 +13,15 @@ from synthetic import measure
 
 from prism_ae import __main__ as entry
 from prism_ae.drawing.canvas import undrawable
-from prism_ae.drawing.labels import check_labels
-from prism_ae.drawing.render import Drawing, compose, render
 from prism_ae.drawing.text import shortened, width_of, wrap
 from prism_ae.errors import ConfigError
+from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
+from prism_ae.experiments.labels import check_labels
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
+from prism_ae.experiments.render import render
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
@@ -38,7 +39,7 @@ def relabelled(name: str, label: str) -> tuple[Experiment, Suite]:
 
     parts = {table: each(getattr(suite, table)) for table in ("targets", "drafters", "benchmarks")}
     look = experiment.look
-    words = {key: f"{label} {key}" for key in ("x_label", "y_label", "right_label") if getattr(look, key)}
+    words = {key: f"{label} {key}" for key in ("x_label", "y_label", "right_label") if getattr(look, key, "")}
     series = tuple(replace(one, label="") for one in experiment.series)
     return (
         replace(experiment, title=label, look=replace(look, **words), series=series),

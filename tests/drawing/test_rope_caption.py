@@ -10,7 +10,7 @@ import pytest
 from synthetic import measure
 
 from prism_ae.cells import Point
-from prism_ae.drawing.render import compose
+from prism_ae.experiments.compose import compose
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options

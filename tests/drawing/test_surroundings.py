@@ -22,7 +22,7 @@ sys.path.insert(0, {folder!r})
 {first}
 from pathlib import Path
 from synthetic import measure
-from prism_ae.drawing.render import render
+from prism_ae.experiments.render import render
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options

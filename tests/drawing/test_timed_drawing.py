@@ -20,13 +20,13 @@ from synthetic import measure
 from prism_ae.analysis.results import Measured
 from prism_ae.cells import Point, TreeShape
 from prism_ae.drawing.latex import as_latex, escaped
-from prism_ae.drawing.render import Drawing, compose, render
-from prism_ae.drawing.sheet import Sheet
-from prism_ae.drawing.tabular import Cell, Row, Table
+from prism_ae.drawing.table import Row, Table, TableCell
 from prism_ae.errors import UsageError
+from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.render import render
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
@@ -44,7 +44,8 @@ def measured(name: str, options: Options, drop: str = "", suite: Suite = MINI) -
 def composed(
     name: str, options: Options, drop: str = "", suite: Suite = MINI, paper: bool = False, **more: Any
 ) -> Drawing:
-    return compose(load_experiment(name), suite, options, measured(name, options, drop, suite), paper, **more)
+    found = measured(name, options, drop, suite)
+    return compose(load_experiment(name), suite, options, found, with_paper=paper, **more)
 
 
 def written(name: str, options: Options, folder: Path, drop: str = "", **how: Any) -> list[dict[str, str]]:
@@ -54,7 +55,6 @@ def written(name: str, options: Options, folder: Path, drop: str = "", **how: An
 
 
 def table(drawing: Drawing) -> Table:
-    assert isinstance(drawing.page, Sheet)
     assert isinstance(drawing.page.content, Table)
     return drawing.page.content
 
@@ -90,37 +90,41 @@ def test_bars_are_mean_tps_over_vanillas_mean_tps(tmp_path: Path) -> None:
     assert {f"{speed:,.1f}" for speed in speeds.values()} <= set(texts)
     assert {f"{value:.2f}×" for value in expected.values()} == {text.get_text() for text in figure.axes[0].texts}
     rows = written("figure7", SOME, tmp_path)
-    for row in rows:
-        key = row["drafter"], int(row["batch"])
-        assert float(row["tps"]) == pytest.approx(speeds[key])
-        assert float(row["vanilla_tps"]) == pytest.approx(speeds["vanilla", key[1]])
-        assert float(row["speed_up"]) == pytest.approx(float(row["tps"]) / float(row["vanilla_tps"]))
-    assert len(rows) == 6
-    assert json.loads((tmp_path / "mini" / "figure7.json").read_text())["rows"][0]["tps"] == float(rows[0]["tps"])
+    found = {(row["drafter"], int(row["batch"])): float(row["value"]) for row in rows if row["quantity"] == "tps"}
+    assert found == pytest.approx(speeds)
 
 
 def test_every_ratio_stands_beside_what_it_divides(tmp_path: Path) -> None:
+    """Vanilla's values are rows of their own, found by the ids that a ratio's row names."""
+    seen = 0
     for name in ("figure7", "figure8", "table6", "drafting"):
         options = dataclasses.replace(SOME if name == "figure7" else FEW, targets=("llama-2",))
-        for row in written(name, options, tmp_path):
-            for ratio, above, below in (
-                ("speed_up", "tps", "vanilla_tps"),
-                ("round_cost", "round_seconds", "vanilla_step_seconds"),
-                ("decode_speed_up", "tokens_per_round", "round_cost"),
-            ):
-                if row[ratio] and row["drafter"] != "vanilla":
-                    assert float(row[ratio]) == pytest.approx(float(row[above]) / float(row[below])), (name, ratio)
+        rows = [row for row in written(name, options, tmp_path) if row["value"]]
+        values = {(row["cell_ids"], row["quantity"]): float(row["value"]) for row in rows}
+        for row in rows:
+            own, plain = row["cell_ids"], row["vanilla_cell_ids"]
+            if row["quantity"] == "speed_up":
+                expected = values[own, "tps"] / values[plain, "tps"]
+            elif row["quantity"] == "round_cost":
+                expected = values[own, "round_seconds"] / values[plain, "step_seconds"]
+            elif row["quantity"] == "decode_speed_up" and row["tree"]:
+                expected = values[own, "tokens_per_round"] / values[own, "round_cost"]
+            else:
+                continue
+            seen += 1
+            assert float(row["value"]) == pytest.approx(expected), (name, row["quantity"])
+    assert seen > 100
 
 
 def test_trees_are_bars_and_a_line_with_gaps() -> None:
     trees = (TreeShape(3, 2, 6), TreeShape(6, 4, 16), TreeShape(8, 8, 64))
     drawing = composed("figure8", Options(questions=4, trees=trees), drop="verified=16")
     left, right = laid_out(drawing).axes
-    lengths = [entry.values["al_macro"].value for entry in drawing.entries if entry.values]
+    lengths = [entry.values["al_macro"].value for entry in drawing.material.summaries if entry.values]
     assert [bar.get_height() for group in left.containers for bar in group] == lengths
     assert left.get_ylim()[0] == right.get_ylim()[0] == 0
     (line,) = (line for line in right.lines if line.get_gid() == "measured")
-    speeds = [entry.values["tps"].value if entry.values else None for entry in drawing.entries]
+    speeds = [entry.values["tps"].value if entry.values else None for entry in drawing.material.summaries]
     assert [None if y != y else y for y in line.get_ydata()] == speeds  # NaN is the gap
     assert speeds[1] is None
     assert len([line for line in left.lines if line.get_gid() == "hole"]) == 1
@@ -167,7 +171,10 @@ def test_table_6_says_its_cells() -> None:
     assert [line[0] for line in lines if line[0]] == [
         *(benchmark.label for benchmark in MINI.benchmarks.values()), "Mean over 6",
     ]  # fmt: skip
-    entries = {(MINI.drafters[e.drafter].label, e.temperature, e.benchmark): e for e in drawing.entries}
+    entries = {
+        (MINI.drafters[e.place.drafter].label, e.place.temperature, e.place.benchmark): e
+        for e in drawing.material.summaries
+    }
     names = list(MINI.benchmarks)
     for number, line in enumerate(lines[:12]):
         for column, text in enumerate(line[2:]):
@@ -177,7 +184,7 @@ def test_table_6_says_its_cells() -> None:
             assert text == ("N/A" if vanilla_length else form.format(entry.values[quantity].value))
     assert [line[1] for line in lines[12:]] == ["AL", "TPS", "Speed-up", "Round cost", "Decode"]
     assert lines[14][2] == "1.00×"
-    mean = entries["PRISM", 0.0, ""]
+    mean = entries["PRISM", 0.0, None]
     assert [line[6] for line in lines[14:]] == [
         f"{mean.values['speed_up'].value:.2f}×",
         f"{mean.values['round_cost'].value:.2f}",
@@ -194,7 +201,9 @@ def test_table_4_has_the_same_numbers_on_rows() -> None:
     ):
         for row, drafter in zip(block, load_experiment("table4").drafters, strict=True):
             entries = [
-                e for e in drawing.entries if (e.target, e.temperature, e.drafter) == (target, temperature, drafter)
+                e
+                for e in drawing.material.summaries
+                if (e.place.target, e.place.temperature, e.place.drafter) == (target, temperature, drafter)
             ]
             assert len(entries) == 7
             speeds = [f"{entry.values['tps'].value:,.1f}" for entry in entries]
@@ -232,7 +241,7 @@ def test_one_benchmark_has_no_mean_beside_it() -> None:
 def test_micro_lengths_and_every_imitated_choice_are_said() -> None:
     options = Options(questions=3, paper_compat=True)
     drawing = composed("table6", options)
-    entry = next(e for e in drawing.entries if e.drafter == "prism")
+    entry = next(e for e in drawing.material.summaries if e.place.drafter == "prism")
     assert f"{entry.values['al_micro'].value:.2f}" != f"{entry.values['al_macro'].value:.2f}"
     assert body(table(drawing))[0][6] == f"{entry.values['al_micro'].value:.2f}"
     said = caption(drawing)
@@ -265,7 +274,10 @@ def test_two_devices_are_a_warning_and_no_ratio() -> None:
     drawing = compose(load_experiment("figure7"), MINI, SOME, mixed)
     (warning,) = (text for text in drawing.page.small_print if "2 devices" in text.text)
     assert warning.warning
-    assert {(e.batch, "speed_up" in e.values) for e in drawing.entries if not e.vanilla} == {(2, False), (4, True)}
+    assert {(e.place.batch, "speed_up" in e.values) for e in drawing.material.summaries if not e.vanilla} == {
+        (2, False),
+        (4, True),
+    }
 
 
 def test_the_way_of_drafting_is_said_and_never_mixed() -> None:
@@ -285,8 +297,8 @@ def test_drafting_compares_the_same_questions() -> None:
     )
     exact, own, apart, interval = body(table(drawing))
     assert [row[2] for row in (exact, own, apart, interval)] == ["exact", "SGLang's own", "difference", "95 % interval"]
-    found = {(e.drafting, e.benchmark): e for e in drawing.entries if not e.vanilla}
-    for number, benchmark in enumerate(("sum", "qa", "")):
+    found = {(e.place.drafting, e.place.benchmark): e for e in drawing.material.summaries if not e.vanilla}
+    for number, benchmark in enumerate(("sum", "qa", None)):
         lengths = [found[way, benchmark].values["al_macro"].value for way in ("exact", "stock")]
         rounds = [1000 * found[way, benchmark].values["round_seconds"].value for way in ("exact", "stock")]
         for column, (one, other) in ((3 + 2 * number, lengths), (4 + 2 * number, rounds)):
@@ -315,12 +327,12 @@ def test_a_difference_is_bold_where_its_interval_leaves_out_0() -> None:
 def test_a_drafter_without_a_checkpoint_for_a_target_has_no_rows() -> None:
     """One-hidden-state PRISM is published for LLaMA-2 alone; the paper's values of it can still be drawn."""
     drawing = composed("table4", FEW, drop="'prism'.*'800k'.*llama-3|llama-3.*'prism'", suite=PAPER, paper=True)
-    names = {(entry.target, entry.drafter) for entry in drawing.entries}
+    names = {(entry.place.target, entry.place.drafter) for entry in drawing.material.summaries}
     assert ("llama-2-7b-chat", "prism") in names
     assert ("llama-3-8b-instruct", "prism") not in names
     assert "PRISM is not among LLaMA-3-8B's methods: the authors published no torch checkpoint" in caption(drawing)
     assert not drawing.page.title.warning
-    assert len(drawing.frame) == 144 - 12
+    assert len(drawing.results.points) == 144 - 12
     printed = [line for line in body(table(drawing)) if line[2] == "PRISM, paper"]
     assert [line[3:5] for line in printed] == [["4.29", "201.5"]]
 
@@ -333,16 +345,16 @@ def test_a_checkpoint_that_is_published_but_not_here_is_a_plain_hole() -> None:
 def test_the_papers_values_are_labelled_and_only_on_request() -> None:
     for name in ("figure7", "figure8", "table4", "table6", "table7"):
         options = SOME if name == "figure7" else FEW
-        assert composed(name, options).known == ()
+        assert composed(name, options).material.known == ()
         drawing = composed(name, options, paper=True)
-        assert drawing.known
+        assert drawing.material.known
         assert "Grey: the paper's values, not measured here, of other models" in caption(drawing)
     cells = [cell for row in table(composed("table4", FEW, paper=True)).rows for cell in row]
     assert {"HASS, paper", "HASS, re-run"} <= {cell.text for cell in cells if cell.pale}
     # Of other benchmarks or another tree there are none.
     for options in (Options(questions=4, benches=("qa",)), Options(questions=4, trees=(TreeShape(3, 2, 6),))):
         other = composed("figure7", dataclasses.replace(options, batch_sizes=(2,)), paper=True)
-        assert other.known == ()
+        assert other.material.known == ()
         assert "The paper's values are not drawn: none is known for what was asked here." in caption(other)
     assert "The paper's values are not drawn: none is known." in caption(composed("table5", FEW, paper=True))
 
@@ -430,7 +442,7 @@ def test_specials_are_escaped() -> None:
     assert escaped(r"a & b_1 50% {x} $2 #3 ~ ^ \n") == (
         r"a \& b\_1 50\% \{x\} \$2 \#3 \textasciitilde{} \textasciicircum{} \textbackslash{}n"
     )
-    row = (Cell("PRISM*"), Cell("a & b", bold=True), Cell("[1]", pale=True))
+    row = (TableCell("PRISM*"), TableCell("a & b", bold=True), TableCell("[1]", pale=True))
     text = as_latex(Table(1, (row,), ((row,),), (0.5, 0.2)), "100 %\nof it", ["a\nb"])
     assert r"PRISM{*} & \textbf{a \& b} & \textit{{[}1]} \\" in text
     assert text.startswith("% 100 % of it\n% a b\n")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from prism_ae.drawing import render
 from prism_ae.errors import StoreError
+from prism_ae.experiments import render
 from prism_ae.hub import download
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import why_not

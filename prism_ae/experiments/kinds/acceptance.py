@@ -19,7 +19,7 @@ from prism_ae.suites.records import Drafter
 class AcceptanceSelection(Selection):
     """Cells that share one draft tree, ``tree`` by its name among the suite's."""
 
-    tree: str = "main"
+    tree: str
 
 
 @record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -21,15 +22,17 @@ from prism_ae.io.schema import record
 class PositionsSelection(AcceptanceSelection):
     """Curves are over positions: one scale."""
 
+    _: dataclasses.KW_ONLY
     scales: Literal["largest"] = "largest"
 
 
 @record
 class PositionsLook(Look):
-    """``positions``: draft positions drawn, at most those that the tree drafts; None: all of them."""
+    """``positions``: draft positions drawn, at most those that the tree drafts."""
 
+    positions: int
+    _: dataclasses.KW_ONLY
     panels: Literal["temperature"] = "temperature"
-    positions: int | None = None
 
 
 @record
@@ -46,12 +49,12 @@ class Positions(Acceptance):
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
-        if self.look.positions is not None and self.look.positions < 1:
+        if self.look.positions < 1:
             yield "look.positions: must be at least 1"
 
     def summarise(self, results: Results) -> tuple[Summary, ...]:
         steps = min(point.tree.steps for point in results.points if point.tree)
-        positions = range(1, min(self.look.positions or steps, steps) + 1)
+        positions = range(1, min(self.look.positions, steps) + 1)
         columns = [summarise(results, [acceptance_rate(number)], "mean", number) for number in positions]
         return tuple(summary for row in zip(*columns, strict=True) for summary in row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -25,7 +26,8 @@ def al_means(*, micro: bool) -> str:
 class TimedSelection(Selection):
     """Cells whose time is measured, ``batches`` sequences decoded together; there is no axis of scales."""
 
-    batches: tuple[int, ...] = ()
+    batches: tuple[int, ...]
+    _: dataclasses.KW_ONLY
     scales: Literal["largest"] = "largest"
 
 
@@ -33,7 +35,7 @@ class TimedSelection(Selection):
 class TimedTreeSelection(TimedSelection):
     """With one draft tree, ``tree`` by its name among the suite's."""
 
-    tree: str = "sglang"
+    tree: str
 
 
 @record

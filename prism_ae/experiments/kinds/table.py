@@ -3,6 +3,7 @@ that compares two ways of drafting."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
@@ -27,8 +28,9 @@ class TableLook(Look):
     """``layout``: methods on rows and benchmarks on columns; the other way around; or the two ways of drafting on rows,
     with their difference."""
 
+    layout: Literal["methods-on-rows", "methods-on-columns", "drafting"]
+    _: dataclasses.KW_ONLY
     panels: Literal["target"] = "target"
-    layout: Literal["methods-on-rows", "methods-on-columns", "drafting"] = "methods-on-rows"
 
 
 @record

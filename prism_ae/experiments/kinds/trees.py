@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +21,8 @@ from prism_ae.io.schema import closest, record
 class TreesSelection(TimedSelection):
     """``trees`` are the x axis, in their order."""
 
-    trees: tuple[TreeShape, ...] = ()
+    trees: tuple[TreeShape, ...]
+    _: dataclasses.KW_ONLY
     tree: Literal[""] = ""
 
 
@@ -28,9 +30,10 @@ class TreesSelection(TimedSelection):
 class TreesLook(Look):
     """``right_label``, ``right_color``: of the right-hand axis, tokens per second."""
 
+    right_label: str
+    right_color: str
+    _: dataclasses.KW_ONLY
     panels: Literal["target"] = "target"
-    right_label: str = "TPS"
-    right_color: str = "#fa7f6f"
 
 
 @record
@@ -68,6 +71,8 @@ class Trees(Timed):
             for tree in claim.trees:
                 if tree not in trees:
                     yield f"tree_claims.{number}.trees: '{tree}' is not among cells.trees{closest(str(tree), known)}"
+        if not self.look.right_label:
+            yield "look.right_label: must not be empty"
         yield from color_problems("look.right_color", self.look.right_color)
 
     def curve_problems(self, benchmark: str, xs: tuple[float, ...]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def convert(
     from prism_ae.models.checkpoints import publish, read_manifest
     from prism_ae.models.config import LARGEST
     from prism_ae.models.weights import FLOATS
-    from prism_ae.sglang_prism.description import check_fits
+    from prism_ae.sglang_prism.description import check_capturable
 
     check_word("--to", to, FORMS)
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
@@ -88,8 +88,8 @@ def convert(
     stored = read_drafter(drafter, sizes, states, rope_theta)
     config = stored.config
     check_finite(stored.state, str(drafter))
-    if to == "sglang" and target and sizes:
-        check_fits(config, sizes, drafter, str(target))
+    if to == "sglang" and sizes:
+        check_capturable(config, sizes, drafter)
     if states and states != config.capture:
         reads = ",".join(map(str, config.capture)) or "the last one alone"
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")

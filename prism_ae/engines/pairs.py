@@ -15,9 +15,9 @@ from prism_ae.drafters.layouts.read import check_capture, check_target, read_con
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.models.checkpoints import check_target_files, check_target_head, read_json, read_target_config
+from prism_ae.models.checkpoints import check_target_weights, read_json, read_target_config
 from prism_ae.prompts.conversation import window_of
-from prism_ae.sglang_prism.description import check_fits, published_capture
+from prism_ae.sglang_prism.description import check_capturable, published_capture
 from prism_ae.suites.records import Target
 
 
@@ -59,8 +59,7 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     """
     if engine == "torch":
         read_target_config(target)
-    check_target_files(target)
-    check_target_head(target)
+    check_target_weights(target)
     window_of(1, target)
     if drafter is None:
         return Pair(target, None)
@@ -76,20 +75,18 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     config = read_config(drafter, said, sizes=sizes)
     check_target(config, sizes, drafter)
     if engine == "sglang":
-        check_fits(config, sizes, drafter, str(target))
+        check_capturable(config, sizes, drafter)
         _check_captured(drafter, record, config, sizes, published_capture(layout, sizes.num_hidden_layers))
     return Pair(target, drafter, layout, sizes, config)
 
 
-def check_branch(pair: Pair, tree: TreeShape | None) -> None:
-    """Raises UsageError for a draft tree that is wider than the drafter's vocabulary."""
-    if pair.config and tree:
-        vocabulary = pair.config.draft_vocab_size or pair.config.layer.vocab_size
-        if tree.branch > vocabulary:
-            raise UsageError(
-                f"draft tree {tree} is wider than the vocabulary of {pair.drafter}, {vocabulary} tokens",
-                "use a smaller branch",
-            )
+def check_branch(config: DrafterConfig | None, drafter: Path | None, tree: TreeShape | None) -> None:
+    """Raises UsageError for a draft tree that is wider than the vocabulary of a draft head."""
+    if config and tree and tree.branch > config.vocabulary:
+        raise UsageError(
+            f"draft tree {tree} is wider than the vocabulary of {drafter}, {config.vocabulary} tokens",
+            "use a smaller branch",
+        )
 
 
 def _check_captured(

@@ -25,13 +25,13 @@ from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
 from prism_ae.drafters.layouts.read import drafter_rope_settings
-from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import CheckpointError, DeviceError, UsageError
 from prism_ae.models.checkpoints import load_target, read_json
+from prism_ae.models.config import named_rope_theta
 from prism_ae.models.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
 from prism_ae.prompts.questions import Question, load_questions
@@ -227,7 +227,7 @@ class TorchEngine:
             return None
         point, folder = assignment.cells[0].point, assignment.drafter_path
         pair = make_pair(self.suite.targets[point.target], target.path, folder, "draft-head", "torch")
-        check_branch(pair, assignment.tree)
+        check_branch(pair.config, pair.drafter, assignment.tree)
         theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None
         return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, theta)
 
@@ -276,7 +276,7 @@ def _config_rope(folder: Path, layout: str) -> float:
     """The RoPE base that EAGLE-3's config.json names, which is not the one it was trained with."""
     where = folder / "config.json"
     data = read_json(where)
-    theta = named_rope_theta(data) if layout == EAGLE3.name and is_authors_eagle3(folder, data) else None
+    theta = named_rope_theta(data, str(where)) if layout == EAGLE3.name and is_authors_eagle3(folder, data) else None
     if theta is None:
         raise CheckpointError(
             f"{where}: names no RoPE base other than the one its drafter was trained with, so there is none to imitate "

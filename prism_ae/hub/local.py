@@ -12,6 +12,7 @@ from prism_ae.hub.manifest import Entry, changes
 from prism_ae.hub.verify import File, leads_out, mismatch
 from prism_ae.hub.wanted import Wanted, needed
 from prism_ae.io.checksums import cached_sums
+from prism_ae.models.weights import FORMATS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,8 @@ def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None
     """
     files = [listing.files[name] for name in needed(listing.files, wanted.within)]
     where = f"{wanted.within or 'the top'} of {wanted.repository}"
-    if {"config.json"} - {file.base for file in files} or not any(_is_weight(file) for file in files):
+    names = {file.base for file in files}
+    if "config.json" not in names or not any(kind.has(name) for kind in FORMATS for name in names):
         raise MissingError(f"{where} holds no checkpoint (config.json and weights)", "take the other hub with --from")
     if entry is not None:
         named = [dataclasses.replace(file, name=file.base) for file in files]
@@ -87,10 +89,6 @@ def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None
             "downloads never write through links: remove the link, or repair what it leads to",
         )
     return Lack(wanted, listing, tuple(files), missing, sums)
-
-
-def _is_weight(file: File) -> bool:
-    return file.base.endswith((".safetensors", ".bin"))
 
 
 def _has_size(path: Path, size: int) -> bool:

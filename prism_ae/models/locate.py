@@ -7,14 +7,14 @@ sums of the files an engine would read; it is never written to, so the sums are 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
-from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, read_manifest
+from prism_ae.models.checkpoints import MANIFEST, read_manifest
+from prism_ae.models.weights import WEIGHTS, files_in, find_format
 from prism_ae.suites.records import Suite
 
 
@@ -132,17 +132,14 @@ def _downloaded(
 
 
 def _weights(folder: Path) -> list[str]:
-    """The weight files an engine would read, one format only: safetensors before pickled ones, shards by name."""
-    for name in (WEIGHTS, "pytorch_model.bin"):
-        stem, _, suffix = name.rpartition(".")
-        shards = sorted(path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}"))
-        if (folder / name).exists():
-            return [name]
-        if shards:
-            # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them,
-            # as many as there are shards, or one more.
-            total = shards[0].rpartition("-of-")[2].removesuffix(f".{suffix}")
-            known = int(total) if re.fullmatch(r"[0-9]{1,9}", total) else 0
-            most = min(known, len(shards) + 1)
-            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, most + 1)] or [name]
-    return [WEIGHTS]
+    """The weight files an engine would read of a folder, those that are missing included."""
+    names = files_in(folder)
+    found = find_format(names)
+    if found is None or found.whole in names:
+        return [found.whole if found else WEIGHTS]
+    # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them, as many
+    # as there are shards, or one more.
+    shards = [match for match in map(found.shard.fullmatch, sorted(names)) if match]
+    total = shards[0]["total"] if shards and len(shards[0]["total"]) < 10 else "0"
+    most = min(int(total), len(shards) + 1)
+    return [found.shard_name(number, total) for number in range(1, most + 1)] or [found.whole]

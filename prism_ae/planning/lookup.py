@@ -62,7 +62,7 @@ class LocalLookup:
         record, kind = self._suite.targets[point.target], self._suite.drafters[point.drafter].kind
         try:
             pair = self._make_pair(record, target.path, drafter.path if drafter else None, kind, point.engine)
-            check_branch(pair, point.tree)
+            check_branch(pair.config, pair.drafter, point.tree)
         except PrismError as error:
             return error
         return None

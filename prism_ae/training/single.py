@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.drafters.config import authors_states
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
 from prism_ae.io.schema import closest
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def captured_states(reads: str, layers: int) -> tuple[int, ...]:
-    """Hidden states a recipe reads in a target of so many layers: the paper's places (3, 17, 30 and 2, 16, 29 of 32).
+    """Hidden states a recipe reads in a target of so many layers: where the authors' drafters read.
 
     Raises:
         ConfigError: the target has too few layers to tell the places apart.
     """
     if reads == "final":
         return ()
-    places = (3, layers // 2 + 1, layers - 2) if reads == "capture" else (2, layers // 2, layers - 3)
+    places = authors_states("eagle" if reads == "capture" else "eagle3", layers)
     if len(set(places)) < 3 or sorted(places) != list(places):
         raise ConfigError(f"a target of {layers} layers is too shallow for a drafter that reads three hidden states")
     return places

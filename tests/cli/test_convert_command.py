@@ -20,13 +20,15 @@ from prism_ae import __main__ as entry
 from prism_ae.cli import convert as module
 from prism_ae.cli.app import app
 from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts import write
 from prism_ae.drafters.layouts.read import read_config, read_layout
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import StoreError
 from prism_ae.io.digests import file_digest
 from prism_ae.models.checkpoints import MANIFEST, Manifest, check_published, publish, read_manifest, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 
 TARGET = LlamaConfig(40, 16, 24, 5, 4, 2, 1e-5, 500000.0, 64)
 LAYER = dataclasses.replace(TARGET, num_hidden_layers=1)

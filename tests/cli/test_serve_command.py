@@ -30,7 +30,8 @@ from sglang_prism.sglang_models import save
 
 from prism_ae import __main__ as entry
 from prism_ae.devices.slots import Slot
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines.sglang import server as sglang_server
 from prism_ae.engines.sglang.server import Service, check_service, plain_command, server_environment, server_options
 from prism_ae.errors import PrismError

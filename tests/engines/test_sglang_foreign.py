@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from sglang_prism.sglang_models import LAYER, Place, make_place, save
 from torch import Tensor
 
-from prism_ae.drafters.model import DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.models.checkpoints import load_target
-from prism_ae.models.llama import Llama3Rope
+from prism_ae.models.config import Llama3Rope
 
 pytestmark = [
     pytest.mark.heavy,

@@ -14,17 +14,20 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.cells import Cell, Fingerprints, Point, Result, Sample, TreeShape
 from prism_ae.decoding.verifier import VERIFIER
-from prism_ae.drafters.checkpoint import read_drafter, save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.layouts.write import in_layout, write_files
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines import registry, torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
 from prism_ae.models.checkpoints import load_target, save_target
-from prism_ae.models.llama import Llama, LlamaConfig, causal
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, causal
 from prism_ae.prompts import conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE

@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
-from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, load_target, publish, read_manifest, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.checkpoints import MANIFEST, load_target, publish, read_manifest, save_target
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
+from prism_ae.models.weights import WEIGHTS
 
 CONFIG = LlamaConfig(
     vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,

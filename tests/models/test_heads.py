@@ -17,7 +17,8 @@ from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.errors import CheckpointError
 from prism_ae.models import checkpoints, weights
 from prism_ae.models.checkpoints import check_target_head, load_target, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 from prism_ae.suites.load import load_suite
 
 CPU = torch.device("cpu")

@@ -10,8 +10,10 @@ from reference import ReferenceDrafter
 from transformers import DynamicCache
 
 from prism_ae.drafters.checkpoint import parameter_names
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import Llama, LlamaConfig, causal, published_state
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, causal, published_state
 from prism_ae.training import unroll as unroll_module
 from prism_ae.training.unroll import unroll
 

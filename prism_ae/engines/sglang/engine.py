@@ -16,7 +16,6 @@ from typing import Any
 
 from prism_ae.cells import Cell, Result, Sample, TreeShape
 from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
-from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.engines.pairs import Pair, check_branch, make_pair
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.sglang.options import (
@@ -30,6 +29,7 @@ from prism_ae.engines.sglang.process import Host, HostDied, Interrupted
 from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import read_json
+from prism_ae.models.config import named_rope_theta
 from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
@@ -90,7 +90,7 @@ class SGLangEngine:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
         point, room = assignment.cells[0].point, assignment.room
         pair = self._pair(assignment)
-        check_branch(pair, assignment.tree)
+        check_branch(pair.config, pair.drafter, assignment.tree)
         architecture = ""
         if pair.drafter is not None:
             architecture = _architecture(pair) if pair.config else "standard"
@@ -254,7 +254,8 @@ def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Se
 
 def _rope_settings(pair: Pair) -> dict[str, float]:
     """RoPE's base of the target, where its config.json names one, and the drafter's."""
-    theta = named_rope_theta(read_json(pair.target / "config.json"))
+    where = pair.target / "config.json"
+    theta = named_rope_theta(read_json(where), str(where))
     settings = {} if theta is None else {"target_rope_theta": theta}
     if pair.drafter and pair.config:
         settings |= drafter_rope_settings(pair.drafter, pair.config.layer.rope_theta)

@@ -128,7 +128,12 @@ def _downloaded(
     for name in files:
         if not (folder / name).is_file():
             return Absent(f"{folder / name} is missing", suite.models_hint)
-    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json", watch)))
+    return Located(folder, digest(cached_sums(folder, files, sums_file(models_dir, below), watch)))
+
+
+def sums_file(models_dir: Path, folder: str) -> Path:
+    """Where the sums of a downloaded folder's files are remembered (`cached_sums`)."""
+    return models_dir / ".sums" / f"{folder}.json"
 
 
 def _weights(folder: Path) -> list[str]:

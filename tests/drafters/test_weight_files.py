@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError, MissingError, StoreError
-from prism_ae.hub.wanted import needed
+from prism_ae.hub.selection import needed
 from prism_ae.models.checkpoints import load_target, save_target
 from prism_ae.models.locate import _weights
 from prism_ae.models.weights import FORMATS, find_format, open_weights, read_weights

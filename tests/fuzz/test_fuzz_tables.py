@@ -17,7 +17,7 @@ from prism_ae.errors import PrismError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.hub.wanted import folders_of_points, folders_of_target, published
+from prism_ae.hub.selection import folders_of_points, folders_of_target, published
 from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, suite_names
 from prism_ae.suites.records import Suite

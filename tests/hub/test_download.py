@@ -14,7 +14,7 @@ from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content
 
 import prism_ae.hub.download
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 from prism_ae.models.locate import Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 

@@ -16,7 +16,7 @@ HubName = Literal["modelscope", "huggingface"]
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Wanted:
+class PublishedFolder:
     """A checkpoint folder to have: its place below the models folder, and where it is published.
 
     ``within`` is its folder in the repository, "" where the repository is this one checkpoint.
@@ -60,15 +60,15 @@ def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
     return UsageError(f"--only: there is no experiment or target '{word}'{meant(word, known)}", ", ".join(known))
 
 
-def published(hub: Hub, folders: Iterable[str], name: HubName, official: bool) -> tuple[Wanted, ...]:
+def published(hub: Hub, folders: Iterable[str], name: HubName, *, official: bool) -> tuple[PublishedFolder, ...]:
     """Where each folder comes from; ``official`` prefers the repository of those who published a model first."""
 
-    def places() -> Iterator[Wanted]:
+    def places() -> Iterator[PublishedFolder]:
         for folder in folders:
             if official and folder in hub.official:
-                yield Wanted(folder, "huggingface", hub.official[folder], "")
+                yield PublishedFolder(folder, "huggingface", hub.official[folder], "")
             else:
-                yield Wanted(folder, name, getattr(hub, name), folder)
+                yield PublishedFolder(folder, name, getattr(hub, name), folder)
 
     return tuple(places())
 

@@ -12,8 +12,8 @@ import prism_ae.suites.load
 from prism_ae.cli.download import _folders
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.load import experiment_names
-from prism_ae.hub.verify import name_problem
-from prism_ae.hub.wanted import folders_of_target, needed, published
+from prism_ae.hub.files import name_problem
+from prism_ae.hub.selection import folders_of_target, needed, published
 from prism_ae.models.locate import Absent, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, parse_suite
 

@@ -80,7 +80,7 @@ def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
 def _report(found: Found) -> list[str]:
     from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
     from prism_ae.analysis.results import columns_of
-    from prism_ae.authors_import.cells import ENGINE
+    from prism_ae.engines.registry import ARTIFACT
     from prism_ae.io.words import pluralise, table
 
     lines = []
@@ -93,7 +93,7 @@ def _report(found: Found) -> list[str]:
             lengths = f"{columns.value(AL_MACRO):.5f}", f"{columns.value(AL_MICRO):.5f}"
             asked = job.target, job.drafter, job.scale, job.benchmark, f"{job.temperature:g}", str(run.tree)
             rows.append((*asked, str(len(columns.question_ids)), *lengths, agrees))
-        lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
+        lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ARTIFACT.name}:", *table(rows, "  ")]
     if found.lengths:
         logs = [(str(job), log.length.text, log.file) for job, log in found.lengths if log.length]
         lines += ["Acceptance lengths without raw data, which become no cells:", *table(logs, "  ")]

@@ -28,14 +28,14 @@ from prism_ae.drafters.layouts.read import drafter_rope_settings
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
 from prism_ae.engines.pairs import check_branch, make_pair
-from prism_ae.engines.protocol import Assignment
-from prism_ae.errors import CheckpointError, DeviceError, UsageError
+from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
+from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.models.checkpoints import load_target, read_json
 from prism_ae.models.config import named_rope_theta
 from prism_ae.models.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE, serving_only
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.suites.records import Suite, Template
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,8 +46,6 @@ ROWS = 48
 CPU_CACHE_BYTES = 1 << 30
 GPU_CACHE_SHARE = 0.6
 """Memory for keys and values: on a CPU, where workers share it, and as a share of what is free on a GPU."""
-
-WARM_UP_TOKENS = 16
 
 BEYOND = 6
 """Tokens behind the end of an answer that are learnt for later drafters: a round that reaches the end may go on."""
@@ -95,8 +93,6 @@ class TorchEngine:
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol. Cells that share a pool are begun in an order that lets them end one after another."""
-        for cell in assignment.cells:
-            self._check(cell)
         with self._memory_errors():
             point = assignment.cells[0].point
             dtype = DTYPES[point.dtype]
@@ -115,21 +111,6 @@ class TorchEngine:
         self._questions.cache_clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _check(self, cell: Cell) -> None:
-        point = cell.point
-        if self.suite.drafters[point.drafter].kind == "model":
-            raise UsageError(
-                f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
-                "choose other drafters with --drafters",
-            )
-        if serving := serving_only(point.compat):
-            raise UsageError(
-                f"the torch engine imitates none of the authors' serving choices ({', '.join(serving)})",
-                "measure without them",
-            )
-        if point.dtype not in DTYPES:
-            raise UsageError(f"the torch engine has no dtype '{point.dtype}'", f"use one of {', '.join(DTYPES)}")
 
     def _run(
         self,

@@ -25,7 +25,8 @@ from prism_ae.errors import DeviceError, PrismError
 from prism_ae.execution.interrupts import Interrupts
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.progress import Progress
-from prism_ae.planning.queue import DEATHS, Affinity, Queue
+from prism_ae.planning.queue import Affinity, Queue
+from prism_ae.processes import DEATHS
 from prism_ae.processes.local import Launch, Process
 from prism_ae.processes.shadowing import shadowing_error
 from prism_ae.store import Store

@@ -276,20 +276,44 @@ def failing(place: Place, cell: Cell, target: str = "target") -> PrismError:
     return caught.value
 
 
+def test_a_tree_that_is_wider_than_the_vocabulary_is_refused(place: Place) -> None:
+    error = failing(place, place.cell("one", 0.0, tree=TreeShape(1, 999, 5)))
+    assert isinstance(error, UsageError)
+    assert "1,999,5 is wider" in error.what
+    assert error.hint
+
+
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("engine", "changes", "kind", "says"),
     [
-        ({"drafter": "standard"}, "'standard' is a separate model"),
-        ({"compat": ("eagle3-config-rope", "warm-cache")}, "serving choices (warm-cache)"),
-        ({"dtype": "int8"}, "'int8'"),
-        ({"tree": TreeShape(1, 999, 5)}, "1,999,5 is wider"),
+        ("torch", {}, "draft-head", ""),
+        ("torch", {"drafter": "standard"}, "model", "drafts with draft heads only"),
+        ("torch", {"compat": ("eagle3-config-rope", "warm-cache")}, "draft-head", "serving choices (warm-cache)"),
+        ("torch", {"drafting": "stock"}, "draft-head", "one way of drafting, exact, not stock"),
+        ("sglang", {"drafting": "stock", "compat": ("warm-cache",)}, "draft-head", ""),
+        ("sglang", {"compat": ("eagle3-config-rope",)}, "draft-head", "the RoPE base it was trained with alone"),
+        ("artifact", {}, "draft-head", "imported, not measured"),
+        ("fake", {}, "model", ""),
     ],
 )
-def test_what_the_engine_cannot_do_is_said(place: Place, changes: dict[str, Any], says: str) -> None:
-    error = failing(place, dataclasses.replace(place.cell("one", 0.0), point=place.cell("one", 0.0, **changes).point))
-    assert isinstance(error, UsageError)
-    assert says in error.what
-    assert error.hint
+def test_what_an_engine_cannot_do_is_known_before_it_is_started(
+    place: Place, engine: str, changes: dict[str, Any], kind: str, says: str
+) -> None:
+    found = registry.problem(engine, place.cell("one", 0.0, **changes).point, kind)
+    assert says in found
+    assert bool(found) == bool(says)
+
+
+def test_imported_results_have_a_record_and_no_engine(place: Place) -> None:
+    assert registry.find("artifact").version == "artifact-1"
+    with pytest.raises(UsageError, match="artifact measures nothing"):
+        registry.make("artifact", place.suite, place.folder, "cpu", 1)
+
+
+def test_an_engine_of_another_package_is_found_by_its_entry_point(place: Place) -> None:
+    """Here the one of these tests; no list offers it."""
+    assert type(registry.make("fake", place.suite, place.folder, "cpu", 1)).__name__ == "FakeEngine"
+    assert "fake" not in registry.engine_names()
 
 
 AUTHORS_EAGLE3 = "Llama-3-8B-drafter/Eagle3-800k"

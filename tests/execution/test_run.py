@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine, fake_samples
 from sweeps import Sweep
 
 from prism_ae.cells import Result
 from prism_ae.devices.slots import Slot
-from prism_ae.engines.fake import FakeEngine, fake_samples
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable

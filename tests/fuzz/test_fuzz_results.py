@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from artifact_files import Artifact, answers, lists_with_mean, log, rates
+from fake_engine import fake_samples
 from fuzzing import amounts, bytes_of, files_of, spoiled, survives
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from prism_ae.authors_import.cells import cell_of, result_of
 from prism_ae.authors_import.fallbacks import fallbacks_of
 from prism_ae.authors_import.find import find
 from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
-from prism_ae.engines.fake import fake_samples
 from prism_ae.experiments.load import load_experiment
 from prism_ae.hub import manifest
 from prism_ae.io.checksums import cached_sums

@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_engine import fake_samples
 
 from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
-from prism_ae.engines.fake import fake_samples
 from prism_ae.errors import StoreError
 from prism_ae.io import atomic as durable_module
 from prism_ae.store import Store

@@ -17,7 +17,7 @@ from typing import Any
 from prism_ae.cells import Cell, Result, Sample, TreeShape
 from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
 from prism_ae.engines.pairs import Pair, check_branch, make_pair
-from prism_ae.engines.protocol import Assignment
+from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
 from prism_ae.engines.sglang.options import (
     ACCEPTANCE_BATCH,
     Setup,
@@ -30,17 +30,13 @@ from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import read_json
 from prism_ae.models.config import named_rope_theta
+from prism_ae.processes import DEATHS
 from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.suites.records import Suite
-
-WARM_UP_TOKENS = 16
-
-DEATHS = 2
-"""After so many deaths over one cell the engine is not started again for it."""
 
 
 class SGLangEngine:

@@ -113,7 +113,6 @@ def _answer(line: bytes, model: str, benchmark: str, turns: int, steps: int) -> 
         turns=turns,
         prompt_tokens=0,
         generated_tokens=sum(tokens),
-        rounds=len(accepted),
         histogram=tuple(rounds[drafts] for drafts in range(steps + 1)),
         stops=(),
         prefill_seconds=0.0,

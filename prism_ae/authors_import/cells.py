@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from prism_ae.authors_import.find import Run
-from prism_ae.cells import Cell, Fingerprints, Point, Result
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result
 from prism_ae.engines.registry import ARTIFACT
 from prism_ae.suites.records import Suite
 
@@ -46,7 +46,7 @@ def cell_of(run: Run, suite: Suite) -> Cell:
 def result_of(run: Run) -> Result:
     """Its raw counts, and in the settings where they come from."""
     seconds = sum(sample.decode_seconds for sample in run.answers.samples)
-    return Result(run.answers.samples, seconds, origin_of(run))
+    return Result(run.answers.samples, seconds, EngineSettings(others=origin_of(run)))
 
 
 def origin_of(run: Run) -> dict[str, Any]:

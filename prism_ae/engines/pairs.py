@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from prism_ae.cells import TreeShape
+from prism_ae.cells import EngineSettings, TreeShape
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
+from prism_ae.drafters.layouts.read import check_capture, check_target, config_rope_theta, read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError, UsageError
@@ -87,6 +87,16 @@ def check_branch(config: DrafterConfig | None, drafter: Path | None, tree: TreeS
             f"draft tree {tree} is wider than the vocabulary of {drafter}, {config.vocabulary} tokens",
             "use a smaller branch",
         )
+
+
+def with_ropes(
+    settings: EngineSettings, target: float | None, drafter: Path | None, used: float | None
+) -> EngineSettings:
+    """Settings with RoPE's bases: the target's where it is known, and of a draft head the one that is ``used``."""
+    said = config_rope_theta(drafter) if drafter and used else None
+    return dataclasses.replace(
+        settings, target_rope_theta=target, drafter_rope_theta=used, drafter_config_rope_theta=said
+    )
 
 
 def _check_captured(

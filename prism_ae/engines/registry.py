@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ae.cells import EXACT
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.errors import MissingError, UsageError
 from prism_ae.hub.settings import number_problems
@@ -140,7 +141,7 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
         return ""
     if drafter_kind == "model":
         return "the engine torch drafts with draft heads only, not with a model of its own"
-    if point.drafting != "exact":
+    if point.drafting != EXACT:
         return f"the engine torch has one way of drafting, exact, not {point.drafting}"
     if serving := serving_only(point.compat):
         return f"the engine torch imitates none of the authors' serving choices ({', '.join(serving)})"

@@ -14,20 +14,18 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from prism_ae.cells import Cell, Result
+from prism_ae.cells import Cell, EngineSettings, Result
 from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
-from prism_ae.drafters.layouts.read import drafter_rope_settings
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
-from prism_ae.engines.pairs import check_branch, make_pair
+from prism_ae.engines.pairs import check_branch, make_pair, with_ropes
 from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
 from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.models.checkpoints import load_target, read_json
@@ -144,8 +142,9 @@ class TorchEngine:
             if len(answered[number]) == len(jobs[number]):
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
-                settings = self._settings(batch, jobs[number][0].window) | {"expected_texts": beyond > 0}
-                settings |= _rope_settings(target.model, drafter, assignment.drafter_path)
+                settings = self._settings(batch, jobs[number][0].window, expected_texts=beyond > 0)
+                used = drafter.config.layer.rope_theta if drafter else None
+                settings = with_ropes(settings, target.model.config.rope_theta, assignment.drafter_path, used)
                 yield cells[number], Result(samples, seconds, settings)
 
     def _order(self, cell: Cell) -> tuple[int, str, float]:
@@ -212,21 +211,24 @@ class TorchEngine:
         theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None
         return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, theta)
 
-    def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
+    def _settings(self, batch: Batch, window: int, *, expected_texts: bool) -> EngineSettings:
         """What is in effect, read back from where it takes effect."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return {
-            "verifier": VERIFIER,
-            "torch": torch.__version__,
-            "device": str(batch.device),
-            "device_name": name,
-            "dtype": str(batch.dtype).removeprefix("torch."),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "threads": torch.get_num_threads(),
-            "rows": batch.rows,
-            "tree": str(batch.drafting.shape) if batch.drafting else None,
-            "window": window,
-        }
+        return EngineSettings(
+            torch=torch.__version__,
+            dtype=str(batch.dtype).removeprefix("torch."),
+            others={
+                "verifier": VERIFIER,
+                "device": str(batch.device),
+                "device_name": name,
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "threads": torch.get_num_threads(),
+                "rows": batch.rows,
+                "tree": str(batch.drafting.shape) if batch.drafting else None,
+                "window": window,
+                "expected_texts": expected_texts,
+            },
+        )
 
     @contextmanager
     def _memory_errors(self) -> Iterator[None]:
@@ -243,14 +245,6 @@ class TorchEngine:
                 f"{self.device} is out of memory: {text.splitlines()[0]}",
                 "free the device, use a smaller --tree, or a larger device",
             ) from error
-
-
-def _rope_settings(target: Llama, drafter: Drafter | None, folder: Path | None) -> dict[str, Any]:
-    """RoPE's base of the target, of the drafter, and the one that the drafter's config.json says."""
-    settings = {"target_rope_theta": target.config.rope_theta}
-    if drafter is not None and folder is not None:
-        settings |= drafter_rope_settings(folder, drafter.config.layer.rope_theta)
-    return settings
 
 
 def _config_rope(folder: Path, layout: str) -> float:

@@ -200,7 +200,7 @@ class Store:
             finished=now(),
             worker_seconds=round(worker_seconds, 6),
             wall_seconds=result.wall_seconds if result else None,
-            settings=result.settings if result else {},
+            settings=result.settings.to_json() if result else {},
             samples_sha256=_sum(text) if text is not None else None,
             device=device,
         )

@@ -360,7 +360,7 @@ def test_files_are_what_readers_of_safetensors_expect(place: Path, to: str) -> N
         (["none", "--to", "own", "--out", "o"], 4, "none is not a folder"),
         (["prism", "--to", "own", "--out", "o", "--target", "none"], 4, "none/config.json does not exist"),
         (["prism", "--to", "own", "--out", "o", "--target", "other"], 5, "does not fit a target of 41"),
-        (["star", "--to", "sglang", "--out", "o", "--target", "short"], 5, "SGLang captures 1 to 2 of the target"),
+        (["star", "--to", "sglang", "--out", "o", "--target", "short"], 5, "SGLang captures 1 to 2 of its target"),
         (["prism", "--to", "own", "--out", "prism"], 2, "--out: prism is in prism, which is not changed"),
         (["prism", "--to", "own", "--out", "prism/deep/o"], 2, "is in prism, which is not changed"),
         (["prism", "--to", "own", "--out", "way/o"], 2, "is in prism, which is not changed"),

@@ -114,10 +114,10 @@ def test_what_one_engine_cannot_run_the_other_may(folders: tuple[Path, Path]) ->
 
 def test_a_tree_wider_than_the_drafters_vocabulary(folders: tuple[Path, Path]) -> None:
     pair = make_pair(RECORD, *folders, "draft-head", "torch")
-    check_branch(pair, TreeShape(2, shells.VOCABULARY, 10))
-    check_branch(pair, None)
+    check_branch(pair.config, pair.drafter, TreeShape(2, shells.VOCABULARY, 10))
+    check_branch(pair.config, pair.drafter, None)
     with pytest.raises(UsageError, match=str(shells.VOCABULARY)):
-        check_branch(pair, TreeShape(2, shells.VOCABULARY + 1, 10))
+        check_branch(pair.config, pair.drafter, TreeShape(2, shells.VOCABULARY + 1, 10))
 
 
 @pytest.fixture(scope="module")

@@ -204,13 +204,13 @@ def test_a_sample_of_two_turns() -> None:
         "turns": 2,
         "prompt_tokens": 40,
         "generated_tokens": 3,
-        "rounds": 3,
         "histogram": (1, 2, 0, 0, 0, 0, 0),  # as long as a round can be
         "stops": ("end", "length"),
         "prefill_seconds": 0.5,
         "decode_seconds": 2.0,
         "output_sha256": digest([[5, 6], [7]]),
     }
+    assert sample.rounds == 3
     assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), TREE)
     vanilla = _sample("talk/7", dataclasses.replace(answered, histogram=()), None)
     assert (vanilla.rounds, vanilla.histogram) == (0, ())

@@ -202,7 +202,7 @@ def test_answers_end_at_the_templates_and_at_the_targets_own_end_tokens(place: P
 
 def test_settings_are_read_back(place: Place) -> None:
     (result,) = place.measure(place.cell("one", 0.0)).values()
-    assert result.settings == {
+    assert result.settings.to_json() == {
         "verifier": VERIFIER,
         "torch": torch.__version__,
         "device": "cpu",
@@ -224,8 +224,8 @@ def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
     cells = [place.cell("one", t, batch=2) for t in (0.0, 1.0)]
     results = place.measure(*cells)
     for cell in cells:
-        assert results[cell].settings["rows"] == 2
-        assert not results[cell].settings["expected_texts"]
+        assert results[cell].settings.to_json()["rows"] == 2
+        assert not results[cell].settings.to_json()["expected_texts"]
         assert without_seconds(results[cell]) == without_seconds(
             place.measure(place.cell("one", cell.point.temperature))[place.cell("one", cell.point.temperature)]
         )
@@ -241,7 +241,7 @@ def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dt
     cells = [place.cell("one", 0.0, dtype=dtype), place.cell("one", 0.0, "vanilla", dtype=dtype)]
     for cell in cells:
         (result,) = place.measure(cell, engine=engine).values()
-        assert result.settings["dtype"] == dtype
+        assert result.settings.to_json()["dtype"] == dtype
         assert all(sample.generated_tokens > 0 for sample in result.samples)
     exact = Llama(engine._target.model.config)  # type: ignore[union-attr]
     exact.load_state_dict(engine._target.model.state_dict())  # type: ignore[union-attr]
@@ -375,8 +375,8 @@ def test_the_authors_rope_base_is_another_drafter_and_another_cell(eagle3: Place
     assert torch.equal(logits, drafted(eagle3, "own-10000", ())[1])
     assert torch.equal(others, drafted(eagle3, "own-500000", ())[1])
     assert (logits - others).abs().max() > 0.01 * logits.std()
-    assert imitated.settings == trained.settings | {"drafter_rope_theta": 5e5}
-    assert (trained.settings["drafter_rope_theta"], trained.settings["drafter_config_rope_theta"]) == (1e4, 5e5)
+    assert imitated.settings == dataclasses.replace(trained.settings, drafter_rope_theta=5e5)
+    assert (trained.settings.drafter_rope_theta, trained.settings.drafter_config_rope_theta) == (1e4, 5e5)
     assert len({eagle3.cell("one", 0.0, "eagle3", compat=compat).id for compat in ((), flags)}) == 2
     assert [sample.output_sha256 for sample in imitated.samples] == [s.output_sha256 for s in trained.samples]
 

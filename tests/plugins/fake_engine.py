@@ -1,6 +1,6 @@
 """An engine that measures nothing: for testing plans, workers and the store without models.
 
-It is found by its entry point, as anybody's engine is: this folder is on the path of all tests (`conftest`). Its samples
+It is found by its entry point, as anybody's engine is: this folder is on every test's path (`conftest`). Its samples
 follow from the cell's id alone, so two stores can be compared byte by byte. What it should do besides is read from the
 environment variable ``PRISM_AE_FAKE``, a JSON object:
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import Cell, Result, Sample
+from prism_ae.cells import Cell, EngineSettings, Result, Sample
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.registry import EngineRecord
 from prism_ae.errors import CheckpointError, DeviceError
@@ -55,7 +55,7 @@ class FakeEngine:
             if trace := self._behaviour.get("trace"):
                 with open(trace, "a") as file:
                     file.write(f"{cell.id}\n")
-            yield cell, Result(fake_samples(cell), 1.0, {"device": self._device})
+            yield cell, Result(fake_samples(cell), 1.0, EngineSettings(others={"device": self._device}))
 
     def close(self) -> None:
         pass
@@ -99,7 +99,6 @@ def fake_samples(cell: Cell) -> tuple[Sample, ...]:
                 turns=1,
                 prompt_tokens=20,
                 generated_tokens=rounds + accepted + 1,
-                rounds=rounds,
                 histogram=histogram,
                 stops=("end",),
                 prefill_seconds=0.1,

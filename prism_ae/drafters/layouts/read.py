@@ -89,8 +89,8 @@ def read_drafter(
     return StoredDrafter(config, state, layout.name, tuple(sorted(set(tensors) & set(unused))))
 
 
-def drafter_rope_settings(folder: Path, used: float) -> dict[str, float]:
-    """For the settings of a result: the RoPE base that is ``used``, and the one that config.json says if it names one.
+def config_rope_theta(folder: Path) -> float | None:
+    """The RoPE base that a drafter's config.json names, None if it names none: not always the one that is used.
 
     Raises:
         MissingError, CheckpointError: config.json is missing or damaged.
@@ -98,8 +98,7 @@ def drafter_rope_settings(folder: Path, used: float) -> dict[str, float]:
     where = folder / "config.json"
     data = read_json(where)
     inner = [data[key] for key in ("layer", "eagle_config") if "hidden_size" in (data.get(key) or ())]
-    said = named_rope_theta(inner[0] if inner else data, str(where))
-    return {"drafter_rope_theta": used} | ({} if said is None else {"drafter_config_rope_theta": said})
+    return named_rope_theta(inner[0] if inner else data, str(where))
 
 
 def check_capture(folder: Path, capture: Sequence[int], target: str) -> None:

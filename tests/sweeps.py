@@ -63,7 +63,7 @@ def write_models(folder: Path, suite: Suite) -> Path:
 
 @functools.cache
 def _tokenizer(template: Template) -> Tokenizer:
-    return train_tokenizer(corpus.conversations(20, 1), template, "Be brief.", 400, False)
+    return train_tokenizer(corpus.conversations(20, 1), template, "Be brief.", 400, single_digits=False)
 
 
 def _talking(folder: Path, template: Template) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prism_ae.authors_import.find import Run
+from prism_ae.authors_import.find import EvaluationRun
 from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result
 from prism_ae.engines.registry import ARTIFACT
 from prism_ae.suites.records import Suite
@@ -15,7 +15,7 @@ NOT_RECORDED = ("prompt_tokens", "stops", "prefill_seconds")
 _UNKNOWN = "not recorded"
 
 
-def cell_of(run: Run, suite: Suite) -> Cell:
+def cell_of(run: EvaluationRun, suite: Suite) -> Cell:
     """The cell: the suite's limits are those that the artifact's evaluation has in effect.
 
     The artifact records no digest of checkpoints or prompts. The digest of the answers takes their place, so two runs
@@ -43,13 +43,13 @@ def cell_of(run: Run, suite: Suite) -> Cell:
     return Cell(point, Fingerprints(_UNKNOWN, _UNKNOWN, _UNKNOWN, version, ARTIFACT.verifier))
 
 
-def result_of(run: Run) -> Result:
+def result_of(run: EvaluationRun) -> Result:
     """Its raw counts, and in the settings where they come from."""
     seconds = sum(sample.decode_seconds for sample in run.answers.samples)
     return Result(run.answers.samples, seconds, EngineSettings(others=origin_of(run)))
 
 
-def origin_of(run: Run) -> dict[str, Any]:
+def origin_of(run: EvaluationRun) -> dict[str, Any]:
     """Where a run comes from, for the record and the provenance."""
     return {
         "imported_from": run.file,

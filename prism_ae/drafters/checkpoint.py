@@ -72,4 +72,4 @@ def load_drafter(
     if DRAFT_IDS in stored.state:
         drafter.draft_ids = stored.state.pop(DRAFT_IDS).to(device)
     fill(drafter, stored.state, parameter_names(stored.config), stored.config.layer)  # all of it was checked
-    return drafter.eval().requires_grad_(False)
+    return drafter.eval().requires_grad_(requires_grad=False)

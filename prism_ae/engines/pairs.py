@@ -18,7 +18,7 @@ from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.models.checkpoints import check_target_weights, read_json, read_target_config
 from prism_ae.prompts.conversation import window_of
 from prism_ae.sglang_prism.description import check_capturable, published_capture
-from prism_ae.suites.records import Target
+from prism_ae.suites.records import TargetRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Pair:
         return self.config.capture if self.config else ()
 
 
-def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
+def make_pair(record: TargetRecord, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
     """The pair, if this engine can measure it.
 
     Args:
         record: the target's in the suite: what it says of hidden states counts where a drafter's folder says nothing.
         target, drafter: folders; None for vanilla.
-        drafter_kind: `suites.records.Drafter.kind`.
+        drafter_kind: `suites.records.DrafterRecord.kind`.
         engine: its name. The torch engine runs Llamas alone, SGLang knows other architectures of targets.
 
     Raises:
@@ -100,7 +100,7 @@ def with_ropes(
 
 
 def _check_captured(
-    drafter: Path, record: Target, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
+    drafter: Path, record: TargetRecord, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
 ) -> None:
     """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
     taken = read_config(drafter, captured, sizes=sizes).capture

@@ -131,7 +131,7 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
     """Why an engine cannot measure a point, or ""; decided without models or devices.
 
     Args:
-        drafter_kind: `suites.records.Drafter.kind` of the point's drafter.
+        drafter_kind: `suites.records.DrafterRecord.kind` of the point's drafter.
     """
     if engine == ARTIFACT.name:
         return "results of the engine artifact are imported, not measured, and this one was not ('prism-ae import')"

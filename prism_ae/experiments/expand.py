@@ -13,7 +13,9 @@ from prism_ae.experiments.records import Experiment, SuiteChoice
 from prism_ae.io.schema import closest, meant
 from prism_ae.models.weights import FLOATS
 from prism_ae.suites.compat import acceptance_flags, serving_flags
-from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
+from prism_ae.suites.records import DrafterRecord as Drafter
+from prism_ae.suites.records import Limits, Scale, Suite
+from prism_ae.suites.records import TargetRecord as Target
 
 BASELINE = "vanilla"
 """Speed-ups are over this one."""

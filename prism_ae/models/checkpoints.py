@@ -52,8 +52,8 @@ class Manifest:
     name: str
     scale: str | None
     recipe: Mapping[str, Any]
-    files: Mapping[str, str]
-    provenance: Mapping[str, Any]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -81,7 +81,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        manifest = Manifest(**read_json(path))
+        data = read_json(path)
+        if missing := [field.name for field in dataclasses.fields(Manifest) if field.name not in data]:
+            raise ValueError(f"'{missing[0]}' is missing")
+        manifest = Manifest(**data)
         _check_manifest(manifest)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", AGAIN) from error
@@ -150,19 +153,12 @@ def _place_errors(place: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to {place}: {why_not(error, place)}", hint) from error
 
 
-def publish(
-    folder: Path,
-    kind: str,
-    name: str,
-    scale: str | None,
-    recipe: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    write: Callable[[Path], None],
-) -> Manifest:
+def publish(folder: Path, about: Manifest, write: Callable[[Path], None]) -> Manifest:
     """Fill a folder and make it appear at once.
 
     Args:
         folder: where it will be; an existing one is kept, and its manifest returned.
+        about: its manifest, yet without its files.
         write: fills the temporary folder that it is given.
 
     Raises:
@@ -174,7 +170,7 @@ def publish(
     try:
         write(temporary)
         files = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-        manifest = Manifest(kind, name, scale, dict(recipe), files, dict(provenance))
+        manifest = dataclasses.replace(about, files=files)
         (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
         for path in temporary.iterdir():
             path.chmod(0o644)  # safetensors' library lets nobody else read what it writes
@@ -224,7 +220,7 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     weights = open_weights(folder)
     _check_alone(folder, weights)
     refuse_quantised(weights)
-    check_head(weights, config.tie_word_embeddings)
+    check_head(weights, tied=config.tie_word_embeddings)
     state = weights.read()
     require_floats(state, state, weights)
     if config.tie_word_embeddings:
@@ -233,7 +229,7 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
     _drop_rotary_tables(state, config, weights)
     target = unfilled(lambda: Llama(config), dtype, device)
     load_strictly(target, state, target_names(config), config, str(weights.source))
-    return target.eval().requires_grad_(False)
+    return target.eval().requires_grad_(requires_grad=False)
 
 
 def check_target_weights(folder: Path) -> None:
@@ -247,7 +243,7 @@ def check_target_weights(folder: Path) -> None:
     _check_alone(folder, weights)
     config = read_json(folder / "config.json")
     if (config.get("architectures") or [_LLAMA]) == [_LLAMA]:
-        check_head(weights, bool(config.get("tie_word_embeddings")))
+        check_head(weights, tied=bool(config.get("tie_word_embeddings")))
 
 
 _LLAMA = "LlamaForCausalLM"
@@ -277,7 +273,7 @@ _NO_WEIGHTS = {"training_args.bin", "optimizer.bin", "scheduler.bin"}
 """What trainers leave beside pickled weights."""
 
 
-def check_head(weights: Weights, tied: bool) -> None:
+def check_head(weights: Weights, *, tied: bool) -> None:
     """Whether the head is what config.json says: of all weights, embedding and head alone are read, and where needed.
 
     Engines differ where the two disagree: one takes the embedding for the head, another the head that is stored.

@@ -151,7 +151,7 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``)."""
 
-    def __init__(self, config: LlamaConfig, input_norm: bool = True) -> None:
+    def __init__(self, config: LlamaConfig, *, input_norm: bool = True) -> None:
         super().__init__()
         self.input_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
         self.attention = Attention(config, config.hidden_size)

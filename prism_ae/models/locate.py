@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
@@ -48,29 +49,29 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
     return _trained(folder, f"target {target} is not trained yet", suite)
 
 
-def locate_drafter(
-    suite: Suite,
-    target: str,
-    drafter: str,
-    scale: str | None,
-    models_dir: Path,
-    engine: str = "torch",
-    watch: Watch | None = None,
-) -> Located | Absent:
+class DrafterKey(NamedTuple):
+    """A drafter for a target: names of records, the training scale (None for a drafter that is not trained at scales),
+    and the engine that would read it."""
+
+    target: str
+    drafter: str
+    scale: str | None
+    engine: str = "torch"
+
+
+def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
     """The folder of a drafter for a target: that of `Suite.drafter_folder`, or one that is trained here.
 
     Args:
         suite: of all names.
-        target, drafter: names of records.
-        scale: name of the training scale, None for a drafter that is not trained at scales.
         models_dir: the models folder.
-        engine: the one that would read it.
         watch: see `cached_sums`.
 
     Raises:
         KeyError: the suite has no such target, drafter or scale.
         ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
     """
+    target, drafter, scale, _ = key
     record, of = suite.drafters[drafter], suite.targets[target]
     if record.kind == "vanilla":
         raise ValueError("vanilla decoding has no checkpoint")
@@ -78,7 +79,7 @@ def locate_drafter(
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
         raise KeyError(scale)
-    if folder := suite.drafter_folder(target, drafter, scale, engine):
+    if folder := suite.drafter_folder(*key):
         return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")

@@ -82,7 +82,7 @@ def open_tokenizer(folder: Path, written: str = "") -> tuple[Tokenizer, Rules]:
     rules = _rules(folder, data)
     with as_damage(folder):
         if rules.sentencepiece:
-            data = _as_sentencepiece(data, rules.legacy)
+            data = _as_sentencepiece(data, legacy=rules.legacy)
         tokenizer = Tokenizer.from_str(json.dumps(_settled(data, rules.marks, written)))
     # The file may ask for either, transformers does neither unless it is asked to.
     tokenizer.no_truncation()
@@ -187,7 +187,7 @@ def _is_marker(token: Any, marks: Sequence[str], written: str) -> bool:
     return isinstance(text, str) and (text in marks or (not text.isalnum() and bool(text.strip()) and text in written))
 
 
-def _as_sentencepiece(data: Mapping[str, Any], legacy: bool) -> dict[str, Any]:
+def _as_sentencepiece(data: Mapping[str, Any], *, legacy: bool) -> dict[str, Any]:
     """A tokenizer.json of a known form, with the ids of the SentencePiece version."""
     # In the SentencePiece version special tokens are found in the text as it stands.
     added = [token | {"normalized": False} for token in data.get("added_tokens", [])]

@@ -173,7 +173,12 @@ class _Trainer:
             embedding = self.drafter.embed(features.batch.ids[:, 1:])
         truth = labels(self.drafter, features.batch.answer, features.hidden, self.data.features.target.head)
         outputs = unroll(
-            self.drafter, embedding, features.captured[:, :-1], recipe.forwards, recipe.detach, recipe.context
+            self.drafter,
+            embedding,
+            features.captured[:, :-1],
+            recipe.forwards,
+            detach=recipe.detach,
+            context=recipe.context,
         )
         value = loss(self.drafter, outputs, truth, self.weights)
         if not torch.isfinite(value):

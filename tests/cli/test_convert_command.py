@@ -104,7 +104,9 @@ def test_a_folder_says_what_it_is_made_from(place: Path) -> None:
 
 
 def test_a_published_drafter_keeps_its_name_and_scale(place: Path) -> None:
-    publish(place / "made", "drafter", "prism", "8x", {}, {}, lambda f: save_drafter(f, Drafter(PRISM, Llama(TARGET))))
+    publish(
+        place / "made", Manifest("drafter", "prism", "8x", {}), lambda f: save_drafter(f, Drafter(PRISM, Llama(TARGET)))
+    )
     assert entry.run(["convert", "made", "--to", "huggingface", "--out", "served", "--target", "target"]) == 0
     manifest = read_manifest(place / "served")
     assert manifest is not None

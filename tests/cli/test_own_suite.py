@@ -13,7 +13,7 @@ from sweeps import write_suite
 import prism_ae.suites
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import experiment_names
-from prism_ae.models.locate import Absent, locate_drafter, locate_target
+from prism_ae.models.locate import Absent, DrafterKey, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -152,7 +152,7 @@ def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     suite = load_suite(path)
     target = suite.target_of("llama-3").name
     found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
-    found = found or locate_drafter(suite, target, drafter, suite.scales[-1].name, tmp_path)
+    found = found or locate_drafter(suite, DrafterKey(target, drafter, suite.scales[-1].name), tmp_path)
     assert isinstance(found, Absent)
     assert f"{key}: 'folder' is missing" in found.reason
     assert "suite's file" in found.hint

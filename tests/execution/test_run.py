@@ -141,7 +141,9 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
         assignment = connection.recv()
         store = Store(setup.root, setup.suite.name, setup.suite.version)
         (attempt, _) = store.begin(assignment.cells, {})
-        store.commit(attempt, "ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings()), 1.0, "x", b"")
+        store.commit(
+            attempt, Outcome("ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings())), 1.0, "x", b""
+        )
         written.append(attempt.cell.id)
 
     outcome, progress = go(sweep, lambda: Scripted(dies, "signal SIGKILL"), lambda: Scripted(honest))

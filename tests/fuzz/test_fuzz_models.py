@@ -29,6 +29,7 @@ from prism_ae.drafters.layouts.table import EAGLE3, OWN
 from prism_ae.engines.pairs import make_pair
 from prism_ae.models.checkpoints import (
     MANIFEST,
+    Manifest,
     check_published,
     load_target,
     publish,
@@ -244,7 +245,7 @@ def test_a_manifest(target: Path, tmp_path: Path, times: int) -> None:
         (temporary / "tokenizer.json").write_text(OLD)
         (temporary / "tokenizer_config.json").write_text(json.dumps(LLAMA_2_RULES))
 
-    publish(folder, "target", "llama-2-7b-chat", None, {"steps": 3}, {"seconds": 1.5}, fill)
+    publish(folder, Manifest("target", "llama-2-7b-chat", None, {"steps": 3}, provenance={"seconds": 1.5}), fill)
     file = folder / MANIFEST
     whole = json.loads(file.read_bytes())
 

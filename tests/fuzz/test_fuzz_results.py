@@ -29,7 +29,7 @@ from prism_ae.io.checksums import cached_sums
 from prism_ae.io.digests import canonical_json
 from prism_ae.store.log import log_line, parse_log
 from prism_ae.store.records import OK, STATUSES
-from prism_ae.store.store import Store
+from prism_ae.store.store import AttemptOutcome, Store
 from prism_ae.suites.load import load_suite
 
 PAPER = load_suite("paper")
@@ -175,7 +175,7 @@ def store(tmp_path: Path) -> Store:
     for number, status in enumerate(STATUSES):
         [attempt] = store.begin([a_cell(number)], {})
         result = Result(fake_samples(attempt.cell), 1.0, EngineSettings(others={"a": 1})) if status == OK else None
-        store.commit(attempt, status, "" if result else "why", result, 1.0, "cpu", b"")
+        store.commit(attempt, AttemptOutcome(status, "" if result else "why", result), 1.0, "cpu", b"")
     return store
 
 

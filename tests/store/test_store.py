@@ -14,7 +14,7 @@ from fake_engine import fake_samples
 from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result, Sample, TreeShape
 from prism_ae.errors import StoreError
 from prism_ae.io import atomic as durable_module
-from prism_ae.store import Store
+from prism_ae.store import AttemptOutcome, Store
 from prism_ae.store import store as store_module
 from prism_ae.store.records import FAILED, OK, Record, parse_samples, samples_text
 
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 def measure(store: Store, cell: Cell, status: str = OK, message: str = "") -> bool:
     (attempt,) = store.begin([cell], {"argv": ["prism-ae", "run"]})
     result = Result(fake_samples(cell), 2.5, EngineSettings(others={"threads": 1})) if status == OK else None
-    return store.commit(attempt, status, message, result, 1.25, "a cpu", b"engine says hello\n")
+    return store.commit(attempt, AttemptOutcome(status, message, result), 1.25, "a cpu", b"engine says hello\n")
 
 
 def test_a_measured_cell_comes_back(store: Store) -> None:
@@ -92,8 +92,8 @@ def test_a_cell_committed_elsewhere_meanwhile_is_not_committed_again(store: Stor
     other = Store(store.root, "mini", 1)
     (theirs,) = other.begin([cell], {})
     result = Result(fake_samples(cell), 1.0, EngineSettings())
-    assert other.commit(theirs, OK, "", result, 1.0, "x", b"")
-    assert not store.commit(attempt, OK, "", result, 1.0, "x", b"")
+    assert other.commit(theirs, AttemptOutcome(OK, "", result), 1.0, "x", b"")
+    assert not store.commit(attempt, AttemptOutcome(OK, "", result), 1.0, "x", b"")
 
 
 def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committed_again(
@@ -108,10 +108,14 @@ def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committ
     def meanwhile(folder: Path) -> None:
         real(folder)
         monkeypatch.setattr(store_module, "sync", real)
-        assert other.commit(theirs, OK, "", Result(fake_samples(cell), 1.0, EngineSettings()), 1.0, "x", b"")
+        assert other.commit(
+            theirs, AttemptOutcome(OK, "", Result(fake_samples(cell), 1.0, EngineSettings())), 1.0, "x", b""
+        )
 
     monkeypatch.setattr(store_module, "sync", meanwhile)
-    assert not store.commit(attempt, OK, "", Result(fake_samples(cell), 1.0, EngineSettings()), 1.0, "x", b"")
+    assert not store.commit(
+        attempt, AttemptOutcome(OK, "", Result(fake_samples(cell), 1.0, EngineSettings())), 1.0, "x", b""
+    )
     assert len((store.root / "log.jsonl").read_bytes().splitlines()) == 1
 
 
@@ -133,7 +137,7 @@ def test_a_failure_may_name_a_file_in_another_encoding(store: Store) -> None:
     cell = a_cell()
     (attempt,) = store.begin([cell], {})
     message = f"{os.fsdecode(bytes([0x6D, 0xF6]))} is damaged"
-    assert store.commit(attempt, FAILED, message, None, 0.1, "CPU", b"")
+    assert store.commit(attempt, AttemptOutcome(FAILED, message), 0.1, "CPU", b"")
     assert store.records()[cell.id].message == "m? is damaged"
 
 
@@ -196,7 +200,7 @@ def test_a_result_belongs_to_ok_and_only_there(store: Store) -> None:
     (attempt,) = store.begin([a_cell()], {})
     for status, result in ((OK, None), (FAILED, Result((), 1.0, EngineSettings()))):
         with pytest.raises(ValueError, match="belongs to"):
-            store.commit(attempt, status, "", result, 0.0, "", b"")
+            store.commit(attempt, AttemptOutcome(status, "", result), 0.0, "", b"")
 
 
 def test_reading_a_folder_that_does_not_exist_makes_nothing(tmp_path: Path) -> None:
@@ -283,7 +287,13 @@ def test_a_full_disk_in_the_middle_of_the_samples_loses_nothing_old(
     with monkeypatch.context() as patch:
         patch.setattr(durable_module, "write_all", full)
         with pytest.raises(StoreError, match="No space left"):
-            store.commit(attempt, OK, "", Result(fake_samples(a_cell(1)), 1.0, EngineSettings()), 1.0, "x", b"log")
+            store.commit(
+                attempt,
+                AttemptOutcome(OK, "", Result(fake_samples(a_cell(1)), 1.0, EngineSettings())),
+                1.0,
+                "x",
+                b"log",
+            )
     fresh = Store(store.root, "mini", 1)
     assert set(fresh.records()) == {a_cell().id}
     assert fresh.samples(fresh.records()[a_cell().id]) == fake_samples(a_cell())

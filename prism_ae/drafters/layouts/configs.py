@@ -120,7 +120,7 @@ def _check_eagle3_keys(data: Mapping[str, Any], given: Given) -> None:
     if data.get("target_hidden_size") not in (None, data["hidden_size"]):
         raise refused("target_hidden_size", data["target_hidden_size"], given.where)
     if data.get("tie_word_embeddings") and NOTE not in data:
-        raise refused("tie_word_embeddings", True, given.where)
+        raise refused("tie_word_embeddings", value=True, where=given.where)
     said = data.get("eagle_config")
     if said is None:
         return

@@ -70,7 +70,7 @@ def find_embedding(config: DrafterConfig, layout: Layout, drafter: Path, target:
     return found if layout.embedding else None
 
 
-def _read(folder: Path, name: str, config: DrafterConfig, needed: bool) -> Embedding | None:
+def _read(folder: Path, name: str, config: DrafterConfig, *, needed: bool) -> Embedding | None:
     weights = open_weights(folder)
     if name not in weights.files:
         if needed:

@@ -140,6 +140,7 @@ def _config(
     target: TargetSizes | None,
     capture: Sequence[int],
     rope_theta: float | None,
+    *,
     sizes_only: bool = False,
 ) -> tuple[DrafterConfig, Layout, dict[str, Any]]:
     where = folder / "config.json"

@@ -23,7 +23,7 @@ _READERS = {
 }
 
 
-def reader_notes(config: DrafterConfig, layout: table.Layout, embedded: bool, layers: int | None) -> list[str]:
+def reader_notes(config: DrafterConfig, layout: table.Layout, *, embedded: bool, layers: int | None) -> list[str]:
     """Sentences about a drafter that was written in a layout; none for the project's own.
 
     Args:

@@ -72,7 +72,7 @@ class StoredDrafter:
     ignored: tuple[str, ...]
 
 
-def layer_shapes(config: LlamaConfig, input_norm: bool, input_size: int) -> dict[str, tuple[int, ...]]:
+def layer_shapes(config: LlamaConfig, *, input_norm: bool, input_size: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors of one Llama layer; ``input_size`` is what its attention reads."""
     hidden, keys, middle = config.hidden_size, config.key_value_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {

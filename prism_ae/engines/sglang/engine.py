@@ -19,7 +19,7 @@ from prism_ae.engines.pairs import Pair, check_branch, make_pair, with_ropes
 from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
 from prism_ae.engines.sglang.options import (
     ACCEPTANCE_BATCH,
-    Setup,
+    EngineSetup,
     architecture_text,
     engine_environment,
     engine_options,
@@ -49,7 +49,7 @@ class SGLangEngine:
         # A sweep of trees or batches asks for the same pair again and again.
         self._make_pair = cache(make_pair)
         self._host: Host | None = None
-        self._setup: Setup | None = None
+        self._setup: EngineSetup | None = None
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol."""
@@ -81,7 +81,7 @@ class SGLangEngine:
             self._host.discard()
         self._host = self._setup = None
 
-    def _wanted(self, assignment: Assignment) -> Setup:
+    def _wanted(self, assignment: Assignment) -> EngineSetup:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
         point, room = assignment.cells[0].point, assignment.room
         pair = self._pair(assignment)
@@ -89,7 +89,7 @@ class SGLangEngine:
         architecture = ""
         if pair.drafter is not None:
             architecture = _architecture(pair) if pair.config else "standard"
-        return Setup(
+        return EngineSetup(
             target=assignment.target_path,
             drafter=assignment.drafter_path,
             architecture=architecture,
@@ -108,7 +108,7 @@ class SGLangEngine:
         record, kind = self.suite.targets[point.target], self.suite.drafters[point.drafter].kind
         return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
 
-    def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> EngineSettings:
+    def _prepare(self, wanted: EngineSetup, assignment: Assignment, should_stop: Callable[[], bool]) -> EngineSettings:
         """An engine that runs as the assignment asks; returns what it says is in effect."""
         if self._host is None or self._setup is None or not self._setup.serves(wanted):
             self.close()
@@ -183,7 +183,7 @@ def _order(cell: Cell) -> tuple[str, float]:
     return cell.point.benchmark, cell.point.temperature
 
 
-def _warm_up(serve: Serve, all_questions: bool = False) -> Serve:
+def _warm_up(serve: Serve, *, all_questions: bool = False) -> Serve:
     """A short run of the same kind: as many questions as run together, few tokens."""
     count = len(serve.questions) if all_questions else serve.concurrency
     tokens = 1 if all_questions else min(WARM_UP_TOKENS, serve.max_new_tokens)
@@ -207,7 +207,7 @@ def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sam
     )
 
 
-def _changes(state: EngineSettings, assignment: Assignment, wanted: Setup) -> Configure:
+def _changes(state: EngineSettings, assignment: Assignment, wanted: EngineSetup) -> Configure:
     """What a running engine has to change for the assignment."""
     if assignment.tree is None:
         return Configure()
@@ -224,7 +224,7 @@ def _tree(state: EngineSettings) -> str | None:
     return ",".join(map(str, state.tree)) if state.tree else None
 
 
-def _check_state(state: EngineSettings, assignment: Assignment, wanted: Setup) -> None:
+def _check_state(state: EngineSettings, assignment: Assignment, wanted: EngineSetup) -> None:
     """Raises DeviceError where the engine does not run as it was asked to."""
     tree = None if assignment.tree is None else str(assignment.tree)
     asked = {"tree": tree, "drafting": wanted.drafting if tree else None, "dtype": wanted.dtype}
@@ -240,7 +240,7 @@ def _check_state(state: EngineSettings, assignment: Assignment, wanted: Setup) -
         raise DeviceError(f"SGLang does not run as asked: {'; '.join(different)}", "its log is in engine.log")
 
 
-def _without_graphs(state: EngineSettings, tree: TreeShape | None, wanted: Setup) -> list[str]:
+def _without_graphs(state: EngineSettings, tree: TreeShape | None, wanted: EngineSetup) -> list[str]:
     """The CUDA graphs that do not cover the batch: the target's, the draft loop's and the drafter's first step's."""
     needed = {"CUDA graphs": state.cuda_graphs}
     if tree is not None:

@@ -79,7 +79,7 @@ class TreeShape:
 
 EXACT: Final = "exact"
 STOCK: Final = "stock"
-Drafting = Literal["exact", "stock"]
+DraftLoop = Literal["exact", "stock"]
 """How a draft tree is drafted: exactly, or by SGLang's own loop, in which a branch attends to a stranger's drafts."""
 
 

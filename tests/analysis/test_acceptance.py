@@ -26,7 +26,7 @@ def sample(name: str, rounds: list[int], cut: int = 0) -> Sample:
     """A question whose rounds accepted these numbers of drafts; ``cut`` accepted tokens lay behind the end token."""
     histogram = tuple(rounds.count(depth) for depth in range(max(rounds, default=-1) + 1))
     generated = max(1, 1 + sum(rounds) + len(rounds) - cut)
-    return Sample(name, 1, 9, generated, histogram, ("end",), 0.0, 0.0, "0")
+    return Sample(name, 1, 9, generated, len(rounds), histogram, ("end",), 0.0, 0.0, "0")
 
 
 questions = st.lists(st.tuples(st.lists(st.integers(0, 6), max_size=12), st.integers(0, 3)), min_size=1, max_size=8)
@@ -97,8 +97,9 @@ def test_rates_multiply_to_the_acceptance_length() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"rounds": 4}, "sums to 3, not to the 4 rounds"),
         ({"generated_tokens": 9}, "committed 8 at most"),
-        ({"histogram": (3, 1, -1)}, "negative"),
+        ({"histogram": (3, 1, -1), "rounds": 3}, "negative"),
         ({"generated_tokens": -1}, "negative"),
     ],
 )
@@ -115,7 +116,7 @@ def test_a_question_twice_is_refused() -> None:
 
 
 def test_vanilla_decoding_has_no_acceptance_length() -> None:
-    counts = counts_of([Sample("q", 1, 9, 90, (), ("length",), 0.0, 0.0, "0")])
+    counts = counts_of([Sample("q", 1, 9, 90, 0, (), ("length",), 0.0, 0.0, "0")])
     assert math.isnan(al_macro(counts))
     assert math.isnan(al_micro(counts))
     assert np.isnan(conditional_acceptance(counts.histograms, 3)).all()

@@ -34,7 +34,7 @@ def result(point: Point) -> Measured:
     for number in range(point.questions):
         histogram = tuple(int(count) for count in draw.integers(0, 5, point.tree.steps + 1)) if number % 5 else ()
         tokens = sum((depth + 1) * count for depth, count in enumerate(histogram)) + 1
-        samples.append(Sample(f"q{number}", 1, 5, tokens, histogram, ("end",), 0.0, 0.0, "0"))
+        samples.append(Sample(f"q{number}", 1, 5, tokens, sum(histogram), histogram, ("end",), 0.0, 0.0, "0"))
     return Measured(digest(point)[:16], tuple(samples), 1.0, {}, "2026-11-21T00:00:00+00:00", "CPU")
 
 

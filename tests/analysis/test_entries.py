@@ -36,7 +36,9 @@ def result(point: Point, device: str = "CPU") -> Measured:
         histogram = tuple(int(count) for count in draw.integers(1, 9, 4)) if point.tree else ()
         tokens = sum((depth + 1) * count for depth, count in enumerate(histogram)) + 2 if point.tree else 40 + number
         prefill, decode = draw.uniform(0.1, 2.0, 2)
-        samples.append(Sample(f"q{number}", 2, 5, tokens, histogram, ("end",) * 2, prefill, decode, "0"))
+        samples.append(
+            Sample(f"q{number}", 2, 5, tokens, sum(histogram), histogram, ("end",) * 2, prefill, decode, "0")
+        )
     return Measured(digest(point)[:16], tuple(samples), float(draw.uniform(1, 9)), {}, "2026-11-21", device)
 
 

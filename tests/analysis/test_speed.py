@@ -46,6 +46,7 @@ def sample(number: int, turns: list[Turn], vanilla: bool = False) -> Sample:
         turns=len(turns),
         prompt_tokens=9,
         generated_tokens=len(turns) + sum(1 if vanilla else accepted + 1 for accepted, _ in rounds),
+        rounds=0 if vanilla else len(rounds),
         histogram=() if vanilla else tuple(histogram),
         stops=("end",) * len(turns),
         prefill_seconds=sum(prefill for prefill, _ in turns),

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, Self
 
 from prism_ae.errors import UsageError
 from prism_ae.io.digests import digest
@@ -77,6 +77,12 @@ class TreeShape:
         return f"{self.steps},{self.branch},{self.verified}"
 
 
+EXACT: Final = "exact"
+STOCK: Final = "stock"
+DraftLoop = Literal["exact", "stock"]
+"""How a draft tree is drafted: exactly, or by SGLang's own loop, in which a branch attends to a stranger's drafts."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Point:
     """What is asked. Names are those of the suite's records.
@@ -94,7 +100,7 @@ class Point:
         max_length: prompt and answer together.
         seed: of the sampling; each question derives its own from it.
         dtype: "float32", "bfloat16" or "float16".
-        drafting: "exact", or "stock": SGLang's own draft loop, in which a branch attends to a stranger's drafts.
+        drafting: `EXACT` or `STOCK`.
         compat: names of the original artifact's choices that are imitated, sorted.
     """
 
@@ -112,7 +118,7 @@ class Point:
     max_length: int
     seed: int
     dtype: str
-    drafting: str = "exact"
+    drafting: str = EXACT
     compat: tuple[str, ...] = ()
 
 
@@ -159,9 +165,8 @@ class Sample:
         turns: turns answered.
         prompt_tokens: summed over turns.
         generated_tokens: summed over turns, an end token included, nothing after it.
-        rounds: draft-verify-commit rounds, the prefill not counted (0 for vanilla).
-        histogram: ``histogram[i]`` rounds in which the target accepted i drafts; sums to ``rounds``. What the
-            verification accepted counts, also in a round that reached the end token or the length limit.
+        histogram: ``histogram[i]`` rounds in which the target accepted i drafts; () for vanilla. What the verification
+            accepted counts, also in a round that reached the end token or the length limit.
         stops: why each turn ended: "end", "length" (max_new_tokens) or "window" (max_length).
         prefill_seconds, decode_seconds: wall time while this question was being served, others beside it.
         output_sha256: of the answers' token ids, turns separated: two runs with equal output have equal digests.
@@ -171,12 +176,71 @@ class Sample:
     turns: int
     prompt_tokens: int
     generated_tokens: int
-    rounds: int
     histogram: tuple[int, ...]
     stops: tuple[str, ...]
     prefill_seconds: float
     decode_seconds: float
     output_sha256: str
+
+    @property
+    def rounds(self) -> int:
+        """Draft-verify-commit rounds, the prefill not counted (0 for vanilla)."""
+        return sum(self.histogram)
+
+
+Graphs = Sequence[int] | Literal["eager"] | None
+"""Batch sizes that CUDA graphs were captured for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSettings:
+    """What an engine had in effect, read back from where it takes effect (as the store has it: `to_json`).
+
+    What this program reads again has a name here, None where the engine does not say it.
+
+    Attributes:
+        torch, sglang: versions.
+        attention: the class of the attention kernels.
+        cuda_graphs, draft_cuda_graphs, extend_cuda_graphs: of the target's decoding, the draft loop, its first step.
+        radix_cache: whether prompts' prefixes are kept; overlap: whether SGLang schedules beside the device's work.
+        concurrency: requests in flight; largest_batch: at most.
+        tree: of SGLang its parts, of the torch engine its text.
+        drafter: folder; nonce: what the engine was to echo. No result has them.
+        target_rope_theta, drafter_rope_theta: RoPE's bases in use; drafter_config_rope_theta: what the drafter's
+            config.json says.
+        others: what is only recorded.
+    """
+
+    torch: str | None = None
+    sglang: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    cuda_graphs: Graphs = None
+    draft_cuda_graphs: Graphs = None
+    extend_cuda_graphs: Graphs = None
+    radix_cache: bool | None = None
+    overlap: bool | None = None
+    concurrency: int | None = None
+    largest_batch: int | None = None
+    tree: Sequence[int] | str | None = None
+    drafting: str | None = None
+    drafter: str | None = None
+    nonce: str | None = None
+    target_rope_theta: float | None = None
+    drafter_rope_theta: float | None = None
+    drafter_config_rope_theta: float | None = None
+    others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(self) if field.name != "others"]
+        return {**self.others, **{name: value for name in names if (value := getattr(self, name)) is not None}}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Inverse of `to_json` for any JSON object: keys that this version does not know, and null, are kept."""
+        known = {field.name for field in dataclasses.fields(cls)} - {"others"}
+        named = {name: value for name, value in data.items() if name in known and value is not None}
+        return cls(**named, others={name: value for name, value in data.items() if name not in named})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +250,8 @@ class Result:
     Attributes:
         samples: in the order of the questions.
         wall_seconds: of the whole batch run the cell was part of, prefill included.
-        settings: the engine's effective settings, read back (threads, device, batch, dtype, library versions).
     """
 
     samples: tuple[Sample, ...]
     wall_seconds: float
-    settings: Mapping[str, Any]
+    settings: EngineSettings

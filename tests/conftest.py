@@ -6,11 +6,15 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+_PLUGINS = str(Path(__file__).parent / "plugins")
+"""An engine for tests, which is found by its entry point, here and in the processes that tests start."""
 
 _HOME = tempfile.mkdtemp(prefix="prism-ae-tests-")
 
@@ -22,7 +26,9 @@ os.environ.update(
     MKL_NUM_THREADS="1",
     TOKENIZERS_PARALLELISM="false",
     HF_HUB_OFFLINE="1",
+    PYTHONPATH=os.pathsep.join(filter(None, [_PLUGINS, os.environ.get("PYTHONPATH")])),
 )
+sys.path.append(_PLUGINS)
 os.environ.pop("PRISM_AE_MODELS", None)
 
 

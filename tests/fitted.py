@@ -11,7 +11,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.models.llama import Llama, causal
 
 FIT = 40

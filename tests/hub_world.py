@@ -15,10 +15,10 @@ import pytest
 from hub_server import Hubs
 
 import prism_ae.suites.load
-from prism_ae.hub import clients
-from prism_ae.hub.download import State, Todo, download
+from prism_ae.hub import calls
+from prism_ae.hub.download import DownloadPlan, DownloadProgress, Reports, download
 from prism_ae.hub.environment import CERTIFICATES, TOKENS
-from prism_ae.hub.wanted import HubName, published
+from prism_ae.hub.selection import HubName, published
 from prism_ae.suites.records import Suite
 
 TARGET = "Llama-2-7b-chat-hf"
@@ -101,7 +101,7 @@ def patch(monkeypatch: pytest.MonkeyPatch, hubs: Hubs, home: Path) -> None:
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what a broken connection loses at most
-    monkeypatch.setattr(clients, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(calls, "PAUSES", (0.0, 0.0))
     import modelscope_hub.config
 
     monkeypatch.setattr(modelscope_hub._legacy_api, "REPO_TREE_PAGE_RETRY_MAX_DELAY_SECONDS", 0)
@@ -117,17 +117,19 @@ class World:
     hubs: Hubs
     models: Path
     hub: HubName = "modelscope"
-    said: list[Todo] = dataclasses.field(default_factory=list)
-    states: list[State] = dataclasses.field(default_factory=list)
+    said: list[DownloadPlan] = dataclasses.field(default_factory=list)
+    states: list[DownloadProgress] = dataclasses.field(default_factory=list)
 
     def get(
         self, folders: Iterable[str] = FOLDERS, official: bool = False, renew: bool = False, dry_run: bool = False
     ) -> None:
         suite = suite_of(self.hubs)
         assert suite.hub is not None
-        wanted = published(suite.hub, folders, self.hub, official)
+        wanted = published(suite.hub, folders, self.hub, official=official)
         self.hubs.asked.clear()
-        download(suite, self.models, wanted, renew, dry_run, self.said.append, self.states.append)
+        download(
+            suite, self.models, wanted, Reports(self.said.append, self.states.append), renew=renew, dry_run=dry_run
+        )
 
     @property
     def repository(self) -> dict[str, bytes]:

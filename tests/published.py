@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from prism_ae.drafters.checkpoint import parameter_names, save_drafter
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import Llama, LlamaConfig, published_state
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, published_state
 
 State = dict[str, Tensor]
 

@@ -12,7 +12,7 @@ from tokenizer_files import LLAMA_2_RULES, LLAMA_3_RULES, OLD, THREE, VOCABULARY
 
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import FORMAT
-from prism_ae.hub.wanted import folders_of_target
+from prism_ae.hub.selection import folders_of_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.suites.records import Suite
 

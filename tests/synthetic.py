@@ -73,7 +73,7 @@ def _timed(point: Point, suite: Suite) -> Measured:
 
 def _vanilla(point: Point) -> Measured:
     samples = tuple(
-        Sample(f"{point.benchmark}-{number}", 1, 40, point.max_new_tokens, 0, (), ("length",), 0.0, 0.0, "0" * 64)
+        Sample(f"{point.benchmark}-{number}", 1, 40, point.max_new_tokens, (), ("length",), 0.0, 0.0, "0" * 64)
         for number in range(point.questions)
     )
     settings: dict[str, object] = {}
@@ -109,7 +109,6 @@ def _result(point: Point, suite: Suite) -> Measured:
                 turns=1,
                 prompt_tokens=40,
                 generated_tokens=min(tokens, point.max_new_tokens),
-                rounds=sum(histogram),
                 histogram=tuple(histogram),
                 stops=("length",),
                 prefill_seconds=0.01,

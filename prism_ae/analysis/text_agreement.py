@@ -2,7 +2,7 @@
 
 Speculative decoding must not change what the target writes. A question's greedy text is therefore the same under every
 drafter, at every training scale, with every draft tree and batch; where an engine's randomness belongs to the question
-(`engines.registry.Record.same_texts`) the sampled texts are, too. The digests that are stored with each answer show it.
+(`engines.registry`) the sampled texts are, too. The digests that are stored with each answer show it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Texts:
 
 def compare(measured: Mapping[Point, Measured]) -> Texts:
     """Compare a question's texts over points that differ in nothing but drafter, scale, tree, drafting and batch."""
-    same_texts = {name for name, record in registry.ENGINES.items() if record.same_texts}
+    same_texts = {name for name, record in registry.ENGINES.items() if record.uses_common_random_numbers}
     versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
     for point, result in measured.items():
         if point.temperature == 0 or point.engine in same_texts:

@@ -38,14 +38,12 @@ class Answers:
     sha256: str
 
 
-def parse_answers(
-    text: bytes, file: str, name: str, temperature: str, benchmark: str, turns: int, steps: int
-) -> Answers:
+def parse_answers(text: bytes, file: str, model: str, benchmark: str, turns: int, steps: int) -> Answers:
     """Read an answer file.
 
     Args:
         file: as it is shown.
-        name, temperature: of the file's name.
+        model: whose answers they are, by the file's name.
         turns: of each question of the benchmark.
         steps: of the draft tree: no round accepts more drafts.
 
@@ -62,7 +60,7 @@ def parse_answers(
     times: list[float] = []
     for number, line in enumerate(lines, start=1):
         try:
-            question, time, sample = _answer(line, f"{name}-temperature-{temperature}", benchmark, turns, steps)
+            question, time, sample = _answer(line, model, benchmark, turns, steps)
         except ValueError as error:
             raise RefusedError(file, number, str(error)) from None
         if question in seen:
@@ -113,7 +111,6 @@ def _answer(line: bytes, model: str, benchmark: str, turns: int, steps: int) -> 
         turns=turns,
         prompt_tokens=0,
         generated_tokens=sum(tokens),
-        rounds=len(accepted),
         histogram=tuple(rounds[drafts] for drafts in range(steps + 1)),
         stops=(),
         prefill_seconds=0.0,

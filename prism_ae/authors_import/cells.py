@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from prism_ae.authors_import.find import Run
-from prism_ae.cells import Cell, Fingerprints, Point, Result
-from prism_ae.engines.registry import ENGINES
+from prism_ae.authors_import.find import EvaluationRun
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result
+from prism_ae.engines.registry import ARTIFACT
 from prism_ae.suites.records import Suite
 
-ENGINE = "artifact"
 NOT_RECORDED = ("prompt_tokens", "stops", "prefill_seconds")
 """Of a sample: these stand at 0 and (), and nothing is computed from them."""
 
 _UNKNOWN = "not recorded"
 
 
-def cell_of(run: Run, suite: Suite) -> Cell:
+def cell_of(run: EvaluationRun, suite: Suite) -> Cell:
     """The cell: the suite's limits are those that the artifact's evaluation has in effect.
 
     The artifact records no digest of checkpoints or prompts. The digest of the answers takes their place, so two runs
     are never taken for one.
     """
-    job, limits, record = run.job, suite.limits, ENGINES[ENGINE]
+    job, limits = run.job, suite.limits
     turns = suite.benchmarks[job.benchmark].turns
     point = Point(
         suite=suite.name,
@@ -32,7 +31,7 @@ def cell_of(run: Run, suite: Suite) -> Cell:
         benchmark=job.benchmark,
         temperature=job.temperature,
         tree=run.tree,
-        engine=ENGINE,
+        engine=ARTIFACT.name,
         batch=None,
         questions=len(run.answers.samples),
         max_new_tokens=limits.new_tokens(turns),
@@ -40,17 +39,17 @@ def cell_of(run: Run, suite: Suite) -> Cell:
         seed=limits.seed,
         dtype=limits.dtype,
     )
-    version = f"{record.version}/{run.answers.sha256}"
-    return Cell(point, Fingerprints(_UNKNOWN, _UNKNOWN, _UNKNOWN, version, record.verifier))
+    version = f"{ARTIFACT.version}/{run.answers.sha256}"
+    return Cell(point, Fingerprints(_UNKNOWN, _UNKNOWN, _UNKNOWN, version, ARTIFACT.verifier))
 
 
-def result_of(run: Run) -> Result:
+def result_of(run: EvaluationRun) -> Result:
     """Its raw counts, and in the settings where they come from."""
     seconds = sum(sample.decode_seconds for sample in run.answers.samples)
-    return Result(run.answers.samples, seconds, origin_of(run))
+    return Result(run.answers.samples, seconds, EngineSettings(others=origin_of(run)))
 
 
-def origin_of(run: Run) -> dict[str, Any]:
+def origin_of(run: EvaluationRun) -> dict[str, Any]:
     """Where a run comes from, for the record and the provenance."""
     return {
         "imported_from": run.file,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from prism_ae.authors_import.answers import Answers, parse_answers
 from prism_ae.authors_import.fallbacks import Fallbacks
-from prism_ae.authors_import.jobs import ANSWERS_NAME, LOG_NAME, Job, job_of
-from prism_ae.authors_import.logs import Log, check_log, drawn_with_fallbacks, parse_log
+from prism_ae.authors_import.jobs import ANSWERS_NAME, LOG_NAME, Evaluation, job_of
+from prism_ae.authors_import.logs import EvaluationLog, check_log, drawn_with_fallbacks, parse_log
 from prism_ae.authors_import.refused import RefusedError
 from prism_ae.authors_import.serving_csv import Row, check_means, parse_table
 from prism_ae.cells import TreeShape
@@ -21,18 +21,18 @@ from prism_ae.suites.records import Suite
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class EvaluationRun:
     """An evaluation with raw data. ``file`` is its answers, as shown; ``tree`` that of its log, else the scripts'."""
 
-    job: Job
+    job: Evaluation
     file: str
     answers: Answers
     tree: TreeShape
-    log: Log | None
+    log: EvaluationLog | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FolderContents:
     """What a folder holds.
 
     Attributes:
@@ -42,13 +42,13 @@ class Found:
         refused: everything that is not taken.
     """
 
-    runs: tuple[Run, ...]
-    lengths: tuple[tuple[Job, Log], ...]
+    runs: tuple[EvaluationRun, ...]
+    lengths: tuple[tuple[Evaluation, EvaluationLog], ...]
     rows: tuple[Row, ...]
     refused: tuple[RefusedError, ...]
 
 
-def find(folder: Path, suite: Suite, fallbacks: Fallbacks) -> Found:
+def find(folder: Path, suite: Suite, fallbacks: Fallbacks) -> FolderContents:
     """Read a folder: ``outputs``, what contains it, or anything below it. Links are not followed.
 
     Raises:
@@ -82,9 +82,9 @@ class _Reader:
         self._log_paths = dict.fromkeys(logs)
         self._suite = suite
         self._fallbacks = fallbacks
-        self._runs: dict[Job, list[Run]] = defaultdict(list)
-        self._logs: dict[Job, list[Log]] = defaultdict(list)
-        self._answered: set[Job] = set()
+        self._runs: dict[Evaluation, list[EvaluationRun]] = defaultdict(list)
+        self._logs: dict[Evaluation, list[EvaluationLog]] = defaultdict(list)
+        self._answered: set[Evaluation] = set()
         self._tables: dict[Path, list[Row]] = {}
         self._refused: list[RefusedError] = []
 
@@ -108,7 +108,7 @@ class _Reader:
         except RefusedError as refused:
             self._refused.append(refused)
 
-    def result(self) -> Found:
+    def result(self) -> FolderContents:
         runs = [run for job in sorted(self._runs) for run in self._one_run(self._runs[job])]
         lengths = [one for job in sorted(self._logs.keys() - self._answered) for one in self._one_length(job)]
         for path in self._tables:
@@ -120,7 +120,7 @@ class _Reader:
         refused = {str(one): one for one in self._refused}.values()
         bad = {(one.file, one.line) for one in refused}
         rows = [row for rows in self._tables.values() for row in rows if (row.file, row.line) not in bad]
-        return Found(tuple(runs), tuple(lengths), tuple(rows), tuple(refused))
+        return FolderContents(tuple(runs), tuple(lengths), tuple(rows), tuple(refused))
 
     def _take_answers(self, path: Path, name: str, temperature: str) -> None:
         file, tag, benchmark = self._shown(path), path.parent.parent, path.parent.name
@@ -136,7 +136,7 @@ class _Reader:
             raise RefusedError(log.file, log.broke, f"the evaluation failed here, so {path.name} is not complete")
         tree = log.tree if log and log.tree else self._suite.trees["main"]
         turns = self._suite.benchmarks[benchmark].turns
-        answers = parse_answers(_bytes(path), file, name, temperature, benchmark, turns, tree.steps)
+        answers = parse_answers(_bytes(path), file, f"{name}-temperature-{temperature}", benchmark, turns, tree.steps)
         asked, got = self._suite.limits.questions, len(answers.samples)
         if got < asked and log and not log.ended:
             raise RefusedError(
@@ -144,9 +144,9 @@ class _Reader:
             )
         if log:
             check_log(log, answers.samples)
-        self._runs[job].append(Run(job, file, answers, tree, log))
+        self._runs[job].append(EvaluationRun(job, file, answers, tree, log))
 
-    def _read_log(self, path: Path) -> tuple[Job, Log]:
+    def _read_log(self, path: Path) -> tuple[Evaluation, EvaluationLog]:
         match = LOG_NAME.fullmatch(path.name)
         if match is None:
             raise RefusedError(self._shown(path), None, "is not named as the artifact's logs are")
@@ -154,7 +154,7 @@ class _Reader:
         names = match["name"], match["benchmark"], match["temperature"], match["gpu"]
         return job, parse_log(_text(path), self._shown(path), *names)
 
-    def _job(self, path: Path, tag: Path, name: str, benchmark: str, temperature: str) -> Job:
+    def _job(self, path: Path, tag: Path, name: str, benchmark: str, temperature: str) -> Evaluation:
         """The evaluation that a file of a tag's folder belongs to."""
         model = tag.parent
         try:
@@ -162,7 +162,7 @@ class _Reader:
         except ValueError as error:
             raise RefusedError(self._shown(path), None, str(error)) from None
 
-    def _one_run(self, runs: list[Run]) -> Iterable[Run]:
+    def _one_run(self, runs: list[EvaluationRun]) -> Iterable[EvaluationRun]:
         """The run of a cell; copies of one file are one run, and two runs are none."""
         if len({run.answers.sha256 for run in runs}) == 1:
             return runs[:1]
@@ -171,7 +171,7 @@ class _Reader:
             self._refused.append(RefusedError(run.file, None, why))
         return ()
 
-    def _one_length(self, job: Job) -> Iterable[tuple[Job, Log]]:
+    def _one_length(self, job: Evaluation) -> Iterable[tuple[Evaluation, EvaluationLog]]:
         """The acceptance length of which only a log is left."""
         logs = [log for log in self._logs[job] if log.length]
         if len({log.length.text for log in logs if log.length}) > 1:

@@ -12,7 +12,7 @@ LOG_NAME = re.compile(r"(?P<name>[\w.-]+?)__(?P<benchmark>\w+)__temp-(?P<tempera
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Job:
+class Evaluation:
     """One evaluation: names of the suite's records, and the temperature."""
 
     target: str
@@ -25,7 +25,7 @@ class Job:
         return f"{self.target} {self.drafter} {self.scale} {self.benchmark} T={self.temperature:g}"
 
 
-def job_of(suite: Suite, project: str, model: str, name: str, benchmark: str, temperature: str) -> Job:
+def job_of(suite: Suite, project: str, model: str, name: str, benchmark: str, temperature: str) -> Evaluation:
     """The evaluation of a checkpoint folder.
 
     Args:
@@ -44,5 +44,5 @@ def job_of(suite: Suite, project: str, model: str, name: str, benchmark: str, te
             for scale in suite.scales:
                 folder = drafter.scaled and suite.drafter_folder(target.name, drafter.name, scale.name)
                 if folder == f"{project}-drafter/{name}":
-                    return Job(target.name, drafter.name, scale.name, benchmark, float(temperature))
+                    return Evaluation(target.name, drafter.name, scale.name, benchmark, float(temperature))
     raise ValueError(f"suite {suite.name} knows no checkpoint '{project}-drafter/{name}'")

@@ -44,7 +44,7 @@ class Stated:
 
 
 @dataclasses.dataclass(frozen=True)
-class Log:
+class EvaluationLog:
     """What a log says.
 
     Attributes:
@@ -68,7 +68,7 @@ class Log:
     reached_line: int
 
 
-def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str, gpu: str) -> Log:
+def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str, gpu: str) -> EvaluationLog:
     """Read a log.
 
     Args:
@@ -121,7 +121,7 @@ def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str,
     tree = TreeShape(flags["depth"] + 1, flags["top_k"], flags["total_token"]) if len(flags) == 3 else None
     if tree and (problem := tree.problem() or ("too many steps" if tree.steps > _MOST_STEPS else "")):
         raise RefusedError(file, None, f"says the draft tree {tree}: {problem}")
-    return Log(file, ended, broke, tree, length, tuple(rates), reached, reached_line)
+    return EvaluationLog(file, ended, broke, tree, length, tuple(rates), reached, reached_line)
 
 
 def _stated(text: str, file: str, line: int) -> Stated:
@@ -130,7 +130,7 @@ def _stated(text: str, file: str, line: int) -> Stated:
     return Stated(text, line)
 
 
-def check_log(log: Log, samples: Sequence[Sample]) -> None:
+def check_log(log: EvaluationLog, samples: Sequence[Sample]) -> None:
     """Compare a log's numbers with those of the raw data; raises RefusedError where they differ."""
     columns = columns_of(samples)
     own = columns.value(AL_MACRO)

@@ -72,10 +72,10 @@ def convert(
     from prism_ae.drafters.layouts.write import FORMS, cast, check_finite, in_layout, layout_for, write_files
     from prism_ae.errors import UsageError
     from prism_ae.io.words import pluralise
-    from prism_ae.models.checkpoints import publish, read_manifest
+    from prism_ae.models.checkpoints import Manifest, publish, read_manifest
     from prism_ae.models.config import LARGEST
     from prism_ae.models.weights import FLOATS
-    from prism_ae.sglang_prism.description import check_fits
+    from prism_ae.sglang_prism.description import check_capturable
 
     check_word("--to", to, FORMS)
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
@@ -88,8 +88,8 @@ def convert(
     stored = read_drafter(drafter, sizes, states, rope_theta)
     config = stored.config
     check_finite(stored.state, str(drafter))
-    if to == "sglang" and target and sizes:
-        check_fits(config, sizes, drafter, str(target))
+    if to == "sglang" and sizes:
+        check_capturable(config, sizes, drafter)
     if states and states != config.capture:
         reads = ",".join(map(str, config.capture)) or "the last one alone"
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")
@@ -100,18 +100,13 @@ def convert(
     source = read_manifest(drafter)
     recipe = _recipe(drafter, config, layout, dtype, embedding.file if embedding else None)
     name, scale = (source.name, source.scale) if source else (drafter.resolve().name, None)
-    written = publish(
-        out,
-        "drafter",
-        name,
-        scale,
-        recipe,
-        {"prism_ae": __version__},
-        lambda folder: write_files(folder, data, tensors),
-    )
+    about = Manifest("drafter", name, scale, recipe, provenance={"prism_ae": __version__})
+    written = publish(out, about, lambda folder: write_files(folder, data, tensors))
     if written.recipe != recipe:
         raise UsageError(f"{out} exists already: it appeared meanwhile", "choose another folder with --out")
-    notes = reader_notes(config, layout, embedding is not None, sizes.num_hidden_layers if sizes else None)
+    notes = reader_notes(
+        config, layout, embedded=embedding is not None, layers=sizes.num_hidden_layers if sizes else None
+    )
     first = f"{out}: {pluralise(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"
     say([first, *(f"  {note}" for note in notes)])
 

@@ -10,7 +10,7 @@ import typer
 from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
-    from prism_ae.hub.download import State, Todo
+    from prism_ae.hub.download import DownloadPlan, DownloadProgress
     from prism_ae.suites.records import Suite
 
 Only = Annotated[
@@ -51,8 +51,9 @@ def download(
     from prism_ae.cli.output import say
     from prism_ae.cli.training_display import line_on
     from prism_ae.errors import UsageError
+    from prism_ae.hub.download import Reports
     from prism_ae.hub.download import download as fetch
-    from prism_ae.hub.wanted import HubName, published
+    from prism_ae.hub.selection import HubName, published
     from prism_ae.io.schema import meant
     from prism_ae.suites.load import load_suite
 
@@ -62,9 +63,10 @@ def download(
     loaded = load_suite(suite)
     if loaded.hub is None:
         raise UsageError(f"suite '{loaded.name}' is not downloaded", loaded.models_hint)
-    wanted = published(loaded.hub, _folders(loaded, only or []), cast(HubName, source), official)
+    wanted = published(loaded.hub, _folders(loaded, only or []), cast(HubName, source), official=official)
     with line_on(sys.stderr) as show:
-        fetch(loaded, models_dir, wanted, renew, dry_run, lambda todo: say(_todo(todo)), lambda at: show(_state(at)))
+        reports = Reports(lambda todo: say(_todo(todo)), lambda at: show(_state(at)))
+        fetch(loaded, models_dir, wanted, reports, renew=renew, dry_run=dry_run)
     if not dry_run:
         say([f"all {len(wanted)} folders and the questions are in {models_dir}, verified"])
 
@@ -74,7 +76,7 @@ def _folders(suite: Suite, only: Sequence[str]) -> list[str]:
     from prism_ae.experiments.expand import expand
     from prism_ae.experiments.load import experiment_names, load_experiment
     from prism_ae.experiments.options import Options
-    from prism_ae.hub.wanted import folders_of_points, folders_of_target, refuse, target_called
+    from prism_ae.hub.selection import folders_of_points, folders_of_target, refuse, target_called
 
     found: list[str] = []
     for word in only or suite.targets:
@@ -87,13 +89,13 @@ def _folders(suite: Suite, only: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _todo(todo: Todo) -> list[str]:
+def _todo(todo: DownloadPlan) -> list[str]:
     from prism_ae.io.words import format_bytes, pluralise, table
 
     lines = [f"{pluralise(todo.complete, 'folder')} verified here"]
     rows = [
         (one.wanted.folder, f"{format_bytes(one.size)} of {pluralise(len(one.missing), 'file')}", one.wanted.repository)
-        for one in todo.lacks
+        for one in todo.folders
     ]
     if rows:
         lines.append(f"to fetch: {format_bytes(todo.size)} ({format_bytes(todo.free)} of the disk are free)")
@@ -103,7 +105,7 @@ def _todo(todo: Todo) -> list[str]:
     return lines
 
 
-def _state(state: State) -> str:
+def _state(state: DownloadProgress) -> str:
     """ "2 of 12 folders, 12.3 GB of 88.2 GB, 85 MB/s, 14:53 left"."""
     from prism_ae.execution.progress import duration
     from prism_ae.io.words import format_bytes

@@ -12,7 +12,7 @@ import typer
 from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
-    from prism_ae.authors_import.find import Found, Run
+    from prism_ae.authors_import.find import EvaluationRun, FolderContents
     from prism_ae.store import Store
     from prism_ae.suites.records import Suite
 
@@ -53,12 +53,13 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
         raise IncompleteError(what, "\n  ".join(refused))
 
 
-def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
+def _store(runs: Sequence[EvaluationRun], suite: Suite, store: Store) -> list[str]:
     """Write what is not there yet. Returns, as text, the runs of whose cell another run is there. Raises StoreError."""
     from prism_ae.authors_import.cells import cell_of, origin_of, result_of
     from prism_ae.store.lock import run_lock
     from prism_ae.store.provenance import provenance
     from prism_ae.store.records import OK
+    from prism_ae.store.store import AttemptOutcome
 
     store.prepare()
     refused = []
@@ -73,14 +74,15 @@ def _store(runs: Sequence[Run], suite: Suite, store: Store) -> list[str]:
                 result = result_of(run)
                 [attempt] = store.begin([cell], general | {"artifact": origin_of(run)})
                 log = b"" if run.log is None else f"imported, with {run.log.file}\n".encode()
-                store.commit(attempt, OK, "", result, result.wall_seconds, "a device that was not recorded", log)
+                outcome = AttemptOutcome(OK, result=result)
+                store.commit(attempt, outcome, result.wall_seconds, "a device that was not recorded", log)
     return refused
 
 
-def _report(found: Found) -> list[str]:
+def _report(found: FolderContents) -> list[str]:
     from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
     from prism_ae.analysis.results import columns_of
-    from prism_ae.authors_import.cells import ENGINE
+    from prism_ae.engines.registry import ARTIFACT
     from prism_ae.io.words import pluralise, table
 
     lines = []
@@ -93,7 +95,7 @@ def _report(found: Found) -> list[str]:
             lengths = f"{columns.value(AL_MACRO):.5f}", f"{columns.value(AL_MICRO):.5f}"
             asked = job.target, job.drafter, job.scale, job.benchmark, f"{job.temperature:g}", str(run.tree)
             rows.append((*asked, str(len(columns.question_ids)), *lengths, agrees))
-        lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ENGINE}:", *table(rows, "  ")]
+        lines += [f"{pluralise(len(found.runs), 'cell')} of engine {ARTIFACT.name}:", *table(rows, "  ")]
     if found.lengths:
         logs = [(str(job), log.length.text, log.file) for job, log in found.lengths if log.length]
         lines += ["Acceptance lengths without raw data, which become no cells:", *table(logs, "  ")]

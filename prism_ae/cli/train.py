@@ -120,25 +120,20 @@ def _drafter(
     # Before torch is imported: it reads them once. There is one job here, so it has all cores, unless the user says.
     threads = {name: os.environ.get(name, str(usable_cores())) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update({**slot.environment, **threads})
-    from prism_ae.training.single import train_drafter
+    from prism_ae.training.single import DrafterOrder, TrainingReports, train_drafter
 
     prompt = loaded.system_prompt if system is None else system
     if is_broken(prompt):
         raise UsageError("--system: not text in UTF-8", "write it in the terminal's own encoding, UTF-8")
     with line_on(sys.stderr) as show:
         show(f"reading {data}")
-        folder = train_drafter(
-            name,
-            target,
-            data,
-            out,
-            loaded.templates[template],
-            prompt,
-            lambda part, loss: show(job_state(name, part, loss)),
-            slot.device,
-            say=lambda lines: print("\n".join(lines), file=sys.stderr, flush=True),
+        reports = TrainingReports(
+            data=lambda lines: print("\n".join(lines), file=sys.stderr, flush=True),
             prepared=lambda part: show(f"what the target says of the data: {part:.0%}"),
+            step=lambda part, loss: show(job_state(name, part, loss)),
         )
+        order = DrafterOrder(name, target, data, out, loaded.templates[template], prompt, slot.device)
+        folder = train_drafter(order, reports)
     if folder != out:
         print(f"{out} was taken meanwhile; the drafter is in {folder}", file=sys.stderr)
     say([str(folder)])

@@ -128,7 +128,6 @@ class _Conversation:
             turns=self.job.turns,
             prompt_tokens=sum(map(len, self.prompts)),
             generated_tokens=sum(map(len, self.answers)),
-            rounds=sum(self.histogram) if drafted else 0,
             histogram=tuple(self.histogram) if drafted else (),
             stops=tuple(self.stops),
             prefill_seconds=self.prefill_seconds,

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from prism_ae.doctor.findings import Finding, ok, problem, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.hub import environment
+from prism_ae.hub.selection import HubName
 from prism_ae.hub.settings import number_problems, unknown_switches
-from prism_ae.hub.wanted import HubName
 
 _HUBS: tuple[HubName, ...] = ("huggingface", "modelscope")
 

@@ -17,11 +17,11 @@ from prism_ae.experiments.options import Options
 from prism_ae.experiments.request import runs_folder
 from prism_ae.io.checksums import Watch
 from prism_ae.io.words import pluralise
-from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
+from prism_ae.models.locate import Absent, DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.prompts.conversation import check_questions, open_conversation
 from prism_ae.prompts.questions import load_questions, origin
 from prism_ae.store import Store
-from prism_ae.suites.records import Suite, Target
+from prism_ae.suites.records import Suite, TargetRecord
 
 ENGINES = engine_names()
 
@@ -56,7 +56,7 @@ def _found(locate: Callable[[Watch], Located | Absent]) -> Path | Absent:
     return located if isinstance(located, Absent) else located.path
 
 
-def _target(suite: Suite, target: Target, models_dir: Path) -> Iterator[Finding]:
+def _target(suite: Suite, target: TargetRecord, models_dir: Path) -> Iterator[Finding]:
     """A target's files, and its drafters'."""
     name = target.name
     place = _found(partial(locate_target, suite, name, models_dir))
@@ -70,7 +70,7 @@ def _target(suite: Suite, target: Target, models_dir: Path) -> Iterator[Finding]
     yield from _drafters(suite, target, place, models_dir, [engine for engine in ENGINES if not refused[engine]])
 
 
-def _conversation(suite: Suite, target: Target, place: Path, models_dir: Path) -> None:
+def _conversation(suite: Suite, target: TargetRecord, place: Path, models_dir: Path) -> None:
     """The target's tokenizer and ends, and whether it has tokens for every question that is here; raises PrismError."""
     conversation = open_conversation(place, suite.templates[target.template], suite.system_prompt)
     for benchmark in suite.benchmarks:
@@ -108,7 +108,9 @@ def _absent(name: str, absent: Absent) -> Finding:
     return warning(name, absent.reason, absent.hint or "nothing can be done: it was not published")
 
 
-def _drafters(suite: Suite, target: Target, place: Path, models_dir: Path, engines: Sequence[str]) -> Iterator[Finding]:
+def _drafters(
+    suite: Suite, target: TargetRecord, place: Path, models_dir: Path, engines: Sequence[str]
+) -> Iterator[Finding]:
     """A target's drafters: whether ``engines`` can read them, and they fit. Those that are absent are one finding."""
     name = f"{target.name}'s drafters"
     refused: dict[Path, dict[str, list[Finding]]] = {}
@@ -118,7 +120,8 @@ def _drafters(suite: Suite, target: Target, place: Path, models_dir: Path, engin
             continue
         for scale in [scale.name for scale in suite.scales] if drafter.scaled else [None]:
             for engine in engines:
-                found = _found(partial(locate_drafter, suite, target.name, drafter.name, scale, models_dir, engine))
+                key = DrafterKey(target.name, drafter.name, scale, engine)
+                found = _found(partial(locate_drafter, suite, key, models_dir))
                 if isinstance(found, Path):
                     pair = partial(make_pair, target, place, found, drafter.kind, engine)
                     refused.setdefault(found, {})[engine] = _refused(name, pair)

@@ -9,7 +9,6 @@ from prism_ae.devices.slots import plan_slots
 from prism_ae.devices.visible import Found
 from prism_ae.doctor.findings import Finding, Level, listed, ok, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
-from prism_ae.engines.fake import VARIABLE as FAKE
 from prism_ae.engines.sglang.server import PLUGIN
 from prism_ae.sglang_prism.refusals import falsifying_variables
 
@@ -131,7 +130,6 @@ RULES = (
     ),
     Rule(("SGLANG_USE_CPU_ENGINE",), "a server of your own runs SGLang's CPU engine, also where there are GPUs"),
     Rule(("PRISM_AE_DRAFTING",), "it sets the draft loop of servers of your own; a run sets its own", said),
-    Rule((FAKE,), "it is meant for this program's own tests, and no engine that measures reads it", said),
 )
 
 

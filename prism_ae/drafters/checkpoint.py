@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ae.drafters.layouts.read import read_config as read_config
-from prism_ae.drafters.layouts.read import read_drafter as read_drafter
-from prism_ae.drafters.layouts.read import read_layout as read_layout
-from prism_ae.drafters.layouts.records import DRAFT_IDS
-from prism_ae.drafters.layouts.records import StoredDrafter as StoredDrafter
-from prism_ae.drafters.layouts.records import TargetSizes as TargetSizes
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.layouts.read import read_drafter
+from prism_ae.drafters.layouts.records import DRAFT_IDS, TargetSizes
 from prism_ae.drafters.layouts.table import OWN
 from prism_ae.drafters.layouts.write import in_layout, write_files
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import LAYER_NAMES, Llama, load_strictly, published_state, unfilled
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.llama import LAYER_NAMES, Llama, fill, published_state, unfilled
 
 if TYPE_CHECKING:
     import torch
@@ -74,5 +71,5 @@ def load_drafter(
     drafter = unfilled(lambda: Drafter(stored.config, target), dtype, device)
     if DRAFT_IDS in stored.state:
         drafter.draft_ids = stored.state.pop(DRAFT_IDS).to(device)
-    load_strictly(drafter, stored.state, parameter_names(stored.config), stored.config.layer, str(folder))
-    return drafter.eval().requires_grad_(False)
+    fill(drafter, stored.state, parameter_names(stored.config), stored.config.layer)  # all of it was checked
+    return drafter.eval().requires_grad_(requires_grad=False)

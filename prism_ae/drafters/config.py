@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prism_ae.models.config import LlamaConfig
@@ -41,6 +42,11 @@ class DrafterConfig:
         if self.cell == "eagle" and self.draft_vocab_size is not None:
             raise ValueError("only EAGLE-3 has a draft vocabulary")
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that it drafts among: a beam can be no wider."""
+        return self.draft_vocab_size or self.layer.vocab_size
+
     def fields(self) -> dict[str, Any]:
         """Its fields as JSON; ``layer`` as `LlamaConfig.fields`."""
         return json.loads(json.dumps(dataclasses.asdict(self) | {"layer": self.layer.fields()}))
@@ -48,3 +54,22 @@ class DrafterConfig:
     def module_of(self, step: int) -> int:
         """The module that draft step ``step`` (from 0) runs."""
         return self.step_mapping[min(step, len(self.step_mapping) - 1)]
+
+
+def authors_states(cell: str, layers: int) -> tuple[int, int, int]:
+    """The hidden states that the authors' drafters read in a target of so many layers, which most folders do not say.
+
+    Those of PRISM* in their training and their fork of SGLang, those of EAGLE-3 in its own code, theirs and SGLang.
+    Numbers as in `Llama.forward`: 3, 17, 30 and 2, 16, 29 of 32 layers.
+    """
+    return (2, layers // 2, layers - 3) if cell == "eagle3" else (3, layers // 2 + 1, layers - 2)
+
+
+def layers_before(states: Sequence[int]) -> list[int]:
+    """As SGLang says it, counting layers from 0, whose outputs it captures: state n is the output of layer n - 1."""
+    return [state - 1 for state in states]
+
+
+def states_behind(layers: Sequence[int]) -> tuple[int, ...]:
+    """The inverse of `layers_before`."""
+    return tuple(layer + 1 for layer in layers)

@@ -19,8 +19,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from prism_ae.drafters.config import DrafterConfig as DrafterConfig
-from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Llama, LlamaConfig, RMSNorm, Rotary, Rotation
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Llama, RMSNorm, Rotary, Rotation
 
 
 class EagleModule(nn.Module):
@@ -62,7 +63,7 @@ class Eagle3Module(nn.Module):
 
 
 class Drafter(nn.Module):
-    """A drafter bound to its target's embedding and head.
+    """A drafter bound to the embedding and head of a target that it fits (`layouts.read.check_target`).
 
     The target's parameters are used, never registered: ``parameters()`` are the drafter's own.
     """
@@ -73,13 +74,6 @@ class Drafter(nn.Module):
     def __init__(self, config: DrafterConfig, target: Llama) -> None:
         super().__init__()
         layer = config.layer
-        if (layer.vocab_size, layer.hidden_size) != (target.config.vocab_size, target.config.hidden_size):
-            raise ValueError(
-                f"drafter for vocabulary {layer.vocab_size} and hidden size {layer.hidden_size} does not fit a target "
-                f"of {target.config.vocab_size} and {target.config.hidden_size}"
-            )
-        if config.capture and max(config.capture) > target.config.num_hidden_layers:
-            raise ValueError(f"the target has no hidden state {max(config.capture)}")
         self.config = config
         self._shared = (target.embedding, target.head)
         size = layer.hidden_size

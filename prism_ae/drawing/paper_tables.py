@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from prism_ae.analysis.estimates import Estimate, Summary, unique
 from prism_ae.analysis.quantities import AL_MACRO, QUANTITIES
+from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.table import Row, Table, TableCell
 
@@ -18,7 +19,7 @@ BOTH = ("al", "tps")
 MEANS = ("al", "tps", "speed_up", "round_cost", "decode_speed_up")
 _SHOWN = {"al": AL_MACRO} | QUANTITIES
 LAYERS = ((False, "paper"), (True, "re-run"))
-DRAFTING = {"exact": "exact", "stock": "SGLang's own"}
+DRAFTING = {EXACT: "exact", STOCK: "SGLang's own"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,10 +188,10 @@ def drafting_table(source: Source) -> Table:
             (
                 TableCell(label),
                 TableCell(material.styles[drafter].label),
-                TableCell(DRAFTING["exact"]),
+                TableCell(DRAFTING[EXACT]),
                 *map(_plain, exact),
             ),
-            (TableCell(), TableCell(), TableCell(DRAFTING["stock"]), *map(_plain, stock)),
+            (TableCell(), TableCell(), TableCell(DRAFTING[STOCK]), *map(_plain, stock)),
             (TableCell(), TableCell(), TableCell("difference"), *map(_difference, apart)),
             (TableCell(), TableCell(), TableCell("95 % interval"), *map(_interval, apart)),
         )

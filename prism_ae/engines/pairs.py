@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from prism_ae.cells import TreeShape
+from prism_ae.cells import EngineSettings, TreeShape
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.drafters.layouts.read import check_capture, check_target, read_config, read_layout
+from prism_ae.drafters.layouts.read import check_capture, check_target, config_rope_theta, read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.models.checkpoints import check_target_files, check_target_head, read_json, read_target_config
+from prism_ae.models.checkpoints import check_target_weights, read_json, read_target_config
 from prism_ae.prompts.conversation import window_of
-from prism_ae.sglang_prism.description import check_fits, published_capture
-from prism_ae.suites.records import Target
+from prism_ae.sglang_prism.description import check_capturable, published_capture
+from prism_ae.suites.records import TargetRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Pair:
         return self.config.capture if self.config else ()
 
 
-def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
+def make_pair(record: TargetRecord, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
     """The pair, if this engine can measure it.
 
     Args:
         record: the target's in the suite: what it says of hidden states counts where a drafter's folder says nothing.
         target, drafter: folders; None for vanilla.
-        drafter_kind: `suites.records.Drafter.kind`.
+        drafter_kind: `suites.records.DrafterRecord.kind`.
         engine: its name. The torch engine runs Llamas alone, SGLang knows other architectures of targets.
 
     Raises:
@@ -59,8 +59,7 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     """
     if engine == "torch":
         read_target_config(target)
-    check_target_files(target)
-    check_target_head(target)
+    check_target_weights(target)
     window_of(1, target)
     if drafter is None:
         return Pair(target, None)
@@ -76,24 +75,32 @@ def make_pair(record: Target, target: Path, drafter: Path | None, drafter_kind: 
     config = read_config(drafter, said, sizes=sizes)
     check_target(config, sizes, drafter)
     if engine == "sglang":
-        check_fits(config, sizes, drafter, str(target))
+        check_capturable(config, sizes, drafter)
         _check_captured(drafter, record, config, sizes, published_capture(layout, sizes.num_hidden_layers))
     return Pair(target, drafter, layout, sizes, config)
 
 
-def check_branch(pair: Pair, tree: TreeShape | None) -> None:
-    """Raises UsageError for a draft tree that is wider than the drafter's vocabulary."""
-    if pair.config and tree:
-        vocabulary = pair.config.draft_vocab_size or pair.config.layer.vocab_size
-        if tree.branch > vocabulary:
-            raise UsageError(
-                f"draft tree {tree} is wider than the vocabulary of {pair.drafter}, {vocabulary} tokens",
-                "use a smaller branch",
-            )
+def check_branch(config: DrafterConfig | None, drafter: Path | None, tree: TreeShape | None) -> None:
+    """Raises UsageError for a draft tree that is wider than the vocabulary of a draft head."""
+    if config and tree and tree.branch > config.vocabulary:
+        raise UsageError(
+            f"draft tree {tree} is wider than the vocabulary of {drafter}, {config.vocabulary} tokens",
+            "use a smaller branch",
+        )
+
+
+def with_ropes(
+    settings: EngineSettings, target: float | None, drafter: Path | None, used: float | None
+) -> EngineSettings:
+    """Settings with RoPE's bases: the target's where it is known, and of a draft head the one that is ``used``."""
+    said = config_rope_theta(drafter) if drafter and used else None
+    return dataclasses.replace(
+        settings, target_rope_theta=target, drafter_rope_theta=used, drafter_config_rope_theta=said
+    )
 
 
 def _check_captured(
-    drafter: Path, record: Target, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
+    drafter: Path, record: TargetRecord, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
 ) -> None:
     """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
     taken = read_config(drafter, captured, sizes=sizes).capture

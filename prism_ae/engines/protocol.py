@@ -13,6 +13,9 @@ from typing import Protocol
 
 from prism_ae.cells import Cell, Result, TreeShape
 
+WARM_UP_TOKENS = 16
+"""Of each answer before a cell whose time is measured."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Room:

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ae.cells import EXACT
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.errors import MissingError, UsageError
 from prism_ae.hub.settings import number_problems
@@ -23,26 +24,30 @@ if TYPE_CHECKING:
     from prism_ae.suites.records import Suite
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """An engine.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResultSource:
+    """Where results come from, and what identifies their numbers.
 
     Attributes:
         version: of its numbers.
         verifier: name of its verification rule.
-        same_texts: whether a question's text is the same for every drafter at every temperature, because its randomness
-            belongs to the question.
-        hidden: not offered for measuring: for tests only, or of results that are imported.
+        uses_common_random_numbers: whether a question's text is the same for every drafter at every temperature,
+            because its randomness belongs to the question.
         runs_models: whether it runs the checkpoints that it is given; else nothing is asked of what is in them.
-        load: imports the engine and returns its constructor ``(suite, models_dir, device, threads)``.
     """
 
     name: str
     version: str
     verifier: str
-    same_texts: bool
-    hidden: bool
-    runs_models: bool
+    uses_common_random_numbers: bool = False
+    runs_models: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineRecord(ResultSource):
+    """An engine. ``load`` imports it and returns its constructor ``(suite, models_dir, device, threads)``."""
+
+    runs_models: bool = True
     load: Callable[[], Callable[[Suite, Path, str, int], Engine]]
 
 
@@ -58,37 +63,36 @@ def _sglang() -> Callable[[Suite, Path, str, int], Engine]:
     return SGLangEngine
 
 
-def _artifact() -> Callable[[Suite, Path, str, int], Engine]:
-    raise UsageError("the engine artifact measures nothing", "its results come from 'prism-ae import'")
-
-
-def _fake() -> Callable[[Suite, Path, str, int], Engine]:
-    from prism_ae.engines.fake import FakeEngine
-
-    return FakeEngine
-
-
 ENGINES = {
     record.name: record
     for record in (
-        Record("torch", "torch-2", VERIFIER, True, False, True, _torch),
-        Record("sglang", f"sglang-2/{SGLANG_VERSION}", "sglang-tree-1", False, False, True, _sglang),
-        Record("artifact", "artifact-1", "eagle-2", False, True, False, _artifact),
-        Record("fake", "fake-1", "none", False, True, False, _fake),
+        EngineRecord(name="torch", version="torch-2", verifier=VERIFIER, uses_common_random_numbers=True, load=_torch),
+        EngineRecord(name="sglang", version=f"sglang-2/{SGLANG_VERSION}", verifier="sglang-tree-1", load=_sglang),
     )
 }
+"""What measures, of this package."""
+
+ARTIFACT = ResultSource(name="artifact", version="artifact-1", verifier="eagle-2")
+"""The authors' results, which are imported."""
+
+GROUP = "prism_ae.engines"
+"""Entry points of other packages, each an `EngineRecord` under its name: their engines can be asked for, and are not
+offered."""
 
 
 def engine_names() -> tuple[str, ...]:
-    """The engines a user can choose."""
-    return tuple(name for name, record in ENGINES.items() if not record.hidden)
+    """The engines a user is offered."""
+    return tuple(ENGINES)
 
 
-def find(name: str) -> Record:
-    """The engine's record; raises UsageError for an unknown name."""
-    if name not in ENGINES:
-        raise UsageError(f"there is no engine '{name}'", f"engines: {', '.join(engine_names())}")
-    return ENGINES[name]
+def find(name: str) -> ResultSource:
+    """An engine's record, or that of imported results; raises UsageError for an unknown name."""
+    for record in (*ENGINES.values(), ARTIFACT):
+        if record.name == name:
+            return record
+    for entry_point in metadata.entry_points(group=GROUP, name=name):
+        return entry_point.load()
+    raise UsageError(f"there is no engine '{name}'", f"engines: {', '.join(engine_names())}")
 
 
 def identify(name: str) -> tuple[str, str]:
@@ -127,9 +131,9 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
     """Why an engine cannot measure a point, or ""; decided without models or devices.
 
     Args:
-        drafter_kind: `suites.records.Drafter.kind` of the point's drafter.
+        drafter_kind: `suites.records.DrafterRecord.kind` of the point's drafter.
     """
-    if engine == "artifact":
+    if engine == ARTIFACT.name:
         return "results of the engine artifact are imported, not measured, and this one was not ('prism-ae import')"
     if engine == "sglang" and EAGLE3_CONFIG_ROPE in point.compat:
         return f"the engine sglang gives EAGLE-3 the RoPE base it was trained with alone ({EAGLE3_CONFIG_ROPE})"
@@ -137,7 +141,7 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
         return ""
     if drafter_kind == "model":
         return "the engine torch drafts with draft heads only, not with a model of its own"
-    if point.drafting != "exact":
+    if point.drafting != EXACT:
         return f"the engine torch has one way of drafting, exact, not {point.drafting}"
     if serving := serving_only(point.compat):
         return f"the engine torch imitates none of the authors' serving choices ({', '.join(serving)})"
@@ -152,7 +156,10 @@ def make(name: str, suite: Suite, models_dir: Path, device: str, threads: int) -
         threads: of the CPU.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or one of results that are imported.
         DeviceError: the device cannot be used.
     """
-    return find(name).load()(suite, models_dir, device, threads)
+    record = find(name)
+    if not isinstance(record, EngineRecord):
+        raise UsageError(f"{name} measures nothing", "its results come from 'prism-ae import'")
+    return record.load()(suite, models_dir, device, threads)

@@ -14,28 +14,26 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from prism_ae.cells import Cell, Result
+from prism_ae.cells import Cell, EngineSettings, Result
 from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import Answered, Job, generate
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
-from prism_ae.drafters.layouts.read import drafter_rope_settings
-from prism_ae.drafters.layouts.records import named_rope_theta
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.model import Drafter
-from prism_ae.engines.pairs import check_branch, make_pair
-from prism_ae.engines.protocol import Assignment
-from prism_ae.errors import CheckpointError, DeviceError, UsageError
+from prism_ae.engines.pairs import check_branch, make_pair, with_ropes
+from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
+from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.models.checkpoints import load_target, read_json
+from prism_ae.models.config import named_rope_theta
 from prism_ae.models.llama import Llama
 from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE, serving_only
+from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.suites.records import Suite, Template
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,8 +44,6 @@ ROWS = 48
 CPU_CACHE_BYTES = 1 << 30
 GPU_CACHE_SHARE = 0.6
 """Memory for keys and values: on a CPU, where workers share it, and as a share of what is free on a GPU."""
-
-WARM_UP_TOKENS = 16
 
 BEYOND = 6
 """Tokens behind the end of an answer that are learnt for later drafters: a round that reaches the end may go on."""
@@ -95,8 +91,6 @@ class TorchEngine:
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol. Cells that share a pool are begun in an order that lets them end one after another."""
-        for cell in assignment.cells:
-            self._check(cell)
         with self._memory_errors():
             point = assignment.cells[0].point
             dtype = DTYPES[point.dtype]
@@ -115,21 +109,6 @@ class TorchEngine:
         self._questions.cache_clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _check(self, cell: Cell) -> None:
-        point = cell.point
-        if self.suite.drafters[point.drafter].kind == "model":
-            raise UsageError(
-                f"drafter '{point.drafter}' is a separate model, which the torch engine does not run",
-                "choose other drafters with --drafters",
-            )
-        if serving := serving_only(point.compat):
-            raise UsageError(
-                f"the torch engine imitates none of the authors' serving choices ({', '.join(serving)})",
-                "measure without them",
-            )
-        if point.dtype not in DTYPES:
-            raise UsageError(f"the torch engine has no dtype '{point.dtype}'", f"use one of {', '.join(DTYPES)}")
 
     def _run(
         self,
@@ -163,8 +142,9 @@ class TorchEngine:
             if len(answered[number]) == len(jobs[number]):
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
-                settings = self._settings(batch, jobs[number][0].window) | {"expected_texts": beyond > 0}
-                settings |= _rope_settings(target.model, drafter, assignment.drafter_path)
+                settings = self._settings(batch, jobs[number][0].window, expected_texts=beyond > 0)
+                used = drafter.config.layer.rope_theta if drafter else None
+                settings = with_ropes(settings, target.model.config.rope_theta, assignment.drafter_path, used)
                 yield cells[number], Result(samples, seconds, settings)
 
     def _order(self, cell: Cell) -> tuple[int, str, float]:
@@ -227,25 +207,28 @@ class TorchEngine:
             return None
         point, folder = assignment.cells[0].point, assignment.drafter_path
         pair = make_pair(self.suite.targets[point.target], target.path, folder, "draft-head", "torch")
-        check_branch(pair, assignment.tree)
+        check_branch(pair.config, pair.drafter, assignment.tree)
         theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None
         return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, theta)
 
-    def _settings(self, batch: Batch, window: int) -> dict[str, Any]:
+    def _settings(self, batch: Batch, window: int, *, expected_texts: bool) -> EngineSettings:
         """What is in effect, read back from where it takes effect."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return {
-            "verifier": VERIFIER,
-            "torch": torch.__version__,
-            "device": str(batch.device),
-            "device_name": name,
-            "dtype": str(batch.dtype).removeprefix("torch."),
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "threads": torch.get_num_threads(),
-            "rows": batch.rows,
-            "tree": str(batch.drafting.shape) if batch.drafting else None,
-            "window": window,
-        }
+        return EngineSettings(
+            torch=torch.__version__,
+            dtype=str(batch.dtype).removeprefix("torch."),
+            others={
+                "verifier": VERIFIER,
+                "device": str(batch.device),
+                "device_name": name,
+                "float32_matmul_precision": torch.get_float32_matmul_precision(),
+                "threads": torch.get_num_threads(),
+                "rows": batch.rows,
+                "tree": str(batch.drafting.shape) if batch.drafting else None,
+                "window": window,
+                "expected_texts": expected_texts,
+            },
+        )
 
     @contextmanager
     def _memory_errors(self) -> Iterator[None]:
@@ -264,19 +247,11 @@ class TorchEngine:
             ) from error
 
 
-def _rope_settings(target: Llama, drafter: Drafter | None, folder: Path | None) -> dict[str, Any]:
-    """RoPE's base of the target, of the drafter, and the one that the drafter's config.json says."""
-    settings = {"target_rope_theta": target.config.rope_theta}
-    if drafter is not None and folder is not None:
-        settings |= drafter_rope_settings(folder, drafter.config.layer.rope_theta)
-    return settings
-
-
 def _config_rope(folder: Path, layout: str) -> float:
     """The RoPE base that EAGLE-3's config.json names, which is not the one it was trained with."""
     where = folder / "config.json"
     data = read_json(where)
-    theta = named_rope_theta(data) if layout == EAGLE3.name and is_authors_eagle3(folder, data) else None
+    theta = named_rope_theta(data, str(where)) if layout == EAGLE3.name and is_authors_eagle3(folder, data) else None
     if theta is None:
         raise CheckpointError(
             f"{where}: names no RoPE base other than the one its drafter was trained with, so there is none to imitate "

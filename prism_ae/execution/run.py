@@ -25,10 +25,11 @@ from prism_ae.errors import DeviceError, PrismError
 from prism_ae.execution.interrupts import Interrupts
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.progress import Progress
-from prism_ae.planning.queue import DEATHS, Affinity, Queue
+from prism_ae.planning.queue import Affinity, Queue
+from prism_ae.processes import DEATHS
 from prism_ae.processes.local import Launch, Process
 from prism_ae.processes.shadowing import shadowing_error
-from prism_ae.store import Store
+from prism_ae.store import AttemptOutcome, Store
 from prism_ae.store.records import KILLED, OK
 from prism_ae.suites.records import Suite
 
@@ -260,7 +261,7 @@ class Run:
         message = f"its worker died {DEATHS} times ({how})"
         try:
             (attempt,) = self._store.begin([cell], {**self._provenance, "device": slot.name})
-            self._store.commit(attempt, KILLED, message, None, 0.0, slot.name, words)
+            self._store.commit(attempt, AttemptOutcome(KILLED, message), 0.0, slot.name, words)
         except PrismError as error:
             self._broken = self._broken or error
             return

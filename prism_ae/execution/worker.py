@@ -27,7 +27,7 @@ from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, St
 from prism_ae.execution.unchanged import Unchanged
 from prism_ae.processes.parent_death import die_with
 from prism_ae.processes.shadowing import explained
-from prism_ae.store import Attempt, Store
+from prism_ae.store import Attempt, AttemptOutcome, Store
 from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
 from prism_ae.suites.records import Suite
 
@@ -100,7 +100,8 @@ class Worker:
             nonlocal clock
             clock, before = time.monotonic(), clock
             log = self._output()[printed:][-_LOG_LIMIT:]
-            self._store.commit(attempt, status, message, result, clock - before, self._setup.device_name, log)
+            outcome = AttemptOutcome(status, message, result)
+            self._store.commit(attempt, outcome, clock - before, self._setup.device_name, log)
             self._connection.send(Finished(attempt.cell.id, status, message))
 
         failure, leaving = None, False

@@ -10,7 +10,7 @@ from prism_ae.analysis.claims import NOT_SHOWN, Verdict
 from prism_ae.analysis.estimates import unique
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
-from prism_ae.cells import Point
+from prism_ae.cells import EXACT, STOCK, Point
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.kinds.base import Kind
@@ -20,8 +20,8 @@ from prism_ae.suites import compat
 from prism_ae.suites.records import Suite
 
 _DRAFTING = {
-    "exact": "Drafted exactly: every drafted token attends to its own ancestors",
-    "stock": "SGLang's own drafting, in which a drafted token may attend to another branch's tokens",
+    EXACT: "Drafted exactly: every drafted token attends to its own ancestors",
+    STOCK: "SGLang's own drafting, in which a drafted token may attend to another branch's tokens",
 }
 _COMPAT = {
     compat.EAGLE3_CONFIG_ROPE: "EAGLE-3 drafts with the RoPE base that its config.json names, not with the one it was "
@@ -212,8 +212,7 @@ def _missing(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) 
 
 
 def _published(suite: Suite, point: Point) -> bool:
-    role, served = suite.targets[point.target].role, suite.drafters[point.drafter].served
-    return any((each.role, each.scale) == (role, point.scale) for each in served)
+    return suite.drafters[point.drafter].served_folder(suite.targets[point.target].role, point.scale) is not None
 
 
 def _paper(subject: Subject) -> Iterator[Text]:

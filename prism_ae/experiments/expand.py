@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import EXACT, STOCK, Point, TreeShape
 from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.options import Options
@@ -13,7 +13,7 @@ from prism_ae.experiments.records import Experiment, SuiteChoice
 from prism_ae.io.schema import closest, meant
 from prism_ae.models.weights import FLOATS
 from prism_ae.suites.compat import acceptance_flags, serving_flags
-from prism_ae.suites.records import Drafter, Limits, Scale, Suite, Target
+from prism_ae.suites.records import DrafterRecord, Limits, Scale, Suite, TargetRecord
 
 BASELINE = "vanilla"
 """Speed-ups are over this one."""
@@ -33,7 +33,7 @@ class UnfilledError(ConfigError):
 
 _MOST = 1024
 """Sequences in a batch."""
-_DRAFTING = ("exact", "stock", "both")
+_DRAFTING = (EXACT, STOCK, "both")
 
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
@@ -73,7 +73,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             batch=batch,
             # Unless a number was asked for: at least as many as the batch has places, or it would never be full.
             questions=questions if options.questions is not None else max(questions, batch or 1),
-            max_new_tokens=_answer(limits, suite.benchmarks[benchmark].turns),
+            max_new_tokens=limits.new_tokens(suite.benchmarks[benchmark].turns),
             max_length=limits.max_length,
             seed=limits.seed,
             dtype=dtype,
@@ -82,7 +82,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         )
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
-        for drafted in (drafting if drafter.kind != "vanilla" else ("exact",))
+        for drafted in (drafting if drafter.kind != "vanilla" else (EXACT,))
         for tree in (trees if drafter.kind != "vanilla" else (None,))
         for batch in batches
         for benchmark in benchmarks
@@ -106,7 +106,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     return points
 
 
-def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tuple[Target, ...]:
+def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tuple[TargetRecord, ...]:
     """The targets of a figure, in the suite's order. Raises as `expand`."""
     if options.targets:
         known = [*suite.targets, *(target.role for target in suite.targets.values())]
@@ -121,7 +121,7 @@ def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tup
     return tuple(suite.target_of(role) for role in experiment.cells.roles)
 
 
-def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tuple[Drafter, ...]:
+def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tuple[DrafterRecord, ...]:
     """The drafters of a figure, in drawing order, controls last; the baseline comes first where speed-ups are drawn and
     it was not named. Raises as `expand`."""
     if options.drafters:
@@ -145,7 +145,7 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
     return tuple(suite.drafters[name] for name in names)
 
 
-def _pairs(experiment: Experiment, suite: Suite, options: Options) -> Iterator[tuple[Target, Drafter]]:
+def _pairs(experiment: Experiment, suite: Suite, options: Options) -> Iterator[tuple[TargetRecord, DrafterRecord]]:
     drafters = drawn_drafters(experiment, suite, options)
     for target in drawn_targets(experiment, suite, options):
         yield from ((target, drafter) for drafter in drafters if target.role in drafter.roles)
@@ -223,20 +223,15 @@ def _drafting(experiment: Experiment, options: Options, engine: str) -> tuple[st
             f"--drafting: {experiment.name} is measured with the engine {engine}, which has one way of drafting, exact",
             "leave the option out, or add --engine sglang",
         )
-    return ("exact", "stock") if options.drafting == "both" else (options.drafting,)
+    return (EXACT, STOCK) if options.drafting == "both" else (options.drafting,)
 
 
 def _compat(
-    experiment: Experiment, options: Options, drafter: Drafter, temperature: float, turns: int
+    experiment: Experiment, options: Options, drafter: DrafterRecord, temperature: float, turns: int
 ) -> tuple[str, ...]:
     if not options.paper_compat:
         return ()
     return serving_flags(temperature, turns) if experiment.timed else acceptance_flags(drafter)
-
-
-def _answer(limits: Limits, turns: int) -> int:
-    """The most tokens of an answer to one of so many turns."""
-    return limits.turns_max_new_tokens if turns > 1 else limits.max_new_tokens
 
 
 def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple[str, ...]:

@@ -12,13 +12,12 @@ from typing import ClassVar, Literal
 
 from prism_ae.analysis.claims import Claim, QuantityName, TreeClaim
 from prism_ae.analysis.paper_values import Paper
-from prism_ae.cells import TreeShape
+from prism_ae.cells import EXACT, STOCK, DraftLoop, TreeShape
 from prism_ae.drawing.style import Series
 from prism_ae.io.schema import closest, record
-from prism_ae.suites.records import Drafter, Suite
+from prism_ae.suites.records import DrafterRecord, Suite
 
 _COLOR = re.compile(r"#[0-9a-f]{6}")
-Drafting = tuple[Literal["exact", "stock"], ...]
 
 
 @record
@@ -37,7 +36,7 @@ class Selection:
     temperatures: tuple[float, ...]
     engine: Literal["torch", "sglang"]
     _: dataclasses.KW_ONLY
-    drafting: Drafting = ("exact",)
+    drafting: tuple[DraftLoop, ...] = (EXACT,)
     scales: Literal["all", "largest"] = "largest"
 
 
@@ -138,7 +137,7 @@ class Experiment:
         choice = self.suites.get(suite, SuiteChoice())
         return self.controls if choice.controls is None else choice.controls
 
-    def refusal(self, drafter: Drafter) -> str:
+    def refusal(self, drafter: DrafterRecord) -> str:
         """Why the drafter cannot be drawn, or ""."""
         return ""
 
@@ -156,7 +155,7 @@ class Experiment:
             yield "cells.temperatures: must not be negative"
         if self.tree == "":
             yield "cells.tree: must name a tree of the suite"
-        if "stock" in self.cells.drafting and self.cells.engine != "sglang":
+        if STOCK in self.cells.drafting and self.cells.engine != "sglang":
             yield f"cells.drafting: the engine {self.cells.engine} has one way of drafting, 'exact'"
         if len(set(known)) < len(known):
             yield "series: a drafter occurs twice"

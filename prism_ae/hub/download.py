@@ -16,14 +16,14 @@ from pathlib import Path
 
 from prism_ae.errors import CheckpointError, PrismError, StoreError, UsageError
 from prism_ae.hub import manifest, questions
-from prism_ae.hub.crew import Crew, HangingError, folder_size
 from prism_ae.hub.environment import one_trust
+from prism_ae.hub.incomplete import IncompleteFolder, compare, is_complete
 from prism_ae.hub.listing import list_repository
-from prism_ae.hub.local import Lack, is_complete, lack
-from prism_ae.hub.publish import STAGING, publish, verify
-from prism_ae.hub.wanted import HubName, Wanted
+from prism_ae.hub.pool import DownloadPool, HangingError
+from prism_ae.hub.selection import HubName, PublishedFolder
+from prism_ae.hub.staging import STAGING, publish, verify
 from prism_ae.io.locks import locked
-from prism_ae.io.paths import why_not
+from prism_ae.io.paths import size_of, why_not
 from prism_ae.suites.records import Hub, Suite
 
 MARGIN = 1 << 30
@@ -40,7 +40,7 @@ _SAID = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class DownloadProgress:
     """How far a download is; sizes in bytes, ``rate`` in bytes per second."""
 
     folders: int
@@ -51,10 +51,10 @@ class State:
 
 
 @dataclasses.dataclass(frozen=True)
-class Todo:
+class DownloadPlan:
     """What is to be fetched, and the errors of what cannot be."""
 
-    lacks: tuple[Lack, ...]
+    folders: tuple[IncompleteFolder, ...]
     questions: tuple[str, ...]
     problems: tuple[PrismError, ...]
     complete: int
@@ -63,17 +63,28 @@ class Todo:
     @property
     def size(self) -> int:
         """Bytes of model files to fetch."""
-        return sum(one.size for one in self.lacks)
+        return sum(one.size for one in self.folders)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reports:
+    """Who is told: of the ``plan`` once, before anything is fetched; of the ``progress`` now and then meanwhile."""
+
+    plan: Callable[[DownloadPlan], None] = lambda plan: None
+    progress: Callable[[DownloadProgress], None] = lambda progress: None
+
+
+NOBODY = Reports()
 
 
 def download(
     suite: Suite,
     models_dir: Path,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[PublishedFolder],
+    reports: Reports = NOBODY,
+    *,
     renew: bool = False,
     dry_run: bool = False,
-    say: Callable[[Todo], None] = lambda todo: None,
-    show: Callable[[State], None] = lambda state: None,
 ) -> None:
     """Have every wanted folder and every question file of the suite, verified.
 
@@ -82,8 +93,6 @@ def download(
         models_dir: is made when missing.
         renew: take what the hub has now where it differs from what was verified first.
         dry_run: say what would be done, and stop.
-        say: called once, before anything is fetched.
-        show: called now and then while files are fetched.
 
     Raises:
         UsageError: the suite is not downloaded, or a variable of the environment keeps a hub's client from working.
@@ -97,23 +106,31 @@ def download(
     with _lock(models_dir), one_trust():
         entries = manifest.read(models_dir)
         todo = _survey(suite, suite.hub, models_dir, wanted, {} if renew else entries)
-        say(todo)
+        reports.plan(todo)
         if not dry_run:
             _check_room(todo, models_dir)
-            failed = [*todo.problems, *_questions(suite, suite.hub, models_dir, todo), *_models(todo, models_dir, show)]
+            failed = [
+                *todo.problems,
+                *_questions(suite, suite.hub, models_dir, todo),
+                *_models(todo, models_dir, reports),
+            ]
             _raise(failed)
         _raise(todo.problems)
 
 
 def _survey(
-    suite: Suite, hub: Hub, models_dir: Path, wanted: Sequence[Wanted], entries: dict[str, manifest.Entry]
-) -> Todo:
-    asked: dict[tuple[HubName, str], list[Wanted]] = {}
+    suite: Suite,
+    hub: Hub,
+    models_dir: Path,
+    wanted: Sequence[PublishedFolder],
+    entries: dict[str, manifest.VerifiedFolder],
+) -> DownloadPlan:
+    asked: dict[tuple[HubName, str], list[PublishedFolder]] = {}
     for one in wanted:
         entry = entries.get(one.folder)
         if entry is None or not is_complete(models_dir, one.folder, entry):
             asked.setdefault((one.hub, one.repository), []).append(one)
-    lacks: list[Lack] = []
+    found: list[IncompleteFolder] = []
     problems: list[PrismError] = []
     for (name, repository), folders in asked.items():
         try:
@@ -127,17 +144,17 @@ def _survey(
             continue
         for one in folders:
             try:
-                lacks.append(lack(models_dir, one, listing, entries.get(one.folder)))
+                found.append(compare(models_dir, one, listing, entries.get(one.folder)))
             except PrismError as error:
                 problems.append(error)
     complete = len(wanted) - sum(len(folders) for folders in asked.values())
     free = shutil.disk_usage(models_dir).free
-    return Todo(tuple(lacks), tuple(questions.missing(suite, hub, models_dir)), tuple(problems), complete, free)
+    return DownloadPlan(tuple(found), tuple(questions.missing(suite, hub, models_dir)), tuple(problems), complete, free)
 
 
-def _check_room(todo: Todo, models_dir: Path) -> None:
+def _check_room(todo: DownloadPlan, models_dir: Path) -> None:
     """Raises StoreError where the disk is too small; what an interrupted download left counts as fetched."""
-    needed = todo.size - min(todo.size, folder_size(models_dir / STAGING))
+    needed = todo.size - min(todo.size, size_of([models_dir / STAGING]))
     if needed and needed + MARGIN > todo.free:
         raise StoreError(
             f"{models_dir} has {todo.free / 1e9:,.1f} GB free, {needed / 1e9:,.1f} GB are to be fetched",
@@ -145,7 +162,7 @@ def _check_room(todo: Todo, models_dir: Path) -> None:
         )
 
 
-def _questions(suite: Suite, hub: Hub, models_dir: Path, todo: Todo) -> list[PrismError]:
+def _questions(suite: Suite, hub: Hub, models_dir: Path, todo: DownloadPlan) -> list[PrismError]:
     """Fetch the question files; returns what failed, the first failure ends it."""
     for name in todo.questions:
         try:
@@ -157,23 +174,23 @@ def _questions(suite: Suite, hub: Hub, models_dir: Path, todo: Todo) -> list[Pri
     return []
 
 
-def _models(todo: Todo, models_dir: Path, show: Callable[[State], None]) -> list[PrismError]:
+def _models(todo: DownloadPlan, models_dir: Path, reports: Reports) -> list[PrismError]:
     """Fetch, verify and publish; returns what failed, one error per folder."""
-    for one in todo.lacks:
+    for one in todo.folders:
         if not one.missing:  # it was put here by hand, and is what is published
             _note(models_dir, one, {})
-    waiting = {one.wanted.folder: one for one in todo.lacks if one.missing}
+    waiting = {one.wanted.folder: one for one in todo.folders if one.missing}
     failed: list[PrismError] = []
     again: set[str] = set()
     meter = Meter(len(waiting), todo.size)
     try:
-        with Crew(models_dir) as crew:
+        with DownloadPool(models_dir) as crew:
             for one in waiting.values():
                 crew.ask(one, [file.base for file in one.missing])
             while waiting:
                 finished = crew.wait(_EVERY)
                 staged = crew.staged
-                show(meter.state(staged))
+                reports.progress(meter.state(staged))
                 if finished is None:
                     crew.watch(staged)
                     continue
@@ -216,15 +233,15 @@ class Meter:
         self._done += 1
         self._published += size
 
-    def state(self, staged: int) -> State:
+    def state(self, staged: int) -> DownloadProgress:
         """The state with so many bytes in the staging folder; the rate is that since the first call."""
         now, have = time.monotonic(), self._published + staged
         start, before = self._first = self._first or (now, have)
         rate = max(0, have - before) / (now - start) if now > start else 0.0
-        return State(self._done, self._folders, min(have, self._size), self._size, rate)
+        return DownloadProgress(self._done, self._folders, min(have, self._size), self._size, rate)
 
 
-def _corrupt(one: Lack, wrong: dict[str, str]) -> CheckpointError:
+def _corrupt(one: IncompleteFolder, wrong: dict[str, str]) -> CheckpointError:
     what = "; ".join(f"{one.wanted.folder}/{name} {problem}" for name, problem in wrong.items())
     return CheckpointError(
         f"fetched twice from {one.wanted.repository}, and still wrong: {what}",
@@ -232,7 +249,7 @@ def _corrupt(one: Lack, wrong: dict[str, str]) -> CheckpointError:
     )
 
 
-def _note(models_dir: Path, one: Lack, sums: dict[str, str]) -> None:
+def _note(models_dir: Path, one: IncompleteFolder, sums: dict[str, str]) -> None:
     entry = publish(models_dir, one, sums)
     manifest.write(models_dir, manifest.read(models_dir) | {one.wanted.folder: entry})
 

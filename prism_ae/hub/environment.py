@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from prism_ae.hub.selection import HubName
 from prism_ae.hub.settings import escaped, number_problems, switched_on
-from prism_ae.hub.wanted import HubName
 
 Client = Literal["httpx", "requests"]
 Environ = Mapping[str, str]
@@ -270,7 +270,7 @@ def _proxy_problem(value: str, client: Client) -> str:
     return ""
 
 
-def _address_problem(address: str, schemes: tuple[str, ...], endpoint: bool = False) -> str:
+def _address_problem(address: str, schemes: tuple[str, ...], *, endpoint: bool = False) -> str:
     """Why nothing can be reached under an address, or "".
 
     Args:

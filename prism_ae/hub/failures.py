@@ -14,7 +14,7 @@ from typing import Literal
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
 from prism_ae.hub import environment
 from prism_ae.hub.environment import Environ
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 
 Source = HubName | Literal["questions"]
 
@@ -114,7 +114,7 @@ def explained(source: Source, subject: str, file: str, error: BaseException, env
         )
     if type(error).__module__.partition(".")[0] == "hf_xet" or (foreign and not isinstance(error, OSError)):
         again = isinstance(error, Exception) and not re.search(r"client error \(4(?!08|29)\d\d", text)
-        return _transfer_broke(source, what, line, again)
+        return _transfer_broke(source, what, line, again=again)
     kind = UnresolvedError if any(isinstance(one, socket.gaierror) for one in causes) else UnreachableError
     return kind(
         f"{what} cannot be fetched: {line}",
@@ -244,7 +244,7 @@ def _named(causes: list[BaseException], *names: str) -> bool:
     return any(type(one).__name__ in names for one in causes)
 
 
-def _transfer_broke(source: Source, what: str, line: str, again: bool) -> PrismError:
+def _transfer_broke(source: Source, what: str, line: str, *, again: bool) -> PrismError:
     """For what comes from below a client, as hf_xet's errors do, which have no class of their own."""
     hint = "run the same command again: it continues"
     if source == "huggingface":

@@ -6,23 +6,23 @@ import dataclasses
 from collections.abc import Iterable
 
 from prism_ae.errors import CheckpointError
-from prism_ae.hub.clients import in_time, prepare
+from prism_ae.hub.calls import in_time, prepare
 from prism_ae.hub.failures import HUBS, told
-from prism_ae.hub.verify import File, name_problem
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.files import HubFile, name_problem
+from prism_ae.hub.selection import HubName
 
 
 @dataclasses.dataclass(frozen=True)
-class Listing:
+class RepositoryListing:
     """A repository at one revision; ``files`` by their path in it."""
 
     hub: HubName
     repository: str
     revision: str
-    files: dict[str, File]
+    files: dict[str, HubFile]
 
 
-def list_repository(hub: HubName, repository: str) -> Listing:
+def list_repository(hub: HubName, repository: str) -> RepositoryListing:
     """The files of a repository's main branch.
 
     Raises:
@@ -33,12 +33,12 @@ def list_repository(hub: HubName, repository: str) -> Listing:
     with told(hub, repository):
         ask = _huggingface if hub == "huggingface" else _modelscope
         revision, files = in_time(f"{repository} on {HUBS[hub]}", lambda: ask(repository))
-        return Listing(hub, repository, revision, checked(files, repository))
+        return RepositoryListing(hub, repository, revision, checked(files, repository))
 
 
-def checked(files: Iterable[File], repository: str) -> dict[str, File]:
+def checked(files: Iterable[HubFile], repository: str) -> dict[str, HubFile]:
     """The files by name; raises CheckpointError for what no honest repository holds."""
-    found: dict[str, File] = {}
+    found: dict[str, HubFile] = {}
     for file in files:
         problem = name_problem(file.name) or ("is listed twice" if file.name in found else "")
         problem = problem or ("has no size" if file.size < 0 else "")
@@ -51,7 +51,7 @@ def checked(files: Iterable[File], repository: str) -> dict[str, File]:
     return found
 
 
-def _huggingface(repository: str) -> tuple[str, list[File]]:
+def _huggingface(repository: str) -> tuple[str, list[HubFile]]:
     prepare("huggingface")
     from huggingface_hub import HfApi
 
@@ -60,18 +60,20 @@ def _huggingface(repository: str) -> tuple[str, list[File]]:
     for entry in info.siblings or []:
         size = -1 if entry.size is None else entry.size
         if entry.lfs is not None:
-            files.append(File(entry.rfilename, entry.lfs.size, sha256=entry.lfs.sha256.lower()))
+            files.append(HubFile(entry.rfilename, entry.lfs.size, sha256=entry.lfs.sha256.lower()))
         else:
-            files.append(File(entry.rfilename, size, blob=(entry.blob_id or "").lower()))
+            files.append(HubFile(entry.rfilename, size, blob=(entry.blob_id or "").lower()))
     return info.sha or "main", files
 
 
-def _modelscope(repository: str) -> tuple[str, list[File]]:
+def _modelscope(repository: str) -> tuple[str, list[HubFile]]:
     prepare("modelscope")
     from modelscope_hub import HubApi
 
     # Its revisions are names of branches; that nothing changed in between is what the published sums say.
     entries = HubApi().list_repo_files(repository, "model", revision="master")
     return "master", [
-        File(entry.path, entry.size, sha256=(entry.sha256 or "").lower()) for entry in entries if entry.type == "blob"
+        HubFile(entry.path, entry.size, sha256=(entry.sha256 or "").lower())
+        for entry in entries
+        if entry.type == "blob"
     ]

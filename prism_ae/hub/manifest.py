@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import CheckpointError, StoreError
-from prism_ae.hub.verify import File, name_problem
+from prism_ae.hub.files import HubFile, name_problem
 from prism_ae.io.atomic import atomic_write
 
 NAME = "downloads.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class VerifiedFolder:
     """A folder as it was first verified: from where, at which revision, and its files by name in the folder."""
 
     hub: str
     repository: str
     revision: str
-    files: dict[str, File]
+    files: dict[str, HubFile]
 
 
-def read(models_dir: Path) -> dict[str, Entry]:
+def read(models_dir: Path) -> dict[str, VerifiedFolder]:
     """Folder -> entry, empty where nothing was downloaded yet; raises CheckpointError for a damaged file."""
     path = models_dir / NAME
     try:
@@ -45,7 +45,7 @@ def read(models_dir: Path) -> dict[str, Entry]:
         raise _damaged(path, str(error)) from error
 
 
-def write(models_dir: Path, entries: dict[str, Entry]) -> None:
+def write(models_dir: Path, entries: dict[str, VerifiedFolder]) -> None:
     """Replace the file at once; raises StoreError."""
     path = models_dir / NAME
     folders = {
@@ -63,7 +63,7 @@ def write(models_dir: Path, entries: dict[str, Entry]) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}", "free some space, then run again") from error
 
 
-def changes(entry: Entry, files: Iterable[File]) -> list[str]:
+def changes(entry: VerifiedFolder, files: Iterable[HubFile]) -> list[str]:
     """How a hub's files of a folder (named in the folder) differ from what was verified first; empty if they agree."""
     found, listed = [], {file.name: file for file in files}
     for name in sorted(entry.files.keys() | listed.keys()):
@@ -79,7 +79,7 @@ def changes(entry: Entry, files: Iterable[File]) -> list[str]:
     return found
 
 
-def _entry(folder: str, data: dict[str, Any]) -> Entry:
+def _entry(folder: str, data: dict[str, Any]) -> VerifiedFolder:
     if name_problem(folder):
         raise ValueError(f"folder '{folder}' {name_problem(folder)}")
     files = {}
@@ -87,10 +87,10 @@ def _entry(folder: str, data: dict[str, Any]) -> Entry:
         size, total = record["size"], record["sha256"]
         if name_problem(name) or type(size) is not int or size < 0 or not re.fullmatch(r"[0-9a-f]{64}", total):
             raise ValueError(f"file '{name}' of {folder} has no proper name, size and sum")
-        files[name] = File(name, size, sha256=total)
+        files[name] = HubFile(name, size, sha256=total)
     if not files:
         raise ValueError(f"folder {folder} has no files")
-    return Entry(str(data["hub"]), str(data["repository"]), str(data["revision"]), files)
+    return VerifiedFolder(str(data["hub"]), str(data["repository"]), str(data["revision"]), files)
 
 
 def _damaged(path: Path, why: str) -> CheckpointError:

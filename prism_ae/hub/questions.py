@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
-from prism_ae.hub.clients import in_time, persistently, require_usable
+from prism_ae.hub.calls import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
 from prism_ae.io.atomic import atomic_write
 from prism_ae.io.digests import file_digest

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 
 _LARGEST = 10**9
 """Seconds, bytes or pieces; a socket's time limit can hardly be larger."""
@@ -19,7 +19,7 @@ _ON, _OFF = ("1", "ON", "YES", "TRUE"), ("", "0", "OFF", "NO", "FALSE")
 
 
 @dataclasses.dataclass(frozen=True)
-class Number:
+class NumberRule:
     """Variables that a client takes for a whole number.
 
     Attributes:
@@ -31,18 +31,17 @@ class Number:
     hub: HubName
     names: str
     least: int
-    blank: bool
+    blank: bool = True
 
 
 NUMBERS = (
-    Number("huggingface", "HF_HUB_(ETAG|DOWNLOAD)_TIMEOUT", 0, False),
-    Number("modelscope", "MODELSCOPE_DOWNLOAD_(MAX_RETRIES|MIN_BYTES_PER_SECOND)", 0, True),
-    Number(
+    NumberRule("huggingface", "HF_HUB_(ETAG|DOWNLOAD)_TIMEOUT", 0, blank=False),
+    NumberRule("modelscope", "MODELSCOPE_DOWNLOAD_(MAX_RETRIES|MIN_BYTES_PER_SECOND)", 0),
+    NumberRule(
         "modelscope",
         r"MODELSCOPE_(API|REPO_TREE|DOWNLOAD|PARALLEL_DOWNLOAD)_(\w+_)?"
         "(TIMEOUT|SECONDS|MAX_RETRIES|MAXSIZE|ATTEMPTS|REQUESTS|WORKERS|PARALLELS|MB)",
         1,
-        True,
     ),
 )
 """The first that a name fits is the one that holds."""
@@ -89,7 +88,7 @@ def escaped(value: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def _fits(value: str, rule: Number) -> bool:
+def _fits(value: str, rule: NumberRule) -> bool:
     if rule.blank and not value.strip():
         return True
     try:

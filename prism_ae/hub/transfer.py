@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError
-from prism_ae.hub.clients import persistently, prepare
+from prism_ae.hub.calls import persistently, prepare
 from prism_ae.hub.failures import told
-from prism_ae.hub.listing import Listing
-from prism_ae.hub.verify import File, leads_out
+from prism_ae.hub.files import HubFile, leads_out
+from prism_ae.hub.listing import RepositoryListing
 
 
-def fetch(listing: Listing, file: File, staging: Path) -> Path:
+def fetch(listing: RepositoryListing, file: HubFile, staging: Path) -> Path:
     """A file of a repository, below ``staging`` under its path in the repository. Its content is not verified yet.
 
     Raises:
@@ -31,14 +31,14 @@ def fetch(listing: Listing, file: File, staging: Path) -> Path:
     return path
 
 
-def _huggingface(listing: Listing, file: File, staging: Path) -> Path:
+def _huggingface(listing: RepositoryListing, file: HubFile, staging: Path) -> Path:
     prepare("huggingface")
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(listing.repository, file.name, revision=listing.revision, local_dir=staging))
 
 
-def _modelscope(listing: Listing, file: File, staging: Path) -> Path:
+def _modelscope(listing: RepositoryListing, file: HubFile, staging: Path) -> Path:
     prepare("modelscope")
     from modelscope_hub import HubApi
 

@@ -22,16 +22,14 @@ from prism_ae.errors import CheckpointError, MissingError, StoreError
 from prism_ae.io.atomic import publish_folder
 from prism_ae.io.digests import digest, file_digest
 from prism_ae.io.paths import why_not
+from prism_ae.models.config import EMBEDDING, HEAD, LlamaConfig
 from prism_ae.models.file_kinds import refuse_other_kinds
-from prism_ae.models.weights import AGAIN, open_weights, refuse_quantised, require_floats, write_weights
-from prism_ae.models.weights import WEIGHTS as WEIGHTS
-from prism_ae.models.weights import read_weights as read_weights
+from prism_ae.models.weights import AGAIN, WEIGHTS, open_weights, refuse_quantised, require_floats, write_weights
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from prism_ae.models.config import LlamaConfig
     from prism_ae.models.llama import Llama
     from prism_ae.models.weights import Weights
 
@@ -54,8 +52,8 @@ class Manifest:
     name: str
     scale: str | None
     recipe: Mapping[str, Any]
-    files: Mapping[str, str]
-    provenance: Mapping[str, Any]
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -83,7 +81,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        manifest = Manifest(**read_json(path))
+        data = read_json(path)
+        if missing := [field.name for field in dataclasses.fields(Manifest) if field.name not in data]:
+            raise ValueError(f"'{missing[0]}' is missing")
+        manifest = Manifest(**data)
         _check_manifest(manifest)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint manifest: {error}", AGAIN) from error
@@ -152,19 +153,12 @@ def _place_errors(place: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to {place}: {why_not(error, place)}", hint) from error
 
 
-def publish(
-    folder: Path,
-    kind: str,
-    name: str,
-    scale: str | None,
-    recipe: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    write: Callable[[Path], None],
-) -> Manifest:
+def publish(folder: Path, about: Manifest, write: Callable[[Path], None]) -> Manifest:
     """Fill a folder and make it appear at once.
 
     Args:
         folder: where it will be; an existing one is kept, and its manifest returned.
+        about: its manifest, yet without its files.
         write: fills the temporary folder that it is given.
 
     Raises:
@@ -176,7 +170,7 @@ def publish(
     try:
         write(temporary)
         files = {path.name: file_digest(path) for path in sorted(temporary.iterdir())}
-        manifest = Manifest(kind, name, scale, dict(recipe), files, dict(provenance))
+        manifest = dataclasses.replace(about, files=files)
         (temporary / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n")
         for path in temporary.iterdir():
             path.chmod(0o644)  # safetensors' library lets nobody else read what it writes
@@ -208,8 +202,6 @@ def save_target(folder: Path, target: Llama, extra: Mapping[str, Any] | None = N
 
 def read_target_config(folder: Path) -> LlamaConfig:
     """The sizes of a Llama-style target; raises MissingError or CheckpointError. Imports no torch."""
-    from prism_ae.models.config import LlamaConfig
-
     file = folder / "config.json"
     try:
         return LlamaConfig.from_hf(read_json(file), str(file))
@@ -225,31 +217,44 @@ def load_target(folder: Path, dtype: torch.dtype, device: torch.device) -> Llama
 
     check_published(folder)
     config = read_target_config(folder)
-    check_target_files(folder)
     weights = open_weights(folder)
+    _check_alone(folder, weights)
     refuse_quantised(weights)
-    check_head(weights, config.tie_word_embeddings)
+    check_head(weights, tied=config.tie_word_embeddings)
     state = weights.read()
     require_floats(state, state, weights)
     if config.tie_word_embeddings:
-        state.pop(_HEAD, None)
+        state.pop(HEAD, None)
     _check_extent(config, state, weights)
     _drop_rotary_tables(state, config, weights)
     target = unfilled(lambda: Llama(config), dtype, device)
     load_strictly(target, state, target_names(config), config, str(weights.source))
-    return target.eval().requires_grad_(False)
+    return target.eval().requires_grad_(requires_grad=False)
 
 
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+def check_target_weights(folder: Path) -> None:
+    """What of a target's folder decides what every engine reads; of a Llama, also whether its head is what it says.
+
+    Raises:
+        PrismError: config.json or weights are missing, damaged, or contradict each other, or there are more weights
+            than those that are read.
+    """
+    weights = open_weights(folder)
+    _check_alone(folder, weights)
+    config = read_json(folder / "config.json")
+    if (config.get("architectures") or [_LLAMA]) == [_LLAMA]:
+        check_head(weights, tied=bool(config.get("tie_word_embeddings")))
 
 
-def check_target_files(folder: Path) -> None:
+_LLAMA = "LlamaForCausalLM"
+
+
+def _check_alone(folder: Path, weights: Weights) -> None:
     """Raises CheckpointError for a target's folder that holds more weights than those that are read.
 
     SGLang loads every weight file of the better format that lies there, the last one counting, or goes by the index
     alone: a copy, an adapter or shards beside a whole file would be other weights than `open_weights` reads and sums.
     """
-    weights = open_weights(folder)
     read = {path.name for path in weights.files.values()}
     more = {path.name for path in folder.glob("*.safetensors")} - read
     if any(name.endswith(".bin") for name in read):
@@ -268,21 +273,7 @@ _NO_WEIGHTS = {"training_args.bin", "optimizer.bin", "scheduler.bin"}
 """What trainers leave beside pickled weights."""
 
 
-def check_target_head(folder: Path) -> None:
-    """`check_head` of a Llama's folder; a target of another architecture is not judged.
-
-    Raises:
-        PrismError: config.json or weights are missing, damaged, or contradict each other.
-    """
-    config = read_json(folder / "config.json")
-    if (config.get("architectures") or [_LLAMA]) == [_LLAMA]:
-        check_head(open_weights(folder), bool(config.get("tie_word_embeddings")))
-
-
-_LLAMA = "LlamaForCausalLM"
-
-
-def check_head(weights: Weights, tied: bool) -> None:
+def check_head(weights: Weights, *, tied: bool) -> None:
     """Whether the head is what config.json says: of all weights, embedding and head alone are read, and where needed.
 
     Engines differ where the two disagree: one takes the embedding for the head, another the head that is stored.
@@ -294,22 +285,22 @@ def check_head(weights: Weights, tied: bool) -> None:
     Raises:
         CheckpointError: tied, and a head is stored that is not the embedding; or not tied, and there is no head.
     """
-    stored = _HEAD in weights.files
+    stored = HEAD in weights.files
     if not tied and not any(name.startswith("lm_head.") for name in weights.files):
         raise CheckpointError(
-            f"{weights.source}: tensor '{_HEAD}' is missing, and config.json does not say that it is the embedding",
+            f"{weights.source}: tensor '{HEAD}' is missing, and config.json does not say that it is the embedding",
             "fetch the model again; or write tie_word_embeddings: true where the model's authors mean that",
         )
-    if not tied or not stored or _EMBEDDING not in weights.files:
+    if not tied or not stored or EMBEDDING not in weights.files:
         return
     import torch
 
-    embedding, head = (weights.read_one(name) for name in (_EMBEDDING, _HEAD))
+    embedding, head = (weights.read_one(name) for name in (EMBEDDING, HEAD))
     if embedding.dtype != head.dtype:
         embedding, head = embedding.float(), head.float()
     if not torch.equal(embedding, head):
         raise CheckpointError(
-            f"{weights.where(_HEAD)}: '{_HEAD}' is not the embedding, and config.json says that it is "
+            f"{weights.where(HEAD)}: '{HEAD}' is not the embedding, and config.json says that it is "
             "(tie_word_embeddings)",
             "write tie_word_embeddings: false if the stored head is meant, or leave it out of the weights",
         )
@@ -322,7 +313,7 @@ def _check_extent(config: LlamaConfig, state: Mapping[str, Tensor], weights: Wei
             f"{weights.source}: config.json says num_hidden_layers {config.num_hidden_layers}, of {len(state)} tensors",
             AGAIN,
         )
-    expected = {_EMBEDDING: (config.vocab_size, config.hidden_size)} | {
+    expected = {EMBEDDING: (config.vocab_size, config.hidden_size)} | {
         f"model.layers.{layer}.mlp.gate_proj.weight": (config.intermediate_size, config.hidden_size)
         for layer in range(config.num_hidden_layers)
     }

@@ -144,6 +144,9 @@ MOST_POSITIONS = 2**24
 """Four times the longest context that a published Llama has."""
 
 
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""Names of a Llama's tensors."""
+
 HF_ROPE_THETA = 10000.0
 """What Hugging Face's Llama takes where a config names no base; Llama-2's own config names none."""
 
@@ -166,24 +169,36 @@ def read_rope(config: Mapping[str, Any], where: str) -> tuple[float | None, Llam
     Raises:
         CheckpointError: a type that is not supported, a value that makes no sense, or two places that disagree.
     """
-    bases: dict[str, float] = {}
-    scalings: dict[str, Llama3Rope | None] = {}
-    if config.get("rope_theta") is not None:
-        bases["rope_theta"] = _positive(config["rope_theta"], "rope_theta", where)
+    bases, scalings = _named_bases(config, where), {}
     for key in _ROPE_OBJECTS:
-        rope = config.get(key)
-        if not rope:
-            continue
-        if not isinstance(rope, Mapping):
-            raise CheckpointError(f"{where}: {key} is {rope!r}, not an object")
-        if rope.get("rope_theta") is not None:
-            bases[f"{key}.rope_theta"] = _positive(rope["rope_theta"], f"{key}.rope_theta", where)
-        scalings[key] = _read_scaling(rope, key, where)
+        if rope := config.get(key):
+            if not isinstance(rope, Mapping):
+                raise CheckpointError(f"{where}: {key} is {rope!r}, not an object")
+            scalings[key] = _read_scaling(rope, key, where)
     for said in (bases, scalings):
         if len(set(said.values())) > 1:
             first, second = list(said)[:2]
             raise CheckpointError(f"{where}: {first} and {second} do not say the same RoPE")
     return next(iter(bases.values()), None), next(iter(scalings.values()), None)
+
+
+def named_rope_theta(config: Mapping[str, Any], where: str) -> float | None:
+    """The base alone, of a model of any architecture, whatever type of RoPE it has; arguments as `read_rope`.
+
+    Raises:
+        CheckpointError: it is not a positive number.
+    """
+    return next(iter(_named_bases(config, where).values()), None)
+
+
+def _named_bases(config: Mapping[str, Any], where: str) -> dict[str, float]:
+    """Place in the config -> the base that is named there."""
+    places = {"": config} | {f"{key}.": config.get(key) for key in _ROPE_OBJECTS}
+    return {
+        f"{place}rope_theta": _positive(rope["rope_theta"], f"{place}rope_theta", where)
+        for place, rope in places.items()
+        if isinstance(rope, Mapping) and rope.get("rope_theta") is not None
+    }
 
 
 def _read_scaling(rope: Mapping[str, Any], key: str, where: str) -> Llama3Rope | None:

@@ -7,7 +7,7 @@ callback: `causal` here for whole sequences, the KV cache in `prism_ae.decoding`
 `prism_ae.training`.
 
 Parameters are held fused (q|k|v, gate|up): one matrix product where the published layout has three or two. The
-published tensors are their rows: `published_state` takes them out, `load_strictly` puts them in.
+published tensors are their rows: `published_state` takes them out, `fill` puts them in.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from torch.nn.init import kaiming_uniform_, normal_
 from torch.overrides import TorchFunctionMode
 
 from prism_ae.errors import CheckpointError
-from prism_ae.models.config import Llama3Rope as Llama3Rope
-from prism_ae.models.config import LlamaConfig as LlamaConfig
+from prism_ae.models.config import EMBEDDING, HEAD, LlamaConfig
 
 
 class Attend(Protocol):
@@ -152,7 +151,7 @@ class MLP(nn.Module):
 class DecoderLayer(nn.Module):
     """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``)."""
 
-    def __init__(self, config: LlamaConfig, input_norm: bool = True) -> None:
+    def __init__(self, config: LlamaConfig, *, input_norm: bool = True) -> None:
         super().__init__()
         self.input_norm = RMSNorm(config.hidden_size, config.rms_norm_eps) if input_norm else nn.Identity()
         self.attention = Attention(config, config.hidden_size)
@@ -240,9 +239,9 @@ def _published(stored: str, tensor: Tensor, config: LlamaConfig) -> dict[str, Te
 
 def target_names(config: LlamaConfig) -> dict[str, str]:
     """Parameter of `Llama` -> published name (fused names kept)."""
-    names = {"embedding.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight"}
+    names = {"embedding.weight": EMBEDDING, "norm.weight": "model.norm.weight"}
     if not config.tie_word_embeddings:
-        names["head.weight"] = "lm_head.weight"
+        names["head.weight"] = HEAD
     for layer in range(config.num_hidden_layers):
         for ours, published in LAYER_NAMES.items():
             names[f"layers.{layer}.{ours}"] = f"model.layers.{layer}.{published}"
@@ -270,7 +269,7 @@ class _WithoutValues(TorchFunctionMode):
 
 
 def unfilled(make: Callable[[], Module], dtype: torch.dtype, device: torch.device) -> Module:
-    """The module that ``make`` makes, in ``dtype`` on ``device``, its parameters without values: for `load_strictly`.
+    """The module that ``make`` makes, in ``dtype`` on ``device``, its parameters without values: for `fill`.
 
     Random values would take four seconds per billion parameters; fp32 on the host, twice the memory of half precision.
     """
@@ -285,26 +284,30 @@ def unfilled(make: Callable[[], Module], dtype: torch.dtype, device: torch.devic
     return module.to(device)
 
 
-def load_strictly(
-    module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], config: LlamaConfig, where: str
-) -> None:
+def fill(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], config: LlamaConfig) -> None:
     """Fill ``module`` from published tensors, one after the other: nothing is held twice.
 
     Args:
         module: its parameters are overwritten (cast to their dtype, on their device).
-        state: published name -> tensor.
+        state: published name -> tensor: all of them, and of the right shapes.
         names: parameter -> published name (fused names kept), for every parameter of ``module``.
         config: sizes of its layers.
-        where: the file, for messages.
+    """
+    places = _places(module, names, config)
+    assert places.keys() == state.keys()
+    for name, place in places.items():
+        place.copy_(state[name])
+
+
+def load_strictly(
+    module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], config: LlamaConfig, where: str
+) -> None:
+    """`fill`, from a file that may hold anything; ``where`` names it in messages.
 
     Raises:
-        CheckpointError: a tensor is missing, unexpected, of another shape, or not floating point.
+        CheckpointError: a tensor is missing, unexpected, or of another shape.
     """
-    parameters = dict(module.named_parameters())
-    assert parameters.keys() == names.keys()
-    places: dict[str, Tensor] = {}
-    for ours, stored in names.items():
-        places |= _published(stored, parameters[ours].data, config)
+    places = _places(module, names, config)
     missing = sorted(places.keys() - state.keys())
     unexpected = sorted(state.keys() - places.keys())
     if missing:
@@ -312,12 +315,20 @@ def load_strictly(
     if unexpected:
         raise CheckpointError(f"{where}: tensor '{unexpected[0]}' is unexpected ({len(unexpected)} in all)")
     for name, place in places.items():
-        tensor = state[name]
-        if tensor.shape != place.shape:
-            raise CheckpointError(f"{where}: '{name}' has shape {list(tensor.shape)}, expected {list(place.shape)}")
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{where}: '{name}' is {tensor.dtype}, expected floating point")
-        place.copy_(tensor)
+        if state[name].shape != place.shape:
+            found, expected = list(state[name].shape), list(place.shape)
+            raise CheckpointError(f"{where}: '{name}' has shape {found}, expected {expected}")
+    fill(module, state, names, config)
+
+
+def _places(module: nn.Module, names: Mapping[str, str], config: LlamaConfig) -> dict[str, Tensor]:
+    """Published name -> the part of a parameter that it fills."""
+    parameters = dict(module.named_parameters())
+    assert parameters.keys() == names.keys()
+    places: dict[str, Tensor] = {}
+    for ours, stored in names.items():
+        places |= _published(stored, parameters[ours].data, config)
+    return places
 
 
 def published_state(module: nn.Module, names: Mapping[str, str], config: LlamaConfig) -> dict[str, Tensor]:

@@ -7,14 +7,15 @@ sums of the files an engine would read; it is never written to, so the sums are 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
-from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, read_manifest
+from prism_ae.models.checkpoints import MANIFEST, read_manifest
+from prism_ae.models.weights import WEIGHTS, files_in, find_format
 from prism_ae.suites.records import Suite
 
 
@@ -48,29 +49,29 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
     return _trained(folder, f"target {target} is not trained yet", suite)
 
 
-def locate_drafter(
-    suite: Suite,
-    target: str,
-    drafter: str,
-    scale: str | None,
-    models_dir: Path,
-    engine: str = "torch",
-    watch: Watch | None = None,
-) -> Located | Absent:
+class DrafterKey(NamedTuple):
+    """A drafter for a target: names of records, the training scale (None for a drafter that is not trained at scales),
+    and the engine that would read it."""
+
+    target: str
+    drafter: str
+    scale: str | None
+    engine: str = "torch"
+
+
+def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
     """The folder of a drafter for a target: that of `Suite.drafter_folder`, or one that is trained here.
 
     Args:
         suite: of all names.
-        target, drafter: names of records.
-        scale: name of the training scale, None for a drafter that is not trained at scales.
         models_dir: the models folder.
-        engine: the one that would read it.
         watch: see `cached_sums`.
 
     Raises:
         KeyError: the suite has no such target, drafter or scale.
         ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
     """
+    target, drafter, scale, _ = key
     record, of = suite.drafters[drafter], suite.targets[target]
     if record.kind == "vanilla":
         raise ValueError("vanilla decoding has no checkpoint")
@@ -78,7 +79,7 @@ def locate_drafter(
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
         raise KeyError(scale)
-    if folder := suite.drafter_folder(target, drafter, scale, engine):
+    if folder := suite.drafter_folder(*key):
         return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
@@ -128,21 +129,23 @@ def _downloaded(
     for name in files:
         if not (folder / name).is_file():
             return Absent(f"{folder / name} is missing", suite.models_hint)
-    return Located(folder, digest(cached_sums(folder, files, models_dir / ".sums" / f"{below}.json", watch)))
+    return Located(folder, digest(cached_sums(folder, files, sums_file(models_dir, below), watch)))
+
+
+def sums_file(models_dir: Path, folder: str) -> Path:
+    """Where the sums of a downloaded folder's files are remembered (`cached_sums`)."""
+    return models_dir / ".sums" / f"{folder}.json"
 
 
 def _weights(folder: Path) -> list[str]:
-    """The weight files an engine would read, one format only: safetensors before pickled ones, shards by name."""
-    for name in (WEIGHTS, "pytorch_model.bin"):
-        stem, _, suffix = name.rpartition(".")
-        shards = sorted(path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}"))
-        if (folder / name).exists():
-            return [name]
-        if shards:
-            # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them,
-            # as many as there are shards, or one more.
-            total = shards[0].rpartition("-of-")[2].removesuffix(f".{suffix}")
-            known = int(total) if re.fullmatch(r"[0-9]{1,9}", total) else 0
-            most = min(known, len(shards) + 1)
-            return [f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}" for number in range(1, most + 1)] or [name]
-    return [WEIGHTS]
+    """The weight files an engine would read of a folder, those that are missing included."""
+    names = files_in(folder)
+    found = find_format(names)
+    if found is None or found.whole in names:
+        return [found.whole if found else WEIGHTS]
+    # Every shard's name says how many there are, so a missing one is noticed here: one of the first of them, as many
+    # as there are shards, or one more.
+    shards = [match for match in map(found.shard.fullmatch, sorted(names)) if match]
+    total = shards[0]["total"] if shards and len(shards[0]["total"]) < 10 else "0"
+    most = min(int(total), len(shards) + 1)
+    return [found.shard_name(number, total) for number in range(1, most + 1)] or [found.whole]

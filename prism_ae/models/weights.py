@@ -28,7 +28,47 @@ AGAIN = "correct the file if it was changed by hand; else make or fetch the fold
 
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
-"""In one file; in shards: ``<stem>-<number>-of-<total>.<suffix>``, listed by ``<name>.index.json``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightFormat:
+    """Names of weights in a folder: ``whole``, or shards ``<stem>-<number>-of-<total>.<suffix>`` and their index."""
+
+    whole: str
+
+    @property
+    def index(self) -> str:
+        return f"{self.whole}.index.json"
+
+    @property
+    def shard(self) -> re.Pattern[str]:
+        """A shard's name; its group "total" says how many there are."""
+        stem, _, suffix = self.whole.rpartition(".")
+        return re.compile(rf"{re.escape(stem)}-[0-9]+-of-(?P<total>[0-9]+)\.{suffix}")
+
+    def shard_name(self, number: int, total: str) -> str:
+        stem, _, suffix = self.whole.rpartition(".")
+        return f"{stem}-{number:0{len(total)}d}-of-{total}.{suffix}"
+
+    def has(self, name: str) -> bool:
+        """Whether a file of this name holds weights in this format."""
+        return name == self.whole or self.shard.fullmatch(name) is not None
+
+
+FORMATS = (WeightFormat(WEIGHTS), WeightFormat(PICKLED))
+"""The first of which a folder has any file is the one that is read."""
+
+
+def find_format(names: Iterable[str]) -> WeightFormat | None:
+    """The format that is read of a folder with files of these names; None where it has no weights."""
+    listed = list(names)
+    return next((one for one in FORMATS if any(one.has(name) or name == one.index for name in listed)), None)
+
+
+def files_in(folder: Path) -> set[str]:
+    """Names of what a folder holds; none where there is no folder."""
+    return {path.name for path in folder.glob("*") if path.exists()}
+
 
 FLOATS = ("float16", "bfloat16", "float32")
 
@@ -94,25 +134,24 @@ def open_weights(folder: Path) -> Weights:
         CheckpointError: a file is damaged, holds more than tensors, or is not what the index says.
         StoreError: a file cannot be read.
     """
-    for name in (WEIGHTS, PICKLED):
-        source, index = folder / name, folder / f"{name}.index.json"
-        if source.exists():
-            return _opened(source, [source])
-        stem, _, suffix = name.rpartition(".")
-        shards = {path.name for path in folder.glob(f"{stem}-*-of-*.{suffix}")}
-        if index.exists():
-            listed = _listed(index, stem, suffix)
-            if stray := sorted(shards - set(listed.values())):
-                raise CheckpointError(f"{folder / stray[0]} is a shard that {index.name} does not list", AGAIN)
-            weights = _opened(index, [folder / shard for shard in sorted(set(listed.values()))])
-            _check_index(listed, weights)
-            return weights
-        if shards:
-            raise MissingError(f"{index} does not exist", "it lists the shards beside it: fetch the model again")
-    raise MissingError(
-        f"{folder / WEIGHTS} does not exist",
-        f"weights are read from {WEIGHTS} or {PICKLED}, or from the shards that <name>.index.json lists",
-    )
+    names = files_in(folder)
+    found = find_format(names)
+    if found is None:
+        raise MissingError(
+            f"{folder / WEIGHTS} does not exist",
+            f"weights are read from {WEIGHTS} or {PICKLED}, or from the shards that <name>.index.json lists",
+        )
+    source, index = folder / found.whole, folder / found.index
+    if found.whole in names:
+        return _opened(source, [source])
+    if found.index not in names:
+        raise MissingError(f"{index} does not exist", "it lists the shards beside it: fetch the model again")
+    listed = _listed(index, found)
+    if stray := sorted(set(filter(found.has, names)) - set(listed.values())):
+        raise CheckpointError(f"{folder / stray[0]} is a shard that {index.name} does not list", AGAIN)
+    weights = _opened(index, [folder / shard for shard in sorted(set(listed.values()))])
+    _check_index(listed, weights)
+    return weights
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -222,9 +261,8 @@ def _load_pickled(path: Path) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in state.items()}
 
 
-def _listed(index: Path, stem: str, suffix: str) -> dict[str, str]:
+def _listed(index: Path, found: WeightFormat) -> dict[str, str]:
     """Tensor name -> shard, as the index says; a shard is named by the pattern and so lies beside the index."""
-    pattern = re.compile(rf"{re.escape(stem)}-\d+-of-\d+\.{suffix}")
     try:
         data: Any = json.loads(index.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -234,10 +272,10 @@ def _listed(index: Path, stem: str, suffix: str) -> dict[str, str]:
     if not isinstance(listed, dict) or not listed:
         raise CheckpointError(f"{index} has no weight_map", AGAIN)
     for tensor, shard in listed.items():
-        if not isinstance(shard, str) or not pattern.fullmatch(shard):
+        if not isinstance(shard, str) or not found.shard.fullmatch(shard):
             raise CheckpointError(
                 f"{index}: tensor '{tensor}' lies in {shard!r}, which is no shard of this folder",
-                f"shards are named {stem}-<number>-of-<total>.{suffix}",
+                f"shards are named {found.whole.replace('.', '-<number>-of-<total>.')}",
             )
     return listed
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import statistics
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from prism_ae.cells import Cell, Point
 from prism_ae.errors import MissingError, PrismError
+from prism_ae.io.paths import size_of
 from prism_ae.models.locate import Absent, Located
 from prism_ae.planning.plan import Lookup
 from prism_ae.store import Record
@@ -81,20 +81,6 @@ def _without_questions(points: Iterable[Point], lookup: Lookup) -> tuple[str, ..
         except PrismError:
             continue  # a damaged file is here, and a hole of its own
     return tuple(dict.fromkeys(missing))
-
-
-def size_of(folders: Iterable[Path]) -> int:
-    """Bytes of all files below these folders, each file once; what cannot be read counts nothing."""
-    sizes: dict[tuple[int, int], int] = {}
-    for folder in folders:
-        for place, _, names in os.walk(folder):
-            for name in names:
-                try:
-                    status = os.stat(os.path.join(place, name))
-                except OSError:
-                    continue
-                sizes[status.st_dev, status.st_ino] = status.st_size
-    return sum(sizes.values())
 
 
 def free_at(folder: Path) -> int:

@@ -11,7 +11,7 @@ from prism_ae.engines import registry
 from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.errors import MissingError, PrismError
 from prism_ae.io.words import format_bytes
-from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
+from prism_ae.models.locate import Absent, DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.planning.plan import Lookup
 from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
@@ -29,9 +29,7 @@ class LocalLookup:
         self.prompts = functools.cache(self._prompts)
         self._conversation = functools.cache(self._open)
         self._drafter = functools.cache(
-            lambda target, drafter, scale, engine: locate_drafter(
-                suite, target, drafter, scale, models_dir, engine, _say_reading
-            )
+            lambda *names: locate_drafter(suite, DrafterKey(*names), models_dir, _say_reading)
         )
         self.engine = functools.cache(registry.identify)
 
@@ -62,7 +60,7 @@ class LocalLookup:
         record, kind = self._suite.targets[point.target], self._suite.drafters[point.drafter].kind
         try:
             pair = self._make_pair(record, target.path, drafter.path if drafter else None, kind, point.engine)
-            check_branch(pair, point.tree)
+            check_branch(pair.config, pair.drafter, point.tree)
         except PrismError as error:
             return error
         return None

@@ -16,9 +16,7 @@ from collections.abc import Collection, Iterable
 
 from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment
-
-DEATHS = 2
-"""After so many a cell is given up."""
+from prism_ae.processes import DEATHS
 
 Affinity = tuple[str, ...]
 

@@ -17,7 +17,7 @@ from prism_ae.models.checkpoints import read_json
 from prism_ae.prompts.json_lines import Problem, listed
 from prism_ae.prompts.questions import Question
 from prism_ae.prompts.templates import render_turn, stop_ids
-from prism_ae.prompts.tokenizer import RULES, TOKENIZER, Rules, answer_text, as_damage, read_rules, read_tokenizer
+from prism_ae.prompts.tokenizer import RULES, TOKENIZER, Rules, answer_text, as_damage, open_tokenizer
 from prism_ae.suites.records import Template
 
 if TYPE_CHECKING:
@@ -105,9 +105,8 @@ def open_conversation(folder: Path, template: Template, system_prompt: str) -> C
         CheckpointError: a damaged one, or one that lacks the template's begin or end token.
     """
     vocab_size = _size(folder, "vocab_size")
-    rules = read_rules(folder)
     written = "\0".join((template.first, template.answer, template.later, *template.stop))
-    tokenizer = read_tokenizer(folder, rules, written)
+    tokenizer, rules = open_tokenizer(folder, written)
     begin = _begin(template, tokenizer)
     if rules.begin and rules.begin != begin:
         found = f"'{begin}'" if begin else "no special token"

@@ -62,17 +62,37 @@ class Rules:
     marks: tuple[str, ...] = ()
 
 
-def read_rules(folder: Path) -> Rules:
-    """The rules of the tokenizer in ``folder``.
+def open_tokenizer(folder: Path, written: str = "") -> tuple[Tokenizer, Rules]:
+    """The tokenizer in ``folder``, to be called without adding special tokens, and its rules.
+
+    Args:
+        written: what a template writes; added tokens in it are special, whatever the file says of them, as are those
+            that the rules name.
 
     Raises:
         MissingError: no tokenizer.json.
         CheckpointError: a file is damaged, the two contradict each other, or how spaces are treated is not known.
     """
-    path, file = folder / RULES, folder / TOKENIZER
+    from tokenizers import Tokenizer
+
+    file = folder / TOKENIZER
     if not file.exists():
         raise MissingError(f"{file} does not exist", "it belongs to the target's folder; fetch or make it again")
-    vocabulary = read_json(file)
+    data = read_json(file)
+    rules = _rules(folder, data)
+    with as_damage(folder):
+        if rules.sentencepiece:
+            data = _as_sentencepiece(data, legacy=rules.legacy)
+        tokenizer = Tokenizer.from_str(json.dumps(_settled(data, rules.marks, written)))
+    # The file may ask for either, transformers does neither unless it is asked to.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, rules
+
+
+def _rules(folder: Path, vocabulary: Mapping[str, Any]) -> Rules:
+    """The rules of a folder with this tokenizer.json; raises CheckpointError."""
+    path, file = folder / RULES, folder / TOKENIZER
     if not path.exists():
         if _SPACE in _form(vocabulary):
             raise CheckpointError(
@@ -102,31 +122,6 @@ def read_rules(folder: Path) -> Rules:
         begin="" if data.get("add_bos_token") is False else marks.get("bos_token", ""),
         marks=tuple(marks.values()),
     )
-
-
-def read_tokenizer(folder: Path, rules: Rules, written: str = "") -> Tokenizer:
-    """The tokenizer in ``folder``, to be called without adding special tokens.
-
-    Args:
-        written: what a template writes; added tokens in it are special, whatever the file says of them, as are those
-            that ``rules`` name.
-
-    Raises:
-        MissingError: no tokenizer.json.
-        CheckpointError: a damaged one.
-    """
-    from tokenizers import Tokenizer
-
-    file = folder / TOKENIZER
-    with as_damage(folder):
-        data = read_json(file)
-        if rules.sentencepiece:
-            data = _as_sentencepiece(data, rules.legacy)
-        tokenizer = Tokenizer.from_str(json.dumps(_settled(data, rules.marks, written)))
-    # The file may ask for either, transformers does neither unless it is asked to.
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 @contextlib.contextmanager
@@ -192,7 +187,7 @@ def _is_marker(token: Any, marks: Sequence[str], written: str) -> bool:
     return isinstance(text, str) and (text in marks or (not text.isalnum() and bool(text.strip()) and text in written))
 
 
-def _as_sentencepiece(data: Mapping[str, Any], legacy: bool) -> dict[str, Any]:
+def _as_sentencepiece(data: Mapping[str, Any], *, legacy: bool) -> dict[str, Any]:
     """A tokenizer.json of a known form, with the ids of the SentencePiece version."""
     # In the SentencePiece version special tokens are found in the text as it stands.
     added = [token | {"normalized": False} for token in data.get("added_tokens", [])]

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prism_ae.cells import EXACT, STOCK, EngineSettings
 from prism_ae.sglang_prism.hooks import Hook
 
 NONCE = "PRISM_AE_NONCE"
@@ -102,29 +103,30 @@ def add_state(result: Any, scheduler: Any, *args: Any) -> None:
 def state(scheduler: Any) -> dict[str, Any]:
     """What is in effect, read from where it takes effect; plain values."""
     runner = scheduler.tp_worker.model_runner
-    found = {
-        "pid": os.getpid(),
-        "algorithm": scheduler.spec_algorithm.name,
-        "dtype": str(next(runner.model.parameters()).dtype).removeprefix("torch."),
-        "device": str(runner.device),
-        "attention": type(runner.attn_backend).__name__,
-        "sampling": sampling_backend(),
-        "cuda_graphs": captured_batches(scheduler) or "eager",
-        "radix_cache": type(scheduler.tree_cache).__name__ != "ChunkCache",
-        "overlap": bool(scheduler.enable_overlap),
-        "largest_batch": scheduler.max_running_requests,
-        "kv_tokens": int(scheduler.max_total_num_tokens),
-        "tree": None,
-        "drafting": None,
-        "drafter": None,
-    }
-    if nonce := os.environ.get(NONCE):
-        found["nonce"] = nonce
+    found = EngineSettings(
+        dtype=str(next(runner.model.parameters()).dtype).removeprefix("torch."),
+        attention=type(runner.attn_backend).__name__,
+        cuda_graphs=captured_batches(scheduler) or "eager",
+        radix_cache=type(scheduler.tree_cache).__name__ != "ChunkCache",
+        overlap=bool(scheduler.enable_overlap),
+        largest_batch=scheduler.max_running_requests,
+        nonce=os.environ.get(NONCE) or None,
+        others={
+            "pid": os.getpid(),
+            "algorithm": scheduler.spec_algorithm.name,
+            "device": str(runner.device),
+            "sampling": sampling_backend(),
+            "kv_tokens": int(scheduler.max_total_num_tokens),
+            "tree": None,
+            "drafting": None,
+            "drafter": None,
+        },
+    ).to_json()
     return found if scheduler.draft_worker is None else found | draft_state(scheduler.draft_worker.draft_worker)
 
 
 def draft_state(draft_worker: Any) -> dict[str, Any]:
-    """`state` of what drafts."""
+    """`state` of what drafts; a drafter that is not there stays null."""
     from prism_ae.sglang_prism import drafting
     from prism_ae.sglang_prism.description import KEY as DESCRIBED
 
@@ -132,22 +134,24 @@ def draft_state(draft_worker: Any) -> dict[str, Any]:
     exact = drafting.is_exact(draft_worker.speculative_algorithm)
     described = getattr(model.config, DESCRIBED, {}).get("config", {})
     extend = draft_worker.draft_extend_attn_backend or draft_worker.draft_runner.attn_backend
-    return {
-        "tree": [
+    return EngineSettings(
+        tree=[
             draft_worker.speculative_num_steps,
             draft_worker.topk,
             draft_worker.speculative_num_draft_tokens,
         ],
-        "drafting": drafting.EXACT if exact else drafting.STOCK,
-        "drafter": getattr(model, "prism_ae_folder", None),
-        "modules": described.get("modules"),
-        "step_mapping": described.get("step_mapping"),
-        "captured_states": described.get("capture"),
-        "draft_attention": type(draft_worker.draft_attn_backend).__name__,
-        "extend_attention": type(extend).__name__,
-        "draft_cuda_graphs": _captured(getattr(draft_worker, "cuda_graph_runner", None)) or "eager",
-        "extend_cuda_graphs": _captured(getattr(draft_worker, "cuda_graph_runner_for_draft_extend", None)) or "eager",
-    }
+        drafting=EXACT if exact else STOCK,
+        drafter=getattr(model, "prism_ae_folder", None),
+        draft_cuda_graphs=_captured(getattr(draft_worker, "cuda_graph_runner", None)) or "eager",
+        extend_cuda_graphs=_captured(getattr(draft_worker, "cuda_graph_runner_for_draft_extend", None)) or "eager",
+        others={
+            "modules": described.get("modules"),
+            "step_mapping": described.get("step_mapping"),
+            "captured_states": described.get("capture"),
+            "draft_attention": type(draft_worker.draft_attn_backend).__name__,
+            "extend_attention": type(extend).__name__,
+        },
+    ).to_json()
 
 
 def sampling_backend() -> str:

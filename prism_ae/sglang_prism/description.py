@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prism_ae.drafters.config import DrafterConfig
-from prism_ae.drafters.layouts.read import read_config, read_layout
+from prism_ae.drafters.config import DrafterConfig, authors_states
+from prism_ae.drafters.layouts.configs import sglang_capture
+from prism_ae.drafters.layouts.read import check_target, read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError
@@ -85,8 +86,7 @@ def describe(drafter: Path, target: Target) -> Described:
         PrismError: a folder that is missing, malformed or of another target.
     """
     drafter = described_drafter(drafter).absolute()  # not resolved: a folder's own name and place may count
-    config = read_config(drafter, published_capture(read_layout(drafter), target.sizes.num_hidden_layers))
-    check_fits(config, target.sizes, drafter, target.name)
+    config = read_for_sglang(drafter, target.sizes)
     remove_old_descriptions(Path(tempfile.gettempdir()))
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -118,27 +118,31 @@ def described_drafter(folder: Path) -> Path:
 
 
 def published_capture(layout: str, layers: int) -> tuple[int, ...]:
-    """The hidden states that a published drafter reads, which its folder does not say: Hugging Face's numbering.
+    """The hidden states that a published drafter of this layout reads, where its folder does not say it."""
+    return authors_states("eagle3" if layout == EAGLE3.name else "eagle", layers)
 
-    The authors' SGLang fork captures PRISM*'s at [3, n // 2 + 1, n - 2] of n layers; EAGLE-3 reads [2, n // 2, n - 3],
-    the places that SGLang itself takes.
+
+def read_for_sglang(drafter: Path, sizes: TargetSizes) -> DrafterConfig:
+    """A drafter's config as SGLang runs it for a target of these sizes.
+
+    Raises:
+        PrismError: a folder that is missing, malformed or of another target, or that reads what SGLang cannot capture.
     """
-    return (2, layers // 2, layers - 3) if layout == EAGLE3.name else (3, layers // 2 + 1, layers - 2)
+    config = read_config(drafter, published_capture(read_layout(drafter), sizes.num_hidden_layers))
+    check_target(config, sizes, drafter)
+    check_capturable(config, sizes, drafter)
+    return config
 
 
-def check_fits(config: DrafterConfig, sizes: TargetSizes, drafter: Path, target: str) -> None:
-    """Raises CheckpointError when a drafter cannot read this target, or reads what SGLang cannot capture."""
-    other = "choose the drafter that was trained for this target"
-    for key in ("vocab_size", "hidden_size"):
-        ours, theirs = getattr(config.layer, key), getattr(sizes, key)
-        if ours != theirs:
-            raise CheckpointError(f"{drafter}: {key} is {ours}, that of the target {target} is {theirs}", other)
+def check_capturable(config: DrafterConfig, sizes: TargetSizes, drafter: Path) -> None:
+    """Raises CheckpointError for a drafter that reads what SGLang cannot capture."""
     last = sizes.num_hidden_layers - 1
     for state in config.capture:
         # SGLang captures what enters a layer from the second on, not what leaves the last one.
         if not 1 <= state <= last:
             raise CheckpointError(
-                f"{drafter}: reads hidden state {state}; SGLang captures 1 to {last} of the target {target}", other
+                f"{drafter}: reads hidden state {state}; SGLang captures 1 to {last} of its target",
+                "choose the drafter that was trained for this target",
             )
 
 
@@ -165,10 +169,8 @@ def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) ->
         },
     }
     if config.capture:
-        # SGLang counts layers from 0 and captures their outputs: hidden state n is the output of layer n - 1.
-        layers = [state - 1 for state in config.capture]
-        described["eagle_config"] = {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": layers}
-        described["num_aux_hidden_states"] = len(layers)
+        described["eagle_config"] = sglang_capture(config.capture)
+        described["num_aux_hidden_states"] = len(config.capture)
     if config.draft_vocab_size is not None:
         described["draft_vocab_size"] = config.draft_vocab_size
     return described

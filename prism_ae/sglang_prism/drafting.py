@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from prism_ae.cells import EXACT
 from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
-EXACT, STOCK = "exact", "stock"
 VARIABLE = "PRISM_AE_DRAFTING"
 """Environment variable: "exact" or "stock" for every algorithm; unset, PRISM drafts exactly and others as they do."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
+from prism_ae.cells import EngineSettings
 from prism_ae.errors import CheckpointError, PrismError
 from prism_ae.processes.parent_death import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
@@ -58,7 +60,8 @@ class Host:
 
         info = self._engine.get_server_info()
         (found,) = (state[control.KEY] for state in info["internal_states"])
-        return State({**found, "sglang": self._version, "torch": torch.__version__})
+        settings = dataclasses.replace(EngineSettings.from_json(found), sglang=self._version, torch=torch.__version__)
+        return State(settings.to_json())
 
     def _configure(self, asked: Configure) -> State | Refused:
         changes = {

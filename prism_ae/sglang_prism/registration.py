@@ -65,7 +65,7 @@ def describe_drafter(server_args: ServerArgs) -> None:
         described = describe(drafter_folder(server_args), target)
     except PrismError as error:
         raise ValueError(str(error)) from error
-    if problem := _tree_problem(server_args, described.config.draft_vocab_size or described.config.layer.vocab_size):
+    if problem := _tree_problem(server_args, described.config.vocabulary):
         raise ValueError(problem)
     _log(server_args, described, target)
     server_args.speculative_draft_model_path = str(described.folder)

@@ -37,17 +37,17 @@ class Damage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Content:
+class LogContent:
     """What was read: intact records in order, each with its line number, and the damaged lines."""
 
     records: tuple[tuple[int, dict[str, Any]], ...]
     damaged: tuple[Damage, ...]
 
-    def followed_by(self, more: Content, lines: int) -> Content:
+    def followed_by(self, more: LogContent, lines: int) -> LogContent:
         """With what was read from the lines after the first ``lines``."""
         if not more.records and not more.damaged:
             return self
-        return Content(
+        return LogContent(
             self.records + tuple((lines + number, record) for number, record in more.records),
             self.damaged + tuple(Damage(lines + damage.line, damage.reason) for damage in more.damaged),
         )
@@ -59,7 +59,7 @@ def log_line(record: dict[str, Any]) -> bytes:
     return f'{_START}{text},"sha256":"{hashlib.sha256(text.encode()).hexdigest()}"}}\n'.encode()
 
 
-def parse_log(data: bytes) -> Content:
+def parse_log(data: bytes) -> LogContent:
     """All intact records of a log's bytes. Never raises: anything else is counted as damage."""
     records: list[tuple[int, dict[str, Any]]] = []
     damaged: list[Damage] = []
@@ -79,7 +79,7 @@ def parse_log(data: bytes) -> Content:
         damaged.append(
             Damage(number, f"{reason}; {len(rescued)} whole records inside were read" if rescued else reason)
         )
-    return Content(tuple(records), tuple(damaged))
+    return LogContent(tuple(records), tuple(damaged))
 
 
 def _intact(line: Any) -> dict[str, Any] | None:
@@ -128,9 +128,9 @@ class Log:
     def _forget(self) -> None:
         self._offset = 0
         self._lines = 0
-        self._seen = Content((), ())
+        self._seen = LogContent((), ())
 
-    def read(self) -> Content:
+    def read(self) -> LogContent:
         """All intact records; none where there is no file yet. Raises StoreError when it cannot be read."""
         with store_errors("read", self.path):
             try:
@@ -142,9 +142,9 @@ class Log:
                 certain = _shared(descriptor)
                 content, _ = self._read(file)
                 # Without a lock the last line may be one that is just being written, and no damage.
-                return content if certain else Content(content.records, self._seen.damaged)
+                return content if certain else LogContent(content.records, self._seen.damaged)
 
-    def _read(self, file: io.FileIO) -> tuple[Content, bytes]:
+    def _read(self, file: io.FileIO) -> tuple[LogContent, bytes]:
         """Everything in the locked file, and its last line when that has no newline (b"" when it has)."""
         if os.fstat(file.fileno()).st_size < self._offset:
             self._forget()
@@ -156,7 +156,7 @@ class Log:
         self._lines += data.count(b"\n")
         return self._seen.followed_by(parse_log(data[whole:]), self._lines), data[whole:]
 
-    def append(self, record: dict[str, Any], unless: Callable[[Content], bool]) -> bool:
+    def append(self, record: dict[str, Any], unless: Callable[[LogContent], bool]) -> bool:
         """Add a record, durable when the call returns.
 
         Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prism_ae.cells import Cell, Sample
-from prism_ae.io.digests import canonical_json
+from prism_ae.io.digests import canonical_json, plain
 
 OK = "ok"
 FAILED = "failed"
@@ -31,7 +31,7 @@ class Record:
         worker_seconds: time of a worker that this cell took: since its assignment began, or since the cell before it
             in the same assignment was finished. Sums to the working time of a run.
         wall_seconds: `engines.protocol.Result.wall_seconds`; None when there is no result.
-        settings: the engine's effective settings.
+        settings: `cells.EngineSettings` as JSON, {} when there is no result.
         samples_sha256: of ``samples.jsonl``; None when there is no result.
         device: the device's name, in words.
     """
@@ -87,7 +87,7 @@ class Record:
 
 def samples_text(samples: Iterable[Sample]) -> bytes:
     """``samples.jsonl``: one sample per line, in the order of the questions."""
-    return "".join(canonical_json(sample) + "\n" for sample in samples).encode()
+    return "".join(canonical_json(plain(sample) | {"rounds": sample.rounds}) + "\n" for sample in samples).encode()
 
 
 def parse_samples(text: bytes) -> tuple[Sample, ...]:
@@ -97,10 +97,13 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         data = json.loads(line)
         data["histogram"] = tuple(data["histogram"])
         data["stops"] = tuple(data["stops"])
+        rounds = data.pop("rounds")
         sample = Sample(**data)
-        counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, sample.rounds, *sample.histogram)
+        counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, rounds, *sample.histogram)
         if any(type(count) is not int or not 0 <= count < 2**53 for count in counts):
             raise ValueError("a count is none")
+        if rounds != sample.rounds:
+            raise ValueError(f"the histogram of {sample.question_id} does not sum to its {rounds} rounds")
         seconds = (sample.prefill_seconds, sample.decode_seconds)
         if any(type(one) not in (int, float) or not 0 <= one < 2**53 for one in seconds):
             raise ValueError("seconds are none")

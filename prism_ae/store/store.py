@@ -29,13 +29,26 @@ from prism_ae.errors import StoreError
 from prism_ae.io.atomic import publish_file, sync, write_new
 from prism_ae.io.digests import canonical_json
 from prism_ae.store.disk import store_errors
-from prism_ae.store.log import Content, Damage, Log
+from prism_ae.store.log import Damage, Log, LogContent
 from prism_ae.store.records import OK, Record, parse_samples, samples_text
 
 FORMAT = 1
 """Of the folder's layout."""
 
 _MARKER = "suite.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class AttemptOutcome:
+    """How an attempt ended, see `Record`; ``result`` is given exactly when the status is "ok"."""
+
+    status: str
+    message: str = ""
+    result: Result | None = None
+
+    def __post_init__(self) -> None:
+        if (self.status == OK) != (self.result is not None):
+            raise ValueError("a result belongs to status 'ok' and to no other")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,19 +171,11 @@ class Store:
         return Attempt(cell, folder, started)
 
     def commit(
-        self,
-        attempt: Attempt,
-        status: str,
-        message: str,
-        result: Result | None,
-        worker_seconds: float,
-        device: str,
-        engine_log: bytes,
+        self, attempt: Attempt, outcome: AttemptOutcome, worker_seconds: float, device: str, engine_log: bytes
     ) -> bool:
         """Finish an attempt: write its samples and its engine's log, then its line.
 
         Args:
-            status, message: see `Record`; ``result`` is given exactly when the status is "ok".
             worker_seconds, device: see `Record`.
             engine_log: what the engine printed.
 
@@ -180,8 +185,7 @@ class Store:
         Raises:
             StoreError: something could not be written; the attempt does not count, and nothing older is damaged.
         """
-        if (status == OK) != (result is not None):
-            raise ValueError("a result belongs to status 'ok' and to no other")
+        result = outcome.result
         if _measured(self._log.read(), attempt.cell.id):
             return False
         text = samples_text(result.samples) if result else None
@@ -192,15 +196,15 @@ class Store:
             sync(attempt.folder)
         record = Record(
             cell=attempt.cell,
-            status=status,
+            status=outcome.status,
             # A file name in another encoding than the locale's carries raw bytes, which no JSON text can hold.
-            message=message.encode("utf-8", "replace").decode(),
+            message=outcome.message.encode("utf-8", "replace").decode(),
             attempt=attempt.folder.name,
             started=attempt.started,
             finished=now(),
             worker_seconds=round(worker_seconds, 6),
             wall_seconds=result.wall_seconds if result else None,
-            settings=result.settings if result else {},
+            settings=result.settings.to_json() if result else {},
             samples_sha256=_sum(text) if text is not None else None,
             device=device,
         )
@@ -216,11 +220,11 @@ def _sum(text: bytes) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
-def _measured(content: Content, cell_id: str) -> bool:
+def _measured(content: LogContent, cell_id: str) -> bool:
     return any(record.get("cell_id") == cell_id and record.get("status") == OK for _, record in content.records)
 
 
-def _select(content: Content) -> tuple[dict[str, Record], list[Damage]]:
+def _select(content: LogContent) -> tuple[dict[str, Record], list[Damage]]:
     """The record that speaks for each cell, and the lines that are no record of this format."""
     chosen: dict[str, Record] = {}
     foreign: list[Damage] = []

@@ -6,7 +6,7 @@ artifact (Akemiiii/prism-mlsys-ae, commit 3b00014).
 
 from __future__ import annotations
 
-from prism_ae.suites.records import Drafter
+from prism_ae.suites.records import DrafterRecord
 
 GRAPHS_BATCH_1 = "graphs-batch-1"
 """CUDA graphs are captured for batch 1 only, so larger batches run without: the server's ``cuda-graph-max-bs`` is 1
@@ -30,7 +30,7 @@ def serving_flags(temperature: float, turns: int) -> tuple[str, ...]:
     return tuple(sorted((GRAPHS_BATCH_1, WARM_CACHE, *greedy)))
 
 
-def acceptance_flags(drafter: Drafter) -> tuple[str, ...]:
+def acceptance_flags(drafter: DrafterRecord) -> tuple[str, ...]:
     """The flags of a cell whose time is not measured: most drafters have none, and cells like any others."""
     return (EAGLE3_CONFIG_ROPE,) if drafter.config_rope else ()
 

@@ -31,7 +31,7 @@ class Template:
 
 
 @record
-class Target:
+class TargetRecord:
     """A model that is sped up.
 
     Attributes:
@@ -53,7 +53,7 @@ class Target:
 
 
 @record
-class Served:
+class ServedCheckpoint:
     """A checkpoint that was published for SGLang: for which role and scale, and its folder below the models folder."""
 
     role: str
@@ -62,7 +62,7 @@ class Served:
 
 
 @record
-class Drafter:
+class DrafterRecord:
     """A kind of drafter.
 
     Attributes:
@@ -87,7 +87,7 @@ class Drafter:
     control: bool = False
     folder: OptionalText = None
     absent: OptionalText = None
-    served: tuple[Served, ...] = ()
+    served: tuple[ServedCheckpoint, ...] = ()
     config_rope: bool = False
 
     def served_folder(self, role: str, scale: str | None) -> str | None:
@@ -177,8 +177,8 @@ class Suite:
     system_prompt: str
     scale_axis: str
     scales: tuple[Scale, ...]
-    targets: dict[str, Target]
-    drafters: dict[str, Drafter]
+    targets: dict[str, TargetRecord]
+    drafters: dict[str, DrafterRecord]
     benchmarks: dict[str, Benchmark]
     templates: dict[str, Template]
     trees: dict[str, TreeShape]
@@ -186,7 +186,7 @@ class Suite:
     serving: Limits
     hub: Hub | None = None
 
-    def target_of(self, role: str) -> Target:
+    def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""
         for target in self.targets.values():
             if target.role == role:

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from prism_ae.io.schema import closest
-from prism_ae.suites.records import Drafter, Hub, Suite, Target, Template
+from prism_ae.suites.records import DrafterRecord, Hub, Suite, TargetRecord, Template
 
 T = TypeVar("T", bound=Hashable)
 
@@ -94,7 +94,7 @@ def _limits(suite: Suite) -> Iterator[str]:
                 yield f"trees.{name}: {tree.steps} steps are more than {table}.max_new_tokens, {limits.max_new_tokens}"
 
 
-def _target(target: Target, suite: Suite) -> Iterator[str]:
+def _target(target: TargetRecord, suite: Suite) -> Iterator[str]:
     if target.template not in suite.templates:
         yield f"template: there is no template '{target.template}'{closest(target.template, suite.templates)}"
     for key in ("capture", "eagle3_capture"):
@@ -106,7 +106,7 @@ def _target(target: Target, suite: Suite) -> Iterator[str]:
             yield f"{key}: {problem}"
 
 
-def _drafter(drafter: Drafter, suite: Suite, roles: Sequence[str]) -> Iterator[str]:
+def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iterator[str]:
     if not drafter.roles:
         yield "roles: must not be empty"
     for role in drafter.roles:
@@ -165,7 +165,7 @@ def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
             yield f"question_sums.{name}: '{total}' is no sha256, 64 digits 0-9 and a-f"
 
 
-def _served(drafter: Drafter, suite: Suite) -> Iterator[str]:
+def _served(drafter: DrafterRecord, suite: Suite) -> Iterator[str]:
     scales = [scale.name for scale in suite.scales]
     if drafter.served and not drafter.scaled:
         yield "served: is for drafters that are trained at scales"

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import nn
 
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
 from prism_ae.mini.recipes import DrafterRecipe, DrafterTraining
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 from prism_ae.training.examples import Example, order
 from prism_ae.training.features import Features
 from prism_ae.training.losses import LossWeights, labels, loss
@@ -171,7 +173,12 @@ class _Trainer:
             embedding = self.drafter.embed(features.batch.ids[:, 1:])
         truth = labels(self.drafter, features.batch.answer, features.hidden, self.data.features.target.head)
         outputs = unroll(
-            self.drafter, embedding, features.captured[:, :-1], recipe.forwards, recipe.detach, recipe.context
+            self.drafter,
+            embedding,
+            features.captured[:, :-1],
+            recipe.forwards,
+            detach=recipe.detach,
+            context=recipe.context,
         )
         value = loss(self.drafter, outputs, truth, self.weights)
         if not torch.isfinite(value):

@@ -111,7 +111,7 @@ def joined(turns: Sequence[Example]) -> list[Example]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Batch:
+class PaddedBatch:
     """Examples side by side, padded at the end.
 
     Attributes:
@@ -125,14 +125,14 @@ class Batch:
     lengths: Tensor
 
 
-def collate(examples: Sequence[Example]) -> Batch:
+def collate(examples: Sequence[Example]) -> PaddedBatch:
     longest = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     answer = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         answer[row, : len(example.ids)] = torch.tensor(example.is_answer())
-    return Batch(ids, answer, torch.tensor([len(example.ids) for example in examples]))
+    return PaddedBatch(ids, answer, torch.tensor([len(example.ids) for example in examples]))
 
 
 def order(lengths: Sequence[int], rows: int, seed: str) -> list[list[int]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from prism_ae.errors import CheckpointError
 from prism_ae.models.llama import Llama
-from prism_ae.training.examples import Batch, Example, collate, order
+from prism_ae.training.examples import Example, PaddedBatch, collate, order
 
 CACHE_BYTES = 2 << 30
 """Most memory that cached features may take."""
@@ -32,7 +32,7 @@ class FeatureBatch:
         captured: captured states side by side [B, L, n * H]; the final ones where nothing is captured.
     """
 
-    batch: Batch
+    batch: PaddedBatch
     hidden: Tensor
     captured: Tensor
 
@@ -77,7 +77,7 @@ class Features:
             tick(number / len(batches))
 
     @torch.no_grad()
-    def _compute(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def _compute(self, batch: PaddedBatch) -> tuple[Tensor, Tensor | None]:
         """Raises CheckpointError for states that are not finite: a drafter would learn nothing else from them."""
         device = self.target.embedding.weight.device
         positions = torch.arange(batch.ids.shape[1], device=device)[None]
@@ -98,7 +98,7 @@ class Features:
             states = self._states[place] if capture else None
         else:
             hidden, states = self._compute(batch)
-        batch = Batch(batch.ids.to(device), batch.answer.to(device), batch.lengths)
+        batch = PaddedBatch(batch.ids.to(device), batch.answer.to(device), batch.lengths)
         if not capture:
             return FeatureBatch(batch, hidden, hidden)
         assert states is not None

@@ -117,7 +117,7 @@ def provenance(seconds: float, **facts: Any) -> dict[str, Any]:
 
 def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report) -> None:
     from prism_ae.mini import corpus
-    from prism_ae.models.checkpoints import publish, save_target
+    from prism_ae.models.checkpoints import Manifest, publish, save_target
     from prism_ae.prompts.templates import stop_ids
     from prism_ae.training.examples import encode
     from prism_ae.training.target import answer_quality, new_target, target_config, train_target, training_steps
@@ -131,7 +131,7 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
     # Both models of a target learn the same tokenizer, from the same conversations.
     told = corpus.conversations(recipe.tokenizer.conversations, recipe.training.seed)
     tokenizer = train_tokenizer(
-        told, template, suite.system_prompt, recipe.tokenizer.vocabulary, recipe.tokenizer.single_digits
+        told, template, suite.system_prompt, recipe.tokenizer.vocabulary, single_digits=recipe.tokenizer.single_digits
     )
 
     conversation = _conversation(tokenizer, template, suite.system_prompt, shape.window)
@@ -155,15 +155,9 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
         save_target(folder, target, extra)
         save_tokenizer(folder, tokenizer, template, shape.window)
 
-    publish(
-        artifact.folder,
-        "drafter" if small else "target",
-        artifact.name,
-        None,
-        artifact.recipe,
-        provenance(time.monotonic() - began, unseen=quality),
-        write,
-    )
+    facts = provenance(time.monotonic() - began, unseen=quality)
+    kind = "drafter" if small else "target"
+    publish(artifact.folder, Manifest(kind, artifact.name, None, artifact.recipe, provenance=facts), write)
 
 
 def _conversation(tokenizer: Tokenizer, template: Template, system: str, window: int) -> Conversation:
@@ -218,7 +212,7 @@ def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
 
     from prism_ae.drafters.checkpoint import load_drafter, save_drafter
     from prism_ae.drafters.model import Drafter
-    from prism_ae.models.checkpoints import publish
+    from prism_ae.models.checkpoints import Manifest, publish
     from prism_ae.training.drafter import extra_steps, new_drafter, train_extra, train_trunk, trunk_steps, warm_started
 
     began = time.monotonic()
@@ -229,15 +223,9 @@ def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
     target = data.features.target
 
     def save(artifact: Artifact, drafter: Drafter, progress: StepCounter) -> None:
-        publish(
-            artifact.folder,
-            "drafter",
-            artifact.name,
-            artifact.scale,
-            artifact.recipe,
-            provenance(time.monotonic() - began, loss=round(progress.loss, 4)),
-            lambda folder: save_drafter(folder, drafter),
-        )
+        facts = provenance(time.monotonic() - began, loss=round(progress.loss, 4))
+        about = Manifest("drafter", artifact.name, artifact.scale, artifact.recipe, provenance=facts)
+        publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))
 
     if recipe.start:
         start = load_drafter(first.needs[1], target, torch.float32, torch.device("cpu"))

@@ -7,12 +7,13 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from prism_ae.drafters.config import authors_states
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
 from prism_ae.io.schema import closest
-from prism_ae.mini.recipes import MINI, DrafterRecipe, load_recipes
+from prism_ae.mini.recipes import MINI, load_recipes
 from prism_ae.models.weights import open_weights
 from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
 from prism_ae.prompts.json_lines import Problem, listed
@@ -26,46 +27,64 @@ if TYPE_CHECKING:
 
 
 def captured_states(reads: str, layers: int) -> tuple[int, ...]:
-    """Hidden states a recipe reads in a target of so many layers: the paper's places (3, 17, 30 and 2, 16, 29 of 32).
+    """Hidden states a recipe reads in a target of so many layers: where the authors' drafters read.
 
     Raises:
         ConfigError: the target has too few layers to tell the places apart.
     """
     if reads == "final":
         return ()
-    places = (3, layers // 2 + 1, layers - 2) if reads == "capture" else (2, layers // 2, layers - 3)
+    places = authors_states("eagle" if reads == "capture" else "eagle3", layers)
     if len(set(places)) < 3 or sorted(places) != list(places):
         raise ConfigError(f"a target of {layers} layers is too shallow for a drafter that reads three hidden states")
     return places
 
 
-def train_drafter(
-    name: str,
-    target_folder: Path,
-    data_file: Path,
-    out: Path,
-    template: Template,
-    system: str,
-    report: Report = lambda part, loss: None,
-    device: str = "cpu",
-    recipe_file: Path = MINI,
-    say: Callable[[Sequence[str]], None] = lambda lines: None,
-    prepared: Callable[[float], None] = lambda part: None,
-) -> Path:
-    """Train a drafter by the recipe ``name`` and publish it; a warm start that the recipe asks for is trained before.
+@dataclasses.dataclass(frozen=True)
+class DrafterOrder:
+    """A drafter that is to be trained.
 
-    Everything that is needed at the end is read, digested and checked before the first step.
-
-    Args:
-        target_folder: Hugging Face layout with ``tokenizer.json``.
-        data_file: conversations (`jsonl.read_conversations`).
+    Attributes:
+        name: of the recipe.
+        target: folder, Hugging Face layout with ``tokenizer.json``.
+        data: file of conversations (`jsonl.read_conversations`).
         out: the drafter's folder; must not exist.
         template, system: how the target is spoken to; never guessed.
-        report: called after each step with the part done and the loss.
         device: torch's name of a device.
-        say: called once, before the first step, with lines about what of the data is used and what is left out.
-        prepared: called now and then before the first step with the part (0 to 1) of the target's states that is
-            computed.
+    """
+
+    name: str
+    target: Path
+    data: Path
+    out: Path
+    template: Template
+    system: str
+    device: str = "cpu"
+    recipe_file: Path = MINI
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingReports:
+    """Who is told.
+
+    Attributes:
+        data: once, before the first step, in lines: what of the data is used and what is left out.
+        prepared: now and then before the first step: the part (0 to 1) of the target's states that is computed.
+        step: after each step: the part done and the loss.
+    """
+
+    data: Callable[[Sequence[str]], None] = lambda lines: None
+    prepared: Callable[[float], None] = lambda part: None
+    step: Report = lambda part, loss: None
+
+
+NOBODY = TrainingReports()
+
+
+def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Path:
+    """Train a drafter and publish it; a warm start that its recipe asks for is trained before.
+
+    Everything that is needed at the end is read, digested and checked before the first step.
 
     Returns:
         Its folder: ``out``, or where that was taken meanwhile, ``out`` with a number behind its name.
@@ -76,7 +95,8 @@ def train_drafter(
         ConfigError: the data cannot be read, hold nothing to learn from, or tokens that the target does not have.
         StoreError: ``out`` cannot be written.
     """
-    recipes = load_recipes(recipe_file)
+    name, out = order.name, order.out
+    recipes = load_recipes(order.recipe_file)
     if name not in recipes.drafters:
         known = ", ".join(recipes.drafters)
         raise UsageError(
@@ -91,7 +111,7 @@ def train_drafter(
     import torch
 
     from prism_ae.drafters.checkpoint import save_drafter
-    from prism_ae.models.checkpoints import check_place, load_target, publish, read_target_config
+    from prism_ae.models.checkpoints import Manifest, check_place, load_target, publish, read_target_config
     from prism_ae.training.drafter import (
         Data,
         extra_steps,
@@ -103,20 +123,28 @@ def train_drafter(
     )
     from prism_ae.training.features import Features
 
-    config = read_target_config(target_folder)
+    config = read_target_config(order.target)
     capture = captured_states(recipe.reads, config.num_hidden_layers)
     check_place(out)
-    sums = target_sums(target_folder)
-    conversation = open_conversation(target_folder, template, system)
-    told = read_conversations(data_file)
-    examples, lines = _examples(told, conversation, config.max_position_embeddings, data_file)
-    say(lines)
-    made = _recipe(recipe, first, plain(training), told.sha256, sums, template, system)
-    target = load_target(target_folder, torch.float32, torch.device(device))
-    data = Data(Features(target, examples, capture, tick=prepared), (len(examples),))
+    sums = target_sums(order.target)
+    conversation = open_conversation(order.target, order.template, order.system)
+    told = read_conversations(order.data)
+    examples, lines = _examples(told, conversation, config.max_position_embeddings, order.data)
+    reports.data(lines)
+    made = {
+        "drafter": dataclasses.asdict(recipe),
+        "start": dataclasses.asdict(first) if recipe.start else None,
+        "training": plain(training),
+        "data": told.sha256,
+        "target": sums,
+        "template": plain(order.template),
+        "system": order.system,
+    }
+    target = load_target(order.target, torch.float32, torch.device(order.device))
+    data = Data(Features(target, examples, capture, tick=reports.prepared), (len(examples),))
 
     extra = extra_steps(training, len(examples)) if recipe.start else 0
-    counter = StepCounter(trunk_steps(training, data.ends) + extra, report)
+    counter = StepCounter(trunk_steps(training, data.ends) + extra, reports.step)
     drafter = new_drafter(first, target, capture, examples, training.seed)
     check_place(out, sum(parameter.nbytes for parameter in drafter.parameters()) * len(set(recipe.step_mapping)))
     (drafter,) = train_trunk(first, training, data, drafter, counter.tick)
@@ -124,9 +152,10 @@ def train_drafter(
         drafter = train_extra(recipe, training, data, warm_started(recipe, target, drafter), counter.tick)
     facts = {"loss": round(counter.loss, 4), "examples": len(examples), "data": lines}
     facts = provenance(time.monotonic() - began, **facts)
+    about = Manifest("drafter", name, None, made, provenance=facts)
     for place in _places(out):
         if not place.exists() and not place.is_symlink():
-            published = publish(place, "drafter", name, None, made, facts, lambda folder: save_drafter(folder, drafter))
+            published = publish(place, about, lambda folder: save_drafter(folder, drafter))
             if published.provenance == facts:  # else another training was there first
                 return place
     raise AssertionError("there is no end of places")
@@ -171,23 +200,3 @@ def _examples(told: Told, conversation: Conversation, window: int, data_file: Pa
             f"the system prompt alone has {len(conversation.system_prompt):,} letters; shorten it, or the texts",
         )
     return examples, lines
-
-
-def _recipe(
-    recipe: DrafterRecipe,
-    first: DrafterRecipe,
-    training: dict[str, Any],
-    data: str,
-    target: dict[str, str],
-    template: Template,
-    system: str,
-) -> dict[str, Any]:
-    return {
-        "drafter": dataclasses.asdict(recipe),
-        "start": dataclasses.asdict(first) if recipe.start else None,
-        "training": training,
-        "data": data,
-        "target": target,
-        "template": plain(template),
-        "system": system,
-    }

@@ -29,7 +29,7 @@ def special_tokens(template: Template) -> tuple[str, ...]:
 
 
 def train_tokenizer(
-    data: Sequence[Conversation], template: Template, system: str, vocabulary: int, single_digits: bool
+    data: Sequence[Conversation], template: Template, system: str, vocabulary: int, *, single_digits: bool
 ) -> Tokenizer:
     """Learn a tokenizer from rendered conversations; the same data gives the same tokenizer.
 

@@ -31,7 +31,7 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 def unroll(
-    drafter: Drafter, embedding: Tensor, features: Tensor, steps: int, detach: bool, context: Context = "entry"
+    drafter: Drafter, embedding: Tensor, features: Tensor, steps: int, *, detach: bool, context: Context = "entry"
 ) -> list[Tensor]:
     """Outputs of steps 0 … ``steps`` - 1.
 

@@ -35,7 +35,6 @@ def measured(*histograms: tuple[int, ...]) -> Measured:
             turns=1,
             prompt_tokens=5,
             generated_tokens=sum((depth + 1) * rounds for depth, rounds in enumerate(histogram)) + 1,
-            rounds=sum(histogram),
             histogram=histogram,
             stops=("end",),
             prefill_seconds=0.1,

@@ -18,7 +18,7 @@ POINT = Point(
 
 def result(*texts: str) -> Measured:
     samples = tuple(
-        Sample(f"qa/{number}", 1, 5, 3, 1, (0, 1), ("end",), 0.0, 0.0, text) for number, text in enumerate(texts)
+        Sample(f"qa/{number}", 1, 5, 3, (0, 1), ("end",), 0.0, 0.0, text) for number, text in enumerate(texts)
     )
     return Measured("id", samples, 1.0, {}, "2026-01-01", "cpu")
 

@@ -8,7 +8,7 @@ import pytest
 from artifact_files import Artifact, answers, lists_with_mean, log, rates
 
 from prism_ae.authors_import.fallbacks import fallbacks_of
-from prism_ae.authors_import.find import Found, find
+from prism_ae.authors_import.find import FolderContents, find
 from prism_ae.cells import TreeShape
 from prism_ae.experiments.load import load_experiment
 from prism_ae.suites.load import load_suite
@@ -25,12 +25,12 @@ def artifact(tmp_path: Path) -> Artifact:
     return Artifact(tmp_path / "outputs")
 
 
-def look(artifact: Artifact) -> Found:
+def look(artifact: Artifact) -> FolderContents:
     suite = load_suite("paper")
     return find(artifact.root, suite, fallbacks_of(load_experiment("figure4"), suite))
 
 
-def with_answers(artifact: Artifact, text: str, lists: list[list[int]] | None = None) -> Found:
+def with_answers(artifact: Artifact, text: str, lists: list[list[int]] | None = None) -> FolderContents:
     lines = answers(HASS, "0.0", "qa", LISTS if lists is None else lists)
     artifact.write_answers(LLAMA3, HASS, "qa", "0.0", lines)
     artifact.write_log(LLAMA3, HASS, "qa", "0.0", text)
@@ -51,7 +51,7 @@ def test_a_log_that_agrees(artifact: Artifact) -> None:
     assert run.tree == TreeShape(6, 10, 60)
 
 
-def refusal(found: Found) -> tuple[int | None, str]:
+def refusal(found: FolderContents) -> tuple[int | None, str]:
     assert not found.runs
     [refused] = found.refused
     return refused.line, refused.why

@@ -20,13 +20,15 @@ from prism_ae import __main__ as entry
 from prism_ae.cli import convert as module
 from prism_ae.cli.app import app
 from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts import write
 from prism_ae.drafters.layouts.read import read_config, read_layout
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import StoreError
 from prism_ae.io.digests import file_digest
 from prism_ae.models.checkpoints import MANIFEST, Manifest, check_published, publish, read_manifest, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 
 TARGET = LlamaConfig(40, 16, 24, 5, 4, 2, 1e-5, 500000.0, 64)
 LAYER = dataclasses.replace(TARGET, num_hidden_layers=1)
@@ -102,7 +104,9 @@ def test_a_folder_says_what_it_is_made_from(place: Path) -> None:
 
 
 def test_a_published_drafter_keeps_its_name_and_scale(place: Path) -> None:
-    publish(place / "made", "drafter", "prism", "8x", {}, {}, lambda f: save_drafter(f, Drafter(PRISM, Llama(TARGET))))
+    publish(
+        place / "made", Manifest("drafter", "prism", "8x", {}), lambda f: save_drafter(f, Drafter(PRISM, Llama(TARGET)))
+    )
     assert entry.run(["convert", "made", "--to", "huggingface", "--out", "served", "--target", "target"]) == 0
     manifest = read_manifest(place / "served")
     assert manifest is not None
@@ -358,7 +362,7 @@ def test_files_are_what_readers_of_safetensors_expect(place: Path, to: str) -> N
         (["none", "--to", "own", "--out", "o"], 4, "none is not a folder"),
         (["prism", "--to", "own", "--out", "o", "--target", "none"], 4, "none/config.json does not exist"),
         (["prism", "--to", "own", "--out", "o", "--target", "other"], 5, "does not fit a target of 41"),
-        (["star", "--to", "sglang", "--out", "o", "--target", "short"], 5, "SGLang captures 1 to 2 of the target"),
+        (["star", "--to", "sglang", "--out", "o", "--target", "short"], 5, "SGLang captures 1 to 2 of its target"),
         (["prism", "--to", "own", "--out", "prism"], 2, "--out: prism is in prism, which is not changed"),
         (["prism", "--to", "own", "--out", "prism/deep/o"], 2, "is in prism, which is not changed"),
         (["prism", "--to", "own", "--out", "way/o"], 2, "is in prism, which is not changed"),

@@ -13,7 +13,7 @@ from sweeps import write_suite
 import prism_ae.suites
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import experiment_names
-from prism_ae.models.locate import Absent, locate_drafter, locate_target
+from prism_ae.models.locate import Absent, DrafterKey, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -97,11 +97,15 @@ def test_an_experiment_that_is_named_says_why_it_cannot_be(readme: Path, call: C
         ({r"\[benchmarks\.gsm8k\].*?(?=\n\[)": ""}, {"figure4", "figure5", "table4"}, "no benchmark 'gsm8k'"),
         ({r'(role(?:s = \[[^]]*| = ))"llama-3"': r'\1"llama-9"'}, {"figure1", "figure5"}, "no target 'llama-3'"),
         (
-            {r'scaled = true(\nfolder = "\{drafters\}-prism)-\{scale\}"': r'scaled = false\1"'},
+            {r'("\{drafters\}-prism)-\{scale\}"(.*?)scaled = true': r'\1"\2scaled = false'},
             {"figure4", "figure5"},
             "'prism' unfit: it is not trained at several scales",
         ),
-        ({r"turns_max_new_tokens = \d+": "turns_max_new_tokens = 7"}, {"figure8"}, "answers are shorter"),
+        (
+            {r"max_new_tokens = (\d+)": r"max_new_tokens = \1\nturns_max_new_tokens = 7"},
+            {"figure8"},
+            "answers are shorter",
+        ),
     ],
 )
 def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
@@ -148,7 +152,7 @@ def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     suite = load_suite(path)
     target = suite.target_of("llama-3").name
     found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
-    found = found or locate_drafter(suite, target, drafter, suite.scales[-1].name, tmp_path)
+    found = found or locate_drafter(suite, DrafterKey(target, drafter, suite.scales[-1].name), tmp_path)
     assert isinstance(found, Absent)
-    assert f"{key}: 'folder' is empty" in found.reason
+    assert f"{key}: 'folder' is missing" in found.reason
     assert "suite's file" in found.hint

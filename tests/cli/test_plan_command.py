@@ -19,11 +19,12 @@ from prism_ae.devices.slots import Slot
 from prism_ae.devices.visible import Found, Gpu
 from prism_ae.errors import ConfigError, MissingError, PrismError
 from prism_ae.experiments.load import experiment_names, load_experiment
-from prism_ae.hub.wanted import folders_of_target
+from prism_ae.hub.selection import folders_of_target
+from prism_ae.io.paths import size_of
 from prism_ae.io.words import WIDTH, format_bytes, wrapped
 from prism_ae.models.locate import Absent, Located
 from prism_ae.planning.forecast import Outlook, Work
-from prism_ae.planning.inventory import Inventory, bytes_to_write, size_of
+from prism_ae.planning.inventory import Inventory, bytes_to_write
 from prism_ae.planning.load_count import Loads
 from prism_ae.planning.lookup import IfComplete
 from prism_ae.planning.plan import Estimate, Plan

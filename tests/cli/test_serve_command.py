@@ -30,7 +30,8 @@ from sglang_prism.sglang_models import save
 
 from prism_ae import __main__ as entry
 from prism_ae.devices.slots import Slot
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines.sglang import server as sglang_server
 from prism_ae.engines.sglang.server import Service, check_service, plain_command, server_environment, server_options
 from prism_ae.errors import PrismError
@@ -156,11 +157,15 @@ def _as_python(line: str) -> str:
         ({"target": "nowhere"}, 4, "nowhere does not exist"),
         ({"drafter": "/no/drafter"}, 4, "/no/drafter does not exist"),
         ({"drafter": "{models}/target/config.json"}, 2, "is a file"),
-        ({"target": "{models}/other"}, 5, f"vocab_size is {WORDS}"),
+        ({"target": "{models}/other"}, 5, f"drafter for vocabulary {WORDS} "),
         ({"target": "{models}/wordless"}, 4, "wordless has no tokenizer_config.json"),
         ({"drafter": "{models}/target"}, 5, "unknown drafter layout"),
-        ({"tree": sglang_server.TreeShape(2, 500, 40)}, 2, f"of a vocabulary of {WORDS} tokens"),
-        ({"drafter": "{models}/eagle3", "tree": sglang_server.TreeShape(2, 25, 40)}, 2, "vocabulary of 24 tokens"),
+        ({"tree": sglang_server.TreeShape(2, 500, 40)}, 2, f"vocabulary of .*, {WORDS} tokens"),
+        (
+            {"drafter": "{models}/eagle3", "tree": sglang_server.TreeShape(2, 25, 40)},
+            2,
+            "eagle3, 24 tokens",
+        ),
         ({"port": 70000}, 2, "not a port"),
         ({"more": ("--port=3",)}, 2, "--port is set by prism-ae serve"),
         ({"more": ("--por", "3")}, 2, "--por is set by prism-ae serve"),

@@ -13,6 +13,7 @@ from prism_ae.cli.training_display import job_state, line_on, suite_state
 from prism_ae.suites.load import load_suite
 from prism_ae.training import run, single
 from prism_ae.training.run import Progress
+from prism_ae.training.single import DrafterOrder
 
 ONE = ["train", "prism", "--target", "t", "--data", "d.jsonl", "--out", "o", "--template", "llama-3"]
 
@@ -40,12 +41,12 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
 ) -> None:
     asked: list[Any] = []
 
-    def train_drafter(*arguments: Any, say: Any, prepared: Any) -> Path:
-        asked.append(arguments)
-        say(["9 of 10 conversations", "  1 x a reason"])
-        prepared(0.5)
-        arguments[6](0.25, 2.0)
-        return arguments[3]
+    def train_drafter(order: Any, reports: Any) -> Path:
+        asked.append(order)
+        reports.data(["9 of 10 conversations", "  1 x a reason"])
+        reports.prepared(0.5)
+        reports.step(0.25, 2.0)
+        return order.out
 
     monkeypatch.setattr(single, "train_drafter", train_drafter)
     for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -56,10 +57,9 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
     out, err = capsys.readouterr()
     said = "reading d.jsonl\n9 of 10 conversations\n  1 x a reason\n"  # the rest comes within ten seconds
     assert (out, err) == ("o\no\n", said * 2)
-    for arguments, system in zip(asked, ("Be kind.", suite.system_prompt), strict=True):
+    for order, system in zip(asked, ("Be kind.", suite.system_prompt), strict=True):
         template = suite.templates["llama-3"]
-        assert arguments[:6] == ("prism", Path("t"), Path("d.jsonl"), Path("o"), template, system)
-        assert arguments[7] == "cpu"
+        assert order == DrafterOrder("prism", Path("t"), Path("d.jsonl"), Path("o"), template, system, "cpu")
 
 
 @pytest.mark.parametrize(

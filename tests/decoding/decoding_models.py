@@ -11,8 +11,10 @@ from typing import TypeVar
 
 import torch
 
-from prism_ae.drafters.model import Drafter, DrafterConfig, EagleModule
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter, EagleModule
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 
 M = TypeVar("M", bound=torch.nn.Module)
 

@@ -267,7 +267,7 @@ def test_a_broken_library_does_not_hide_what_else_is_found(place: Path, monkeypa
     def broken(folder: Path) -> None:
         raise ImportError("libtorch.so: undefined symbol")
 
-    monkeypatch.setattr(pairs, "check_target_head", broken)
+    monkeypatch.setattr(pairs, "check_target_weights", broken)
     finding = only_trouble(place)
     assert "undefined symbol" in finding.what
     assert len(found(place)) > 3

@@ -32,7 +32,6 @@ from prism_ae.engines.sglang.server import PLUGIN
         ("PYTHONWARNINGS", "error::DeprecationWarning"),
         ("OMP_PROC_BIND", "close"),
         ("KMP_AFFINITY", "compact"),
-        ("PRISM_AE_FAKE", '{"seconds": 1}'),
         ("PRISM_AE_DRAFTING", "stock"),
         ("WORLD_SIZE", "8"),
     ],

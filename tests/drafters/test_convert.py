@@ -26,12 +26,13 @@ from published import (
     write_state,
 )
 
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import NOTE
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import StoredDrafter, TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3, LARGE_DRAFTER, OWN, SGLANG_EAGLE3, SGLANG_LD, Layout
 from prism_ae.drafters.layouts.write import FORMS, cast, in_layout, layout_for, write_files
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines.pairs import make_pair
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.models.checkpoints import save_target

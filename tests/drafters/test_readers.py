@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from transformers import AutoConfig
 
 from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.layouts import readers as readers_module
 from prism_ae.drafters.layouts.read import read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import LAYOUTS, OWN
@@ -131,3 +133,11 @@ def test_it_is_read_again_as_what_it_was(tmp_path: Path, name: str, kind: str) -
     assert read_layout(folder) == stored.layout
     assert all(torch.equal(stored.state[tensor], own.state[tensor]) for tensor in own.state)
     assert stored.ignored == (("embed_tokens.weight",) if name in EMBEDDED else ())
+
+
+@pytest.mark.parametrize("layers", [12, 32])
+def test_the_states_that_are_named_in_words_are_those_in_numbers(layers: int) -> None:
+    for layout, words in readers_module._STATES.items():
+        named = tuple(eval(part, {"n": layers}) for part in re.split(", | and ", words.removesuffix(" of n layers")))
+        (record,) = (one for one in LAYOUTS if one.name == layout)
+        assert named == readers_module._fixed_states(record, layers)

@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.hub.selection import needed
 from prism_ae.models.checkpoints import load_target, save_target
-from prism_ae.models.weights import open_weights, read_weights
+from prism_ae.models.locate import _weights
+from prism_ae.models.weights import FORMATS, find_format, open_weights, read_weights
 
 CPU = torch.device("cpu")
 SIZES = TargetSizes.of(TARGET)
@@ -277,3 +279,33 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
     monkeypatch.setattr(torch, "load", refuse)
     with pytest.raises(StoreError, match=rf"{name} cannot be read: Permission denied"):
         open_weights(tmp_path)
+
+
+WHOLE, SHARD, INDEX = "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json"
+PICKLED_SHARD = "pytorch_model-00002-of-00002.bin"
+
+
+@pytest.mark.parametrize(
+    ("names", "whole"),
+    [
+        ([WHOLE, "pytorch_model.bin"], WHOLE),
+        ([SHARD, "pytorch_model.bin"], WHOLE),
+        ([INDEX, PICKLED_SHARD], WHOLE),
+        ([PICKLED_SHARD, "config.json"], "pytorch_model.bin"),
+        (["adapter_model.safetensors", "consolidated.00.pth", "model-1-of-x.safetensors", "training_args.bin"], None),
+    ],
+)
+def test_one_rule_says_which_files_are_weights(names: list[str], whole: str | None, tmp_path: Path) -> None:
+    """What is downloaded, what identifies a folder and what is read of it are of the same format."""
+    found = find_format(names)
+    assert (found.whole if found else None) == whole
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    fetched = set(needed(names, "")) - {"config.json"}
+    assert fetched == {name for name in names if found and (found.has(name) or name == found.index)}
+    identified = _weights(tmp_path)
+    assert all(find_format([name]) == (found or FORMATS[0]) for name in identified)
+    assert {name for name in fetched if name != INDEX} <= set(identified) or WHOLE in identified
+    if found is None:
+        with pytest.raises(MissingError, match="does not exist"):
+            open_weights(tmp_path)

@@ -22,7 +22,7 @@ from prism_ae.errors import CheckpointError, MissingError, PrismError, UsageErro
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.hub.wanted import folders_of_target
+from prism_ae.hub.selection import folders_of_target
 from prism_ae.planning.lookup import LocalLookup
 from prism_ae.planning.plan import resolve
 from prism_ae.suites.load import load_suite
@@ -114,10 +114,10 @@ def test_what_one_engine_cannot_run_the_other_may(folders: tuple[Path, Path]) ->
 
 def test_a_tree_wider_than_the_drafters_vocabulary(folders: tuple[Path, Path]) -> None:
     pair = make_pair(RECORD, *folders, "draft-head", "torch")
-    check_branch(pair, TreeShape(2, shells.VOCABULARY, 10))
-    check_branch(pair, None)
+    check_branch(pair.config, pair.drafter, TreeShape(2, shells.VOCABULARY, 10))
+    check_branch(pair.config, pair.drafter, None)
     with pytest.raises(UsageError, match=str(shells.VOCABULARY)):
-        check_branch(pair, TreeShape(2, shells.VOCABULARY + 1, 10))
+        check_branch(pair.config, pair.drafter, TreeShape(2, shells.VOCABULARY + 1, 10))
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 from sglang_prism.sglang_models import LAYER, Place, make_place, save
 from torch import Tensor
 
-from prism_ae.drafters.model import DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.models.checkpoints import load_target
-from prism_ae.models.llama import Llama3Rope
+from prism_ae.models.config import Llama3Rope
 
 pytestmark = [
     pytest.mark.heavy,
@@ -86,8 +86,8 @@ def test_sglang_drafts_what_the_torch_engine_does(place: Place, folder: str, kin
         assert (one.output_sha256, one.histogram) == (other.output_sha256, other.histogram)
     assert sum(sum(sample.histogram[2:]) for sample in samples) > 0  # several steps had something to do with it
     for key in ("target_rope_theta", "drafter_rope_theta", "drafter_config_rope_theta"):
-        assert found[0].settings[key] == expected[0].settings[key]
-    assert found[0].settings["drafter_rope_theta"] == 7.0
+        assert found[0].settings.to_json()[key] == expected[0].settings.to_json()[key]
+    assert found[0].settings.to_json()["drafter_rope_theta"] == 7.0
 
 
 def test_the_base_is_part_of_what_is_measured(place: Place) -> None:

@@ -15,7 +15,7 @@ from prism_ae.cells import Cell, Fingerprints, Point, Sample, TreeShape
 from prism_ae.engines.protocol import Assignment, Engine, Room
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
-from prism_ae.models.locate import Located, locate_drafter, locate_target
+from prism_ae.models.locate import DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 pytestmark = [
@@ -95,7 +95,9 @@ def test_every_drafter_equals_the_torch_engine(target: str, sglang: SGLangEngine
     for record in SUITE.drafters.values():
         if record.kind == "vanilla" or SUITE.targets[target].role not in record.roles:
             continue
-        found = locate_drafter(SUITE, target, record.name, "8x" if record.scaled else None, MODELS, "sglang")
+        found = locate_drafter(
+            SUITE, DrafterKey(target, record.name, "8x" if record.scaled else None, "sglang"), MODELS
+        )
         assert isinstance(found, Located), record.name
         for tree in TREES:
             runs = {

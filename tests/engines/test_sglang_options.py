@@ -11,11 +11,11 @@ import pytest
 
 from prism_ae.cells import TreeShape
 from prism_ae.drafters.config import DrafterConfig
-from prism_ae.engines.sglang.options import SLACK, Setup, architecture_text, engine_environment, engine_options
+from prism_ae.engines.sglang.options import SLACK, EngineSetup, architecture_text, engine_environment, engine_options
 from prism_ae.models.config import LlamaConfig
 from prism_ae.suites.compat import GRAPHS_BATCH_1, WARM_CACHE
 
-CPU = Setup(
+CPU = EngineSetup(
     target=Path("models/target"),
     drafter=Path("models/prism"),
     architecture="{}",
@@ -32,7 +32,7 @@ GPU = dataclasses.replace(CPU, device="cuda:0", dtype="bfloat16")
 VANILLA = {"drafter": None, "architecture": "", "tree": None}
 
 
-def with_(setup: Setup, **changes: Any) -> Setup:
+def with_(setup: EngineSetup, **changes: Any) -> EngineSetup:
     return dataclasses.replace(setup, **changes)
 
 
@@ -58,7 +58,7 @@ def with_(setup: Setup, **changes: Any) -> Setup:
         (VANILLA, False),
     ],
 )
-def test_what_a_running_engine_serves(running: Setup, changes: dict[str, Any], served: bool) -> None:
+def test_what_a_running_engine_serves(running: EngineSetup, changes: dict[str, Any], served: bool) -> None:
     assert running.serves(with_(running, **changes)) == served
 
 
@@ -71,7 +71,7 @@ def test_smaller_trees_and_drafting_are_served_on_a_cpu_alone(changes: dict[str,
 
 
 @pytest.mark.parametrize("running", [CPU, GPU])
-def test_vanilla_serves_vanilla_alone(running: Setup) -> None:
+def test_vanilla_serves_vanilla_alone(running: EngineSetup) -> None:
     vanilla = with_(running, **VANILLA)
     assert vanilla.serves(with_(vanilla, batch=2))
     assert not vanilla.serves(running)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, TreeShape
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.sglang import engine as sglang_engine
-from prism_ae.engines.sglang.engine import _changes, _check_state, _explained, _sample
-from prism_ae.engines.sglang.options import Setup
+from prism_ae.engines.sglang.engine import _explained, _sample
+from prism_ae.engines.sglang.options import EngineSetup
 from prism_ae.engines.sglang.process import HostDied
 from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
@@ -25,7 +25,7 @@ from prism_ae.suites.compat import GRAPHS_BATCH_1
 from prism_ae.suites.records import Template
 
 TREE = TreeShape(6, 4, 16)
-SETUP = Setup(
+SETUP = EngineSetup(
     target=Path("target"),
     drafter=Path("prism"),
     architecture="{}",
@@ -46,6 +46,14 @@ STATE = {
     "largest_batch": 8,
     "cuda_graphs": "eager",
 }
+
+
+def _changes(state: dict[str, Any], *more: Any) -> Configure:
+    return sglang_engine._changes(EngineSettings.from_json(state), *more)
+
+
+def _check_state(state: dict[str, Any], *more: Any) -> None:
+    sglang_engine._check_state(EngineSettings.from_json(state), *more)
 
 
 def assignment(tree: TreeShape | None = TREE, drafter: str | None = "prism") -> Assignment:
@@ -204,13 +212,13 @@ def test_a_sample_of_two_turns() -> None:
         "turns": 2,
         "prompt_tokens": 40,
         "generated_tokens": 3,
-        "rounds": 3,
         "histogram": (1, 2, 0, 0, 0, 0, 0),  # as long as a round can be
         "stops": ("end", "length"),
         "prefill_seconds": 0.5,
         "decode_seconds": 2.0,
         "output_sha256": digest([[5, 6], [7]]),
     }
+    assert sample.rounds == 3
     assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), TREE)
     vanilla = _sample("talk/7", dataclasses.replace(answered, histogram=()), None)
     assert (vanilla.rounds, vanilla.histogram) == (0, ())

@@ -91,10 +91,10 @@ def test_it_starts_once_and_serves(fake: Fake) -> None:
     assert {(sample.turns, sample.generated_tokens, sample.histogram) for sample in one.samples} == {
         (1, 32, (1, 1, 0, 0))
     }
-    assert one.settings["sglang"] == "0.5.17"
-    assert one.settings["tree"] == [3, 3, 8]
-    assert one.settings["concurrency"] == 8
-    assert not {"nonce", "pid", "drafter"} & set(one.settings)
+    assert one.settings.to_json()["sglang"] == "0.5.17"
+    assert one.settings.to_json()["tree"] == [3, 3, 8]
+    assert one.settings.to_json()["concurrency"] == 8
+    assert not {"nonce", "pid", "drafter"} & set(one.settings.to_json())
     assert one.wall_seconds >= 0.02
     events = fake.events()
     assert events.count("start") == 1

@@ -116,7 +116,7 @@ def check(engines: Engines, drafter: str, trees: tuple[str, ...], texts: list[li
             timed = engines.measure(drafter, tree, batch=batch)
             assert written(timed) == texts
             assert rounds(timed) == rounds(expected)
-            assert timed[0].settings["batch"] == batch
+            assert timed[0].settings.to_json()["batch"] == batch
 
 
 # --- vanilla
@@ -127,7 +127,7 @@ def test_vanilla_writes_what_the_torch_engine_writes(engines: Engines, texts: li
         results = engines.measure("vanilla", None, batch=batch)
         assert written(results) == texts
         assert {stop for result in results for sample in result.samples for stop in sample.stops} == {"end", "length"}
-        assert results[0].settings["tree"] is None
+        assert results[0].settings.to_json()["tree"] is None
     assert len({text for benchmark in texts for text in benchmark}) == 12
 
 
@@ -420,11 +420,11 @@ def test_the_prefix_cache_changes_nothing(
     drafter: str, engines: Engines, texts: list[list[str]], started: Callable[..., None]
 ) -> None:
     cached = {batch: engines.measure(drafter, "5,4,16", batch=batch) for batch in (None, 1)}
-    assert cached[None][0].settings["radix_cache"]
+    assert cached[None][0].settings.to_json()["radix_cache"]
     started(disable_radix_cache=True)
     for batch, results in cached.items():
         without = engines.measure(drafter, "5,4,16", batch=batch)
-        assert not without[0].settings["radix_cache"]
+        assert not without[0].settings.to_json()["radix_cache"]
         assert written(without) == written(results) == texts
         assert rounds(without) == rounds(results)
 
@@ -436,6 +436,6 @@ def test_overlapped_scheduling_changes_nothing(
     """Vanilla; SGLang does not overlap on a CPU when it drafts."""
     started(disable_overlap_schedule=False)
     results = engines.measure("vanilla", None)
-    if not results[0].settings["overlap"]:
+    if not results[0].settings.to_json()["overlap"]:
         pytest.skip("SGLang does not overlap here")
     assert written(results) == texts

@@ -14,17 +14,20 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.cells import Cell, Fingerprints, Point, Result, Sample, TreeShape
 from prism_ae.decoding.verifier import VERIFIER
-from prism_ae.drafters.checkpoint import read_drafter, save_drafter
+from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.drafters.layouts.write import in_layout, write_files
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines import registry, torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.errors import CheckpointError, DeviceError, MissingError, PrismError, UsageError
 from prism_ae.models.checkpoints import load_target, save_target
-from prism_ae.models.llama import Llama, LlamaConfig, causal
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, causal
 from prism_ae.prompts import conversation
 from prism_ae.prompts.templates import render_turn
 from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
@@ -199,7 +202,7 @@ def test_answers_end_at_the_templates_and_at_the_targets_own_end_tokens(place: P
 
 def test_settings_are_read_back(place: Place) -> None:
     (result,) = place.measure(place.cell("one", 0.0)).values()
-    assert result.settings == {
+    assert result.settings.to_json() == {
         "verifier": VERIFIER,
         "torch": torch.__version__,
         "device": "cpu",
@@ -221,8 +224,8 @@ def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
     cells = [place.cell("one", t, batch=2) for t in (0.0, 1.0)]
     results = place.measure(*cells)
     for cell in cells:
-        assert results[cell].settings["rows"] == 2
-        assert not results[cell].settings["expected_texts"]
+        assert results[cell].settings.to_json()["rows"] == 2
+        assert not results[cell].settings.to_json()["expected_texts"]
         assert without_seconds(results[cell]) == without_seconds(
             place.measure(place.cell("one", cell.point.temperature))[place.cell("one", cell.point.temperature)]
         )
@@ -238,7 +241,7 @@ def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dt
     cells = [place.cell("one", 0.0, dtype=dtype), place.cell("one", 0.0, "vanilla", dtype=dtype)]
     for cell in cells:
         (result,) = place.measure(cell, engine=engine).values()
-        assert result.settings["dtype"] == dtype
+        assert result.settings.to_json()["dtype"] == dtype
         assert all(sample.generated_tokens > 0 for sample in result.samples)
     exact = Llama(engine._target.model.config)  # type: ignore[union-attr]
     exact.load_state_dict(engine._target.model.state_dict())  # type: ignore[union-attr]
@@ -273,20 +276,44 @@ def failing(place: Place, cell: Cell, target: str = "target") -> PrismError:
     return caught.value
 
 
+def test_a_tree_that_is_wider_than_the_vocabulary_is_refused(place: Place) -> None:
+    error = failing(place, place.cell("one", 0.0, tree=TreeShape(1, 999, 5)))
+    assert isinstance(error, UsageError)
+    assert "1,999,5 is wider" in error.what
+    assert error.hint
+
+
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("engine", "changes", "kind", "says"),
     [
-        ({"drafter": "standard"}, "'standard' is a separate model"),
-        ({"compat": ("eagle3-config-rope", "warm-cache")}, "serving choices (warm-cache)"),
-        ({"dtype": "int8"}, "'int8'"),
-        ({"tree": TreeShape(1, 999, 5)}, "1,999,5 is wider"),
+        ("torch", {}, "draft-head", ""),
+        ("torch", {"drafter": "standard"}, "model", "drafts with draft heads only"),
+        ("torch", {"compat": ("eagle3-config-rope", "warm-cache")}, "draft-head", "serving choices (warm-cache)"),
+        ("torch", {"drafting": "stock"}, "draft-head", "one way of drafting, exact, not stock"),
+        ("sglang", {"drafting": "stock", "compat": ("warm-cache",)}, "draft-head", ""),
+        ("sglang", {"compat": ("eagle3-config-rope",)}, "draft-head", "the RoPE base it was trained with alone"),
+        ("artifact", {}, "draft-head", "imported, not measured"),
+        ("fake", {}, "model", ""),
     ],
 )
-def test_what_the_engine_cannot_do_is_said(place: Place, changes: dict[str, Any], says: str) -> None:
-    error = failing(place, dataclasses.replace(place.cell("one", 0.0), point=place.cell("one", 0.0, **changes).point))
-    assert isinstance(error, UsageError)
-    assert says in error.what
-    assert error.hint
+def test_what_an_engine_cannot_do_is_known_before_it_is_started(
+    place: Place, engine: str, changes: dict[str, Any], kind: str, says: str
+) -> None:
+    found = registry.problem(engine, place.cell("one", 0.0, **changes).point, kind)
+    assert says in found
+    assert bool(found) == bool(says)
+
+
+def test_imported_results_have_a_record_and_no_engine(place: Place) -> None:
+    assert registry.find("artifact").version == "artifact-1"
+    with pytest.raises(UsageError, match="artifact measures nothing"):
+        registry.make("artifact", place.suite, place.folder, "cpu", 1)
+
+
+def test_an_engine_of_another_package_is_found_by_its_entry_point(place: Place) -> None:
+    """Here the one of these tests; no list offers it."""
+    assert type(registry.make("fake", place.suite, place.folder, "cpu", 1)).__name__ == "FakeEngine"
+    assert "fake" not in registry.engine_names()
 
 
 AUTHORS_EAGLE3 = "Llama-3-8B-drafter/Eagle3-800k"
@@ -348,8 +375,8 @@ def test_the_authors_rope_base_is_another_drafter_and_another_cell(eagle3: Place
     assert torch.equal(logits, drafted(eagle3, "own-10000", ())[1])
     assert torch.equal(others, drafted(eagle3, "own-500000", ())[1])
     assert (logits - others).abs().max() > 0.01 * logits.std()
-    assert imitated.settings == trained.settings | {"drafter_rope_theta": 5e5}
-    assert (trained.settings["drafter_rope_theta"], trained.settings["drafter_config_rope_theta"]) == (1e4, 5e5)
+    assert imitated.settings == dataclasses.replace(trained.settings, drafter_rope_theta=5e5)
+    assert (trained.settings.drafter_rope_theta, trained.settings.drafter_config_rope_theta) == (1e4, 5e5)
     assert len({eagle3.cell("one", 0.0, "eagle3", compat=compat).id for compat in ((), flags)}) == 2
     assert [sample.output_sha256 for sample in imitated.samples] == [s.output_sha256 for s in trained.samples]
 

@@ -19,7 +19,7 @@ from prism_ae.decoding.generate import Answered, Job
 from prism_ae.engines import torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
-from prism_ae.models.locate import Located, locate_drafter, locate_target
+from prism_ae.models.locate import DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
@@ -31,7 +31,7 @@ ALL = SUITE.limits.questions
 
 
 def _located(target: str, drafter: str, scale: str) -> Path | None:
-    found = locate_drafter(SUITE, target, drafter, scale, MODELS)
+    found = locate_drafter(SUITE, DrafterKey(target, drafter, scale), MODELS)
     return found.path if isinstance(found, Located) else None
 
 

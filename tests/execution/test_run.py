@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine, fake_samples
 from sweeps import Sweep
 
-from prism_ae.cells import Result
+from prism_ae.cells import EngineSettings, Result
 from prism_ae.devices.slots import Slot
-from prism_ae.engines.fake import FakeEngine, fake_samples
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
 from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
@@ -141,7 +141,9 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
         assignment = connection.recv()
         store = Store(setup.root, setup.suite.name, setup.suite.version)
         (attempt, _) = store.begin(assignment.cells, {})
-        store.commit(attempt, "ok", "", Result(fake_samples(attempt.cell), 1.0, {}), 1.0, "x", b"")
+        store.commit(
+            attempt, Outcome("ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings())), 1.0, "x", b""
+        )
         written.append(attempt.cell.id)
 
     outcome, progress = go(sweep, lambda: Scripted(dies, "signal SIGKILL"), lambda: Scripted(honest))
@@ -388,9 +390,9 @@ def test_numbers_that_contradict_themselves_do_not_enter_the_store(sweep: Sweep)
     class Wrong(FakeEngine):
         def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
             first, second = assignment.cells
-            yield first, Result(fake_samples(first)[:1], 1.0, {})
-            sample = dataclasses.replace(fake_samples(second)[0], rounds=999)
-            yield second, Result((sample, fake_samples(second)[1]), 1.0, {})
+            yield first, Result(fake_samples(first)[:1], 1.0, EngineSettings())
+            sample = dataclasses.replace(fake_samples(second)[0], generated_tokens=9999)
+            yield second, Result((sample, fake_samples(second)[1]), 1.0, EngineSettings())
 
     talk = Talk(sweep, lambda name, *arguments: Wrong(*arguments))
     one = assignments(sweep)[0]
@@ -428,7 +430,7 @@ def test_a_worker_stops_within_an_assignment_and_writes_nothing_half(sweep: Swee
     class Slow(FakeEngine):
         def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
             first, _ = assignment.cells
-            yield first, Result(fake_samples(first), 1.0, {})
+            yield first, Result(fake_samples(first), 1.0, EngineSettings())
             reached.set()
             while not should_stop():
                 pass

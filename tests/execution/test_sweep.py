@@ -13,9 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
+from fake_engine import fake_samples
 from sweeps import Sweep
 
-from prism_ae.engines.fake import fake_samples
 from prism_ae.errors import StoreError
 from prism_ae.store.lock import run_lock
 

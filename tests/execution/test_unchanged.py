@@ -16,7 +16,7 @@ from prism_ae.execution.unchanged import Unchanged
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.hub.wanted import folders_of_target
+from prism_ae.hub.selection import folders_of_target
 from prism_ae.planning.lookup import LocalLookup
 from prism_ae.planning.plan import resolve
 from prism_ae.suites.load import load_suite

@@ -19,7 +19,7 @@ from tokenizer_files import LLAMA_2_RULES, OLD
 
 from prism_ae.drafters.layouts.read import (
     check_capture,
-    drafter_rope_settings,
+    config_rope_theta,
     read_config,
     read_drafter,
     read_layout,
@@ -29,6 +29,7 @@ from prism_ae.drafters.layouts.table import EAGLE3, OWN
 from prism_ae.engines.pairs import make_pair
 from prism_ae.models.checkpoints import (
     MANIFEST,
+    Manifest,
     check_published,
     load_target,
     publish,
@@ -162,7 +163,7 @@ def test_a_drafters_config(drafters: dict[str, Path], tmp_path: Path, case: str,
             # What is read whole is read in part alike.
             alike = dataclasses.replace(read_config(folder, capture), layer=stored.config.layer)
             assert alike == stored.config
-            assert drafter_rope_settings(folder, stored.config.layer.rope_theta)
+            config_rope_theta(folder)
             for engine in ("torch", "sglang"):
                 assert make_pair(record, tmp_path, folder, "draft-head", engine).config is not None
         finally:
@@ -244,7 +245,7 @@ def test_a_manifest(target: Path, tmp_path: Path, times: int) -> None:
         (temporary / "tokenizer.json").write_text(OLD)
         (temporary / "tokenizer_config.json").write_text(json.dumps(LLAMA_2_RULES))
 
-    publish(folder, "target", "llama-2-7b-chat", None, {"steps": 3}, {"seconds": 1.5}, fill)
+    publish(folder, Manifest("target", "llama-2-7b-chat", None, {"steps": 3}, provenance={"seconds": 1.5}), fill)
     file = folder / MANIFEST
     whole = json.loads(file.read_bytes())
 

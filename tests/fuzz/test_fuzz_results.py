@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from artifact_files import Artifact, answers, lists_with_mean, log, rates
+from fake_engine import fake_samples
 from fuzzing import amounts, bytes_of, files_of, spoiled, survives
 from hypothesis import strategies as st
 
@@ -22,15 +23,14 @@ from prism_ae.analysis.results import columns_of
 from prism_ae.authors_import.cells import cell_of, result_of
 from prism_ae.authors_import.fallbacks import fallbacks_of
 from prism_ae.authors_import.find import find
-from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
-from prism_ae.engines.fake import fake_samples
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result, TreeShape
 from prism_ae.experiments.load import load_experiment
 from prism_ae.hub import manifest
 from prism_ae.io.checksums import cached_sums
 from prism_ae.io.digests import canonical_json
 from prism_ae.store.log import log_line, parse_log
 from prism_ae.store.records import OK, STATUSES
-from prism_ae.store.store import Store
+from prism_ae.store.store import AttemptOutcome, Store
 from prism_ae.suites.load import load_suite
 
 PAPER = load_suite("paper")
@@ -176,8 +176,8 @@ def store(tmp_path: Path) -> Store:
     store.prepare()
     for number, status in enumerate(STATUSES):
         [attempt] = store.begin([a_cell(number)], {})
-        result = Result(fake_samples(attempt.cell), 1.0, {"a": 1}) if status == OK else None
-        store.commit(attempt, status, "" if result else "why", result, 1.0, "cpu", b"")
+        result = Result(fake_samples(attempt.cell), 1.0, EngineSettings(others={"a": 1})) if status == OK else None
+        store.commit(attempt, AttemptOutcome(status, "" if result else "why", result), 1.0, "cpu", b"")
     return store
 
 

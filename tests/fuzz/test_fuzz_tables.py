@@ -17,8 +17,8 @@ from prism_ae.errors import PrismError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.hub.wanted import folders_of_points, folders_of_target, published
-from prism_ae.models.locate import Absent, locate_drafter, locate_target
+from prism_ae.hub.selection import folders_of_points, folders_of_target, published
+from prism_ae.models.locate import Absent, DrafterKey, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, suite_names
 from prism_ae.suites.records import Suite
 
@@ -42,7 +42,7 @@ def _used(points: Iterable[Point], suite: Suite, models: Path) -> None:
     for point in points[:40]:
         assert isinstance(locate_target(suite, point.target, models), Absent)
         if suite.drafters[point.drafter].kind != "vanilla":
-            found = locate_drafter(suite, point.target, point.drafter, point.scale, models, point.engine)
+            found = locate_drafter(suite, DrafterKey(point.target, point.drafter, point.scale, point.engine), models)
             assert isinstance(found, Absent)
 
 

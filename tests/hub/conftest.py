@@ -9,7 +9,7 @@ import pytest
 from hub_server import Hubs, serve
 from hub_world import World, fill, patch
 
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content
 
 import prism_ae.hub.download
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
-from prism_ae.hub.wanted import HubName
-from prism_ae.models.locate import Located, locate_drafter, locate_target
+from prism_ae.hub.selection import HubName
+from prism_ae.models.locate import DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 WEIGHTS = f"{EAGLE}/model.safetensors"
@@ -30,7 +30,7 @@ def test_everything_arrives_verified_and_noted(world: World) -> None:
     )
     suite = load_suite("paper")
     assert isinstance(locate_target(suite, "llama-2-7b-chat", world.models), Located)
-    assert isinstance(locate_drafter(suite, "llama-2-7b-chat", "hass", "100k", world.models), Located)
+    assert isinstance(locate_drafter(suite, DrafterKey("llama-2-7b-chat", "hass", "100k"), world.models), Located)
     noted = json.loads((world.models / "downloads.json").read_text())["folders"]
     assert set(noted) == set(FOLDERS)
     assert noted[HASS]["revision"] == ("master" if world.hub == "modelscope" else COMMIT)

@@ -19,7 +19,7 @@ from hub_world import EAGLE, HASS, REPOSITORIES, TARGET, checkpoint, environment
 import prism_ae.hub.download
 import prism_ae.suites.load
 from prism_ae import __main__ as entry
-from prism_ae.hub.wanted import folders_of_target
+from prism_ae.hub.selection import folders_of_target
 from prism_ae.suites.load import load_suite
 
 

@@ -16,7 +16,7 @@ from huggingface_hub import constants as huggingface
 from prism_ae.cli.measure import measure
 from prism_ae.engines import registry
 from prism_ae.errors import UsageError
-from prism_ae.hub.clients import prepare
+from prism_ae.hub.calls import prepare
 from prism_ae.hub.settings import escaped, number_problems, switched_on, unknown_switches
 
 VALUES = ["x", "30s", "", " ", "1.5", "1e3", " 30 ", "30\r", "1_0", "0", "30", "٣", "10 s", "None", "0x10", "+5"]
@@ -118,7 +118,7 @@ def test_a_client_is_not_imported_with_a_wrong_number(
 def test_a_librarys_own_warnings_about_variables_do_not_reach_the_user(
     hub: str, library: str, variables: dict[str, str]
 ) -> None:
-    code = f"from prism_ae.hub.clients import prepare; prepare({hub!r}); import {library} as it\n"
+    code = f"from prism_ae.hub.calls import prepare; prepare({hub!r}); import {library} as it\n"
     code += "getattr(it, 'HubConfig', int)()"
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run([sys.executable, "-c", code], env=clean | variables, capture_output=True, text=True)

@@ -17,9 +17,9 @@ from hub_server import Hubs, serve
 from hub_world import EAGLE, HASS, OFFICIAL, TARGET, World, fill, patch
 
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
-from prism_ae.hub import clients, crew
+from prism_ae.hub import calls, pool
 from prism_ae.hub.failures import UnreachableError, explained
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 
 WEIGHTS = f"{EAGLE}/model.safetensors"
 CLOSED = "http://user:hunter2@127.0.0.1:9"
@@ -29,8 +29,8 @@ CLOSED = "http://user:hunter2@127.0.0.1:9"
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses before further attempts, which are not made."""
     pauses: list[float] = []
-    monkeypatch.setattr(clients, "time", SimpleNamespace(sleep=pauses.append))
-    monkeypatch.setattr(clients, "PAUSES", (1.0, 3.0, 10.0))
+    monkeypatch.setattr(calls, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(calls, "PAUSES", (1.0, 3.0, 10.0))
     return pauses
 
 
@@ -214,7 +214,7 @@ def test_a_name_without_an_address_is_asked_for_a_few_times(attempts: list[float
         raise explained("questions", "https://h/q", "", error, {})
 
     with pytest.raises(UnreachableError):
-        clients.persistently(attempt)
+        calls.persistently(attempt)
     assert attempts == [1.0, 3.0]
 
 
@@ -360,7 +360,7 @@ def test_whatever_comes_from_below_hf_xet_is_one_message(
 
 def test_a_transfer_that_hangs_is_ended_and_goes_on_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.hubs.slow = threading.Event()
-    monkeypatch.setattr(crew, "PATIENCE", 1.0)
+    monkeypatch.setattr(pool, "PATIENCE", 1.0)
     with pytest.raises(UnreachableError, match=f"no byte came .*{WEIGHTS}") as raised:
         world.get([EAGLE])
     assert "continues" in raised.value.hint
@@ -379,7 +379,7 @@ def test_a_hanging_file_does_not_keep_back_what_else_is_fetched(chunks: World, m
         raise RuntimeError("released")
 
     monkeypatch.setattr("huggingface_hub.file_download.xet_get", hang)
-    monkeypatch.setattr(crew, "PATIENCE", 1.0)
+    monkeypatch.setattr(pool, "PATIENCE", 1.0)
     chunks.hubs.xet = {WEIGHTS}
     try:
         with pytest.raises(UnreachableError, match=f"no byte came .*{WEIGHTS}"):
@@ -391,26 +391,26 @@ def test_a_hanging_file_does_not_keep_back_what_else_is_fetched(chunks: World, m
 
 def test_files_that_move_are_never_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now = [0.0]
-    monkeypatch.setattr(crew, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    fetching = crew.Crew(tmp_path)
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    fetching = pool.DownloadPool(tmp_path)
     fetching._under_way[1] = "a file"
     for staged in range(5):
         fetching.watch(staged)
-        now[0] += crew.PATIENCE - 1
+        now[0] += pool.PATIENCE - 1
     fetching._under_way.clear()
-    now[0] += crew.PATIENCE
+    now[0] += pool.PATIENCE
     fetching.watch(4)  # nothing is under way
     fetching._under_way[1] = "a file"
     fetching.watch(4)
-    now[0] += crew.PATIENCE
-    with pytest.raises(crew.HangingError):
+    now[0] += pool.PATIENCE
+    with pytest.raises(pool.HangingError):
         fetching.watch(4)
-    assert crew.PATIENCE >= 300
+    assert pool.PATIENCE >= 300
 
 
 def test_a_listing_and_questions_that_hang_are_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.hubs.silent = threading.Event()
-    monkeypatch.setattr(clients, "ANSWER_PATIENCE", 0.5)
+    monkeypatch.setattr(calls, "ANSWER_PATIENCE", 0.5)
     with pytest.raises(UnreachableError, match=r"(?s)Akem.* has not answered.*question\.jsonl has not answered"):
         world.get([EAGLE])
 

@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError
-from prism_ae.models.checkpoints import MANIFEST, WEIGHTS, load_target, publish, read_manifest, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.checkpoints import MANIFEST, Manifest, load_target, publish, read_manifest, save_target
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
+from prism_ae.models.weights import WEIGHTS
 
 CONFIG = LlamaConfig(
     vocab_size=40, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
@@ -189,11 +192,11 @@ def test_nothing_half_written_is_published(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(StoreError, match="No space left"):
-        publish(folder, "target", "one", None, {}, {}, fails)
+        publish(folder, Manifest("target", "one", None, {}), fails)
     assert list(folder.parent.iterdir()) == []
 
-    manifest = publish(folder, "target", "one", None, {"a": 1}, {}, lambda place: (place / "x").write_text("1"))
-    again = publish(folder, "target", "one", None, {"a": 1}, {}, lambda place: (place / "x").write_text("2"))
+    manifest = publish(folder, Manifest("target", "one", None, {"a": 1}), lambda place: (place / "x").write_text("1"))
+    again = publish(folder, Manifest("target", "one", None, {"a": 1}), lambda place: (place / "x").write_text("2"))
     assert again == manifest == read_manifest(folder)
     assert (folder / "x").read_text() == "1"
     assert [path.name for path in folder.parent.iterdir()] == ["one"]
@@ -203,9 +206,9 @@ def test_nothing_half_written_is_published(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", [WEIGHTS, "config.json"])
 def test_a_file_that_changed_after_it_was_published_is_refused(tmp_path: Path, target: Llama, file: str) -> None:
     """What is measured with it would be recorded as measured with the published one."""
-    publish(tmp_path / "t", "target", "one", None, {}, {}, lambda place: save_target(place, target))
+    publish(tmp_path / "t", Manifest("target", "one", None, {}), lambda place: save_target(place, target))
     drafter = Drafter(DRAFTERS["prism"], target)
-    publish(tmp_path / "d", "drafter", "prism", "1x", {}, {}, lambda place: save_drafter(place, drafter))
+    publish(tmp_path / "d", Manifest("drafter", "prism", "1x", {}), lambda place: save_drafter(place, drafter))
     assert equal(load_target(tmp_path / "t", torch.float32, CPU), target)
     assert equal(load_drafter(tmp_path / "d", target, torch.float32, CPU), drafter)
     for folder in (tmp_path / "t", tmp_path / "d"):
@@ -229,7 +232,7 @@ def test_a_full_disk_is_a_clear_error_also_for_weights(tmp_path: Path, target: L
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
         with pytest.raises(StoreError, match=WEIGHTS) as caught:
-            publish(tmp_path / "one", "target", "one", None, {}, {}, lambda place: save_target(place, target))
+            publish(tmp_path / "one", Manifest("target", "one", None, {}), lambda place: save_target(place, target))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in caught.value.hint
@@ -304,5 +307,5 @@ def test_a_target_is_held_once_while_it_is_read(tmp_path: Path) -> None:
 
 
 def test_other_users_may_read_what_is_published(tmp_path: Path, target: Llama) -> None:
-    publish(tmp_path / "x", "target", "x", None, {}, {}, lambda folder: save_target(folder, target))
+    publish(tmp_path / "x", Manifest("target", "x", None, {}), lambda folder: save_target(folder, target))
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "x").iterdir()} == {"0o644"}

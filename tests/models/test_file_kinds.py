@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from prism_ae.errors import CheckpointError
 from prism_ae.models.checkpoints import load_target, save_target
+from prism_ae.models.config import LlamaConfig
 from prism_ae.models.file_kinds import what_it_is
-from prism_ae.models.llama import Llama, LlamaConfig
-from prism_ae.prompts.tokenizer import read_rules
+from prism_ae.models.llama import Llama
+from prism_ae.prompts.tokenizer import open_tokenizer
 
 CONFIG = LlamaConfig(40, 16, 24, 2, 4, 2, 1e-5, 10000.0, 64)
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 16060522496\n"
@@ -82,7 +83,7 @@ def test_a_tokenizer_with_another_kind_of_file(tmp_path: Path, name: str, conten
         (tmp_path / each).write_text("{}")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError) as caught:
-        read_rules(tmp_path)
+        open_tokenizer(tmp_path)
     assert caught.value.what.startswith(f"{tmp_path / name} {said}")
 
 

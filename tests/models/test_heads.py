@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.errors import CheckpointError
 from prism_ae.models import checkpoints, weights
-from prism_ae.models.checkpoints import check_target_head, load_target, save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.checkpoints import check_target_weights, load_target, save_target
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 from prism_ae.suites.load import load_suite
 
 CPU = torch.device("cpu")
@@ -103,7 +104,7 @@ def test_a_head_that_is_not_what_the_config_says(
         data = json.loads((folder / "config.json").read_text())
         del data["tie_word_embeddings"]
         (folder / "config.json").write_text(json.dumps(data))
-    for use in (wanted, check_target_head, lambda folder: load_target(folder, torch.float32, CPU)):
+    for use in (wanted, check_target_weights, lambda folder: load_target(folder, torch.float32, CPU)):
         with pytest.raises(CheckpointError) as caught:
             use(folder)
         assert said in caught.value.what
@@ -132,7 +133,7 @@ def test_two_tensors_are_read_and_no_more(tmp_path: Path, monkeypatch: pytest.Mo
             return self._file.get_tensor(name)
 
     monkeypatch.setattr("safetensors.safe_open", Spy)
-    check_target_head(folder)
+    check_target_weights(folder)
     assert read == [EMBEDDING, HEAD]
     assert not hasattr(checkpoints, "safe_open")
     assert not hasattr(weights, "safe_open")
@@ -142,14 +143,14 @@ def test_a_target_of_another_architecture_is_left_to_sglang(tmp_path: Path) -> N
     folder = write(tmp_path, False, "none")
     data = json.loads((folder / "config.json").read_text()) | {"architectures": ["GemmaForCausalLM"]}
     (folder / "config.json").write_text(json.dumps(data))
-    check_target_head(folder)
+    check_target_weights(folder)
 
 
 def test_a_quantised_head_is_a_head(tmp_path: Path) -> None:
     folder = write(tmp_path, False, "none")
     state = load_file(folder / "model.safetensors") | {"lm_head.qweight": torch.zeros(2, 40, dtype=torch.int32)}
     save_file(state, folder / "model.safetensors")
-    check_target_head(folder)
+    check_target_weights(folder)
     with pytest.raises(CheckpointError, match="quantised"):
         load_target(folder, torch.float32, CPU)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from prism_ae.io import checksums as sums
-from prism_ae.models.checkpoints import publish
-from prism_ae.models.locate import Absent, Located, locate_drafter, locate_target
+from prism_ae.models.checkpoints import Manifest, publish
+from prism_ae.models.locate import Absent, DrafterKey, Located, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite
 
 PAPER, MINI = load_suite("paper"), load_suite("mini")
@@ -136,7 +136,9 @@ class TestDownloaded:
 
     def test_a_manifest_identifies_the_folder_if_it_has_one(self, tmp_path: Path) -> None:
         folder = tmp_path / "Llama-2-7b-chat-hf"
-        manifest = publish(folder, "target", "x", None, {}, {}, lambda path: fill(path, "model.safetensors") and None)
+        manifest = publish(
+            folder, Manifest("target", "x", None, {}), lambda path: fill(path, "model.safetensors") and None
+        )
         assert target(tmp_path) == Located(folder, manifest.fingerprint)
         (folder / "model.safetensors").unlink()
         assert absent(target(tmp_path)).reason == f"{folder / 'model.safetensors'} is missing"
@@ -146,16 +148,16 @@ class TestDrafters:
     def test_published_folders(self, tmp_path: Path) -> None:
         fill(tmp_path / "Llama-3-8B-drafter/HASS-2-600k", "config.json", "pytorch_model.bin")
         fill(tmp_path / "llama-160m", "config.json", "pytorch_model.bin", "tokenizer.json")
-        assert located(locate_drafter(PAPER, LLAMA_3, "hass2", "600k", tmp_path)).path.name == "HASS-2-600k"
-        assert located(locate_drafter(PAPER, LLAMA_2, "standard", None, tmp_path)).path.name == "llama-160m"
-        missing = absent(locate_drafter(PAPER, LLAMA_3, "prism_star", "100k", tmp_path))
+        assert located(locate_drafter(PAPER, DrafterKey(LLAMA_3, "hass2", "600k"), tmp_path)).path.name == "HASS-2-600k"
+        assert located(locate_drafter(PAPER, DrafterKey(LLAMA_2, "standard", None), tmp_path)).path.name == "llama-160m"
+        missing = absent(locate_drafter(PAPER, DrafterKey(LLAMA_3, "prism_star", "100k"), tmp_path))
         assert missing.reason == f"{tmp_path / 'Llama-3-8B-drafter/PRISM-100k'} does not exist"
 
     def test_what_was_never_published_says_so(self, tmp_path: Path) -> None:
         for name, at in (("prism", LLAMA_2), ("prism3", LLAMA_2), ("hass3", LLAMA_3)):
-            found = absent(locate_drafter(PAPER, at, name, "100k", tmp_path))
+            found = absent(locate_drafter(PAPER, DrafterKey(at, name, "100k"), tmp_path))
             assert found == Absent(PAPER.drafters[name].absent, "")
-        assert absent(locate_drafter(PAPER, LLAMA_2, "hass2", "100k", tmp_path)).reason == (
+        assert absent(locate_drafter(PAPER, DrafterKey(LLAMA_2, "hass2", "100k"), tmp_path)).reason == (
             "there is no HASS-2 for LLaMA-2-7B"
         )
 
@@ -166,37 +168,37 @@ class TestDrafters:
         small = fill(tmp_path / "Llama-2-7B-drafter/HASS-1-100k", *files)
 
         def path(scale: str, engine: str) -> Path:
-            return located(locate_drafter(PAPER, LLAMA_2, "hass", scale, tmp_path, engine)).path
+            return located(locate_drafter(PAPER, DrafterKey(LLAMA_2, "hass", scale, engine), tmp_path)).path
 
         assert path("800k", "sglang") == served
         assert path("800k", "torch") == torch
         assert path("100k", "sglang") == small, "nothing else was published at this scale"
         (served / "model.safetensors").unlink()
-        missing = absent(locate_drafter(PAPER, LLAMA_2, "hass", "800k", tmp_path, "sglang"))
+        missing = absent(locate_drafter(PAPER, DrafterKey(LLAMA_2, "hass", "800k", "sglang"), tmp_path))
         assert missing.reason == f"{served / 'model.safetensors'} is missing"
 
     @pytest.mark.parametrize("engine", ["torch", "sglang"])
     def test_where_nothing_else_was_published_every_engine_reads_it(self, tmp_path: Path, engine: str) -> None:
         wanted = tmp_path / "LD-800k"
-        found = absent(locate_drafter(PAPER, LLAMA_2, "prism", "800k", tmp_path, engine))
+        found = absent(locate_drafter(PAPER, DrafterKey(LLAMA_2, "prism", "800k", engine), tmp_path))
         assert found.reason == f"{wanted} does not exist"
         assert "Akemiiii/Prism-AE" in found.hint
         fill(wanted, "config.json", "pytorch_model.bin")
-        assert located(locate_drafter(PAPER, LLAMA_2, "prism", "800k", tmp_path, engine)).path == wanted
+        assert located(locate_drafter(PAPER, DrafterKey(LLAMA_2, "prism", "800k", engine), tmp_path)).path == wanted
         for target, scale in ((LLAMA_2, "600k"), (LLAMA_3, "800k")):
-            found = absent(locate_drafter(PAPER, target, "prism", scale, tmp_path, engine))
+            found = absent(locate_drafter(PAPER, DrafterKey(target, "prism", scale, engine), tmp_path))
             assert found == Absent(PAPER.drafters["prism"].absent, "")
 
     def test_questions_that_make_no_sense(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="vanilla decoding has no checkpoint"):
-            locate_drafter(PAPER, LLAMA_2, "vanilla", None, tmp_path)
+            locate_drafter(PAPER, DrafterKey(LLAMA_2, "vanilla", None), tmp_path)
         with pytest.raises(ValueError, match="eagle2 is trained at scales, got scale None"):
-            locate_drafter(PAPER, LLAMA_2, "eagle2", None, tmp_path)
+            locate_drafter(PAPER, DrafterKey(LLAMA_2, "eagle2", None), tmp_path)
         with pytest.raises(ValueError, match="standard is not trained at scales, got scale 100k"):
-            locate_drafter(PAPER, LLAMA_2, "standard", "100k", tmp_path)
+            locate_drafter(PAPER, DrafterKey(LLAMA_2, "standard", "100k"), tmp_path)
         for name, drafter, scale in (("x", "hass", "100k"), (LLAMA_2, "x", "100k"), (LLAMA_2, "hass", "x")):
             with pytest.raises(KeyError):
-                locate_drafter(PAPER, name, drafter, scale, tmp_path)
+                locate_drafter(PAPER, DrafterKey(name, drafter, scale), tmp_path)
 
 
 def test_all_of_a_plans_look_ups_import_no_torch(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_the_mini_suite_before_training(tmp_path: Path, name: str) -> None:
     for drafter in MINI.drafters.values():
         for scale in [scale.name for scale in MINI.scales] if drafter.scaled else [None]:
             if drafter.kind != "vanilla" and role in drafter.roles:
-                missing = absent(locate_drafter(MINI, name, drafter.name, scale, tmp_path))
+                missing = absent(locate_drafter(MINI, DrafterKey(name, drafter.name, scale), tmp_path))
                 assert missing.reason.endswith("is not trained yet")
                 assert (scale or drafter.label) in missing.reason
 
@@ -232,14 +234,14 @@ def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
     from prism_ae.mini import catalogue
 
     folder = catalogue.target_folder(tmp_path, name)
-    manifest = publish(folder, "target", name, None, {}, {}, lambda path: fill(path, "config.json") and None)
+    manifest = publish(folder, Manifest("target", name, None, {}), lambda path: fill(path, "config.json") and None)
     assert locate_target(MINI, name, tmp_path) == Located(folder, manifest.fingerprint)
     folder = catalogue.drafter_folder(tmp_path, name, "prism", "4x")
-    manifest = publish(folder, "drafter", "prism", "4x", {}, {}, lambda path: fill(path, "config.json") and None)
-    assert locate_drafter(MINI, name, "prism", "4x", tmp_path) == Located(folder, manifest.fingerprint)
-    assert isinstance(locate_drafter(MINI, name, "prism", "8x", tmp_path), Absent)
+    manifest = publish(folder, Manifest("drafter", "prism", "4x", {}), lambda path: fill(path, "config.json") and None)
+    assert locate_drafter(MINI, DrafterKey(name, "prism", "4x"), tmp_path) == Located(folder, manifest.fingerprint)
+    assert isinstance(locate_drafter(MINI, DrafterKey(name, "prism", "8x"), tmp_path), Absent)
     (folder / "config.json").unlink()
-    damaged = absent(locate_drafter(MINI, name, "prism", "4x", tmp_path))
+    damaged = absent(locate_drafter(MINI, DrafterKey(name, "prism", "4x"), tmp_path))
     assert damaged == Absent(f"{folder / 'config.json'} is missing", f"delete {folder}, then run 'prism-ae train mini'")
 
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
 from prism_ae.models.checkpoints import load_target, save_target
-from prism_ae.models.llama import Llama, Llama3Rope, LlamaConfig, Rotary, cast_parameters, rotary_frequencies
+from prism_ae.models.config import Llama3Rope, LlamaConfig
+from prism_ae.models.llama import Llama, Rotary, cast_parameters, rotary_frequencies
 
 CPU = torch.device("cpu")
 PLAIN = LlamaConfig(

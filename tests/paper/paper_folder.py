@@ -21,8 +21,10 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import Llama, LlamaConfig, published_state, target_names
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, published_state, target_names
 from prism_ae.suites.load import load_suite
 
 PAPER = load_suite("paper")

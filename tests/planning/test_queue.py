@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from prism_ae.cells import Cell, Fingerprints, Point
 from prism_ae.engines.protocol import Assignment
-from prism_ae.planning.queue import DEATHS, Queue
+from prism_ae.planning.queue import Queue
+from prism_ae.processes import DEATHS
 
 
 def assignment(target: str, *seeds: int, batch: int | None = None, affinity: tuple[str, ...] = ()) -> Assignment:

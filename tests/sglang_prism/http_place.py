@@ -19,7 +19,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.models.checkpoints import save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 
 BEGIN, END = 1, 2
 SPECIAL = ("<unk>", "<s>", "</s>")

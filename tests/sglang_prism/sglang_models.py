@@ -19,10 +19,12 @@ from torch import Tensor
 
 from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
 from prism_ae.drafters.checkpoint import save_drafter
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Assignment, Engine, Room
 from prism_ae.models.checkpoints import save_target
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Benchmark, Suite
 

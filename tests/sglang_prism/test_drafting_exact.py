@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from prism_ae.cells import EXACT, STOCK
 from prism_ae.sglang_prism import drafting
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
-from prism_ae.sglang_prism.drafting import EXACT, STOCK
 
 UNWRITTEN = -1.0
 Parents = list[list[list[int]]]

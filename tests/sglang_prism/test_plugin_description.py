@@ -16,9 +16,10 @@ import pytest
 from sglang_models import DRAFTERS, LAYER, TARGET
 
 from prism_ae.drafters.checkpoint import save_drafter
+from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError, MissingError, PrismError
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.llama import Llama
@@ -272,8 +273,8 @@ def test_the_log_says_what_drafts(target: Path, tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"vocab_size": 31}, "vocab_size is 30, that of the target"),
-        ({"hidden_size": 64}, "hidden_size is 32, that of the target"),
+        ({"vocab_size": 31}, "vocabulary 30 and hidden size 32 does not fit a target of 31 and 32"),
+        ({"hidden_size": 64}, "vocabulary 30 and hidden size 32 does not fit a target of 30 and 64"),
         ({"num_hidden_layers": 3}, "reads hidden state 3; SGLang captures 1 to 2"),
     ],
 )
@@ -283,7 +284,7 @@ def test_another_targets_drafter_is_refused(changes: dict[str, Any], says: str, 
     with pytest.raises(CheckpointError, match=says) as caught:
         _describe(drafter, other)
     assert str(drafter) in caught.value.what
-    assert "trained for this target" in caught.value.hint
+    assert "target" in caught.value.hint
     arguments = _arguments(drafter, other)
     with pytest.raises(ValueError, match=says):
         registration.describe_drafter(arguments)

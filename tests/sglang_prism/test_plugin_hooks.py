@@ -15,7 +15,7 @@ import pytest
 from stand_in_process import needs_sglang, run
 
 from prism_ae.cells import TreeShape
-from prism_ae.engines.sglang.options import Setup, engine_options
+from prism_ae.engines.sglang.options import EngineSetup, engine_options
 from prism_ae.sglang_prism import control, plugin, registration, streams
 from prism_ae.sglang_prism.algorithm import OVERRIDDEN, PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.host import Host
@@ -94,7 +94,7 @@ def found() -> dict[str, Any]:
 
 def options() -> set[str]:
     """Every option that an engine can be started with."""
-    setup = Setup(
+    setup = EngineSetup(
         target=Path("target"),
         drafter=Path("drafter"),
         architecture="{}",

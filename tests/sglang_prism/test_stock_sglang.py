@@ -54,7 +54,7 @@ def outcome(place: Place, engine: Engine, kind: str, tree: str, folder: str, alg
     """Text and accepted drafts of every request, in stock drafting."""
     cells = [place.cell(kind, tree, benchmark=name, drafting="stock") for name in QUESTIONS]
     results = place.measure(engine, cells, folder)
-    assert {result.settings.get("algorithm", "") for result in results} == {algorithm}
+    assert {result.settings.to_json().get("algorithm", "") for result in results} == {algorithm}
     return [(sample.output_sha256, sample.histogram) for result in results for sample in result.samples]
 
 

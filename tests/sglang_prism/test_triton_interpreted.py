@@ -78,7 +78,7 @@ def test_tritons_attention_drafts_as_the_other_does(
     engines.order(batches)
     (found,) = engines.measure(drafter, DRAFTERS[drafter])
     report = engines.report()
-    assert found.settings["attention"] == "TritonAttnBackend"
+    assert found.settings.to_json()["attention"] == "TritonAttnBackend"
     assert written([found]) == written(engines.expected("vanilla"))
     assert rounds([found]) == rounds(engines.expected(drafter, DRAFTERS[drafter]))
     assert report.trees == trees[drafter]

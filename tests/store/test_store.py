@@ -6,14 +6,15 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_engine import fake_samples
 
-from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
-from prism_ae.engines.fake import fake_samples
+from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result, Sample, TreeShape
 from prism_ae.errors import StoreError
 from prism_ae.io import atomic as durable_module
-from prism_ae.store import Store
+from prism_ae.store import AttemptOutcome, Store
 from prism_ae.store import store as store_module
 from prism_ae.store.records import FAILED, OK, Record, parse_samples, samples_text
 
@@ -47,8 +48,8 @@ def store(tmp_path: Path) -> Store:
 
 def measure(store: Store, cell: Cell, status: str = OK, message: str = "") -> bool:
     (attempt,) = store.begin([cell], {"argv": ["prism-ae", "run"]})
-    result = Result(fake_samples(cell), 2.5, {"threads": 1}) if status == OK else None
-    return store.commit(attempt, status, message, result, 1.25, "a cpu", b"engine says hello\n")
+    result = Result(fake_samples(cell), 2.5, EngineSettings(others={"threads": 1})) if status == OK else None
+    return store.commit(attempt, AttemptOutcome(status, message, result), 1.25, "a cpu", b"engine says hello\n")
 
 
 def test_a_measured_cell_comes_back(store: Store) -> None:
@@ -90,9 +91,9 @@ def test_a_cell_committed_elsewhere_meanwhile_is_not_committed_again(store: Stor
     assert measure(Store(store.root, "mini", 1), a_cell(1))
     other = Store(store.root, "mini", 1)
     (theirs,) = other.begin([cell], {})
-    result = Result(fake_samples(cell), 1.0, {})
-    assert other.commit(theirs, OK, "", result, 1.0, "x", b"")
-    assert not store.commit(attempt, OK, "", result, 1.0, "x", b"")
+    result = Result(fake_samples(cell), 1.0, EngineSettings())
+    assert other.commit(theirs, AttemptOutcome(OK, "", result), 1.0, "x", b"")
+    assert not store.commit(attempt, AttemptOutcome(OK, "", result), 1.0, "x", b"")
 
 
 def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committed_again(
@@ -107,10 +108,14 @@ def test_a_cell_committed_elsewhere_while_its_samples_are_written_is_not_committ
     def meanwhile(folder: Path) -> None:
         real(folder)
         monkeypatch.setattr(store_module, "sync", real)
-        assert other.commit(theirs, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
+        assert other.commit(
+            theirs, AttemptOutcome(OK, "", Result(fake_samples(cell), 1.0, EngineSettings())), 1.0, "x", b""
+        )
 
     monkeypatch.setattr(store_module, "sync", meanwhile)
-    assert not store.commit(attempt, OK, "", Result(fake_samples(cell), 1.0, {}), 1.0, "x", b"")
+    assert not store.commit(
+        attempt, AttemptOutcome(OK, "", Result(fake_samples(cell), 1.0, EngineSettings())), 1.0, "x", b""
+    )
     assert len((store.root / "log.jsonl").read_bytes().splitlines()) == 1
 
 
@@ -132,7 +137,7 @@ def test_a_failure_may_name_a_file_in_another_encoding(store: Store) -> None:
     cell = a_cell()
     (attempt,) = store.begin([cell], {})
     message = f"{os.fsdecode(bytes([0x6D, 0xF6]))} is damaged"
-    assert store.commit(attempt, FAILED, message, None, 0.1, "CPU", b"")
+    assert store.commit(attempt, AttemptOutcome(FAILED, message), 0.1, "CPU", b"")
     assert store.records()[cell.id].message == "m? is damaged"
 
 
@@ -193,9 +198,9 @@ def test_damage_is_counted_and_hides_no_neighbour(store: Store) -> None:
 
 def test_a_result_belongs_to_ok_and_only_there(store: Store) -> None:
     (attempt,) = store.begin([a_cell()], {})
-    for status, result in ((OK, None), (FAILED, Result((), 1.0, {}))):
+    for status, result in ((OK, None), (FAILED, Result((), 1.0, EngineSettings()))):
         with pytest.raises(ValueError, match="belongs to"):
-            store.commit(attempt, status, "", result, 0.0, "", b"")
+            store.commit(attempt, AttemptOutcome(status, "", result), 0.0, "", b"")
 
 
 def test_reading_a_folder_that_does_not_exist_makes_nothing(tmp_path: Path) -> None:
@@ -282,7 +287,13 @@ def test_a_full_disk_in_the_middle_of_the_samples_loses_nothing_old(
     with monkeypatch.context() as patch:
         patch.setattr(durable_module, "write_all", full)
         with pytest.raises(StoreError, match="No space left"):
-            store.commit(attempt, OK, "", Result(fake_samples(a_cell(1)), 1.0, {}), 1.0, "x", b"log")
+            store.commit(
+                attempt,
+                AttemptOutcome(OK, "", Result(fake_samples(a_cell(1)), 1.0, EngineSettings())),
+                1.0,
+                "x",
+                b"log",
+            )
     fresh = Store(store.root, "mini", 1)
     assert set(fresh.records()) == {a_cell().id}
     assert fresh.samples(fresh.records()[a_cell().id]) == fake_samples(a_cell())
@@ -295,6 +306,37 @@ def test_records_and_samples_are_the_same_after_their_texts() -> None:
     record = Record(cell, OK, "", cell.id, "a", "b", 1.0, 2.0, {"x": [1]}, "s", "d")
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
     assert parse_samples(samples_text(fake_samples(cell))) == fake_samples(cell)
+
+
+def test_a_line_of_samples_names_its_rounds_and_says_nothing_else_than_its_histogram() -> None:
+    sample = Sample("qa/1", 1, 20, 9, (1, 0, 2), ("end",), 0.5, 1.5, "ab")
+    line = samples_text([sample])
+    assert line == (
+        b'{"decode_seconds":1.5,"generated_tokens":9,"histogram":[1,0,2],"output_sha256":"ab","prefill_seconds":0.5,'
+        b'"prompt_tokens":20,"question_id":"qa/1","rounds":3,"stops":["end"],"turns":1}\n'
+    )
+    assert sample.rounds == 3
+    with pytest.raises(ValueError, match="does not sum to its 4 rounds"):
+        parse_samples(line.replace(b'"rounds":3', b'"rounds":4'))
+    with pytest.raises(KeyError, match="rounds"):
+        parse_samples(line.replace(b'"rounds":3,', b""))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"torch": "2.13.0", "tree": "6,10,60", "rows": 48, "threads": 1},
+        {"tree": None, "drafting": None, "batch": None, "attention": "FlashInfer", "radix_cache": False},
+        {"cuda_graphs": [1, 2], "draft_cuda_graphs": "eager", "drafter_rope_theta": 1e4, "of_a_later_version": [1]},
+        {"others": {"x": 1}, "concurrency": 0},
+    ],
+)
+def test_settings_are_the_same_json_after_being_read(data: dict[str, Any]) -> None:
+    settings = EngineSettings.from_json(data)
+    assert settings.to_json() == data
+    assert settings.attention == data.get("attention")
+    assert settings.cuda_graphs == data.get("cuda_graphs")
 
 
 def test_a_thousand_records_load(store: Store) -> None:

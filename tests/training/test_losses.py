@@ -8,8 +8,10 @@ import math
 import pytest
 import torch
 
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import Llama, LlamaConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama
 from prism_ae.training.losses import Labels, LossWeights, labels, loss
 
 SIZES = LlamaConfig(17, 8, 12, 3, 2, 2, 1e-5, 100.0, 32)

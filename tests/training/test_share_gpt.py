@@ -21,7 +21,7 @@ from prism_ae.prompts.conversation import open_conversation
 from prism_ae.suites.load import load_suite
 from prism_ae.training.examples import encode
 from prism_ae.training.jsonl import read_conversations
-from prism_ae.training.single import train_drafter
+from prism_ae.training.single import DrafterOrder, TrainingReports, train_drafter
 from prism_ae.training.target import new_target
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
@@ -78,13 +78,16 @@ def test_twenty_megabytes_as_they_are_found(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     told = [((words(random, 20), words(random, 60)),) for _ in range(2000)]
-    tokenizer = train_tokenizer(told, TEMPLATE, SYSTEM, 2000, False)
+    tokenizer = train_tokenizer(told, TEMPLATE, SYSTEM, 2000, single_digits=False)
     save_target(target, new_target(LlamaConfig(2000, 64, 128, 2, 4, 2, 1e-5, 10000.0, WINDOW), 0.5, 1))
     save_tokenizer(target, tokenizer, TEMPLATE, WINDOW)
     in_three_shards(target)
 
     said: list[str] = []
-    out = train_drafter("eagle2", target, tmp_path / "data.jsonl", tmp_path / "out", TEMPLATE, SYSTEM, say=said.extend)
+    out = train_drafter(
+        DrafterOrder("eagle2", target, tmp_path / "data.jsonl", tmp_path / "out", TEMPLATE, SYSTEM),
+        TrainingReports(data=said.extend),
+    )
     model = load_target(target, torch.float32, torch.device("cpu"))
     drafter = load_drafter(out, model, torch.float32, torch.device("cpu"))
     assert all(bool(torch.isfinite(parameter).all()) for parameter in drafter.parameters())

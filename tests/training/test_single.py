@@ -20,7 +20,7 @@ from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train_
 from prism_ae.training.examples import Example, encode
 from prism_ae.training.features import Features
 from prism_ae.training.jsonl import write_jsonl
-from prism_ae.training.single import captured_states, train_drafter
+from prism_ae.training.single import DrafterOrder, TrainingReports, captured_states, train_drafter
 from prism_ae.training.target import new_target
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
@@ -34,7 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("single")
     data = corpus.conversations(24, 8)
     write_jsonl(place / "data.jsonl", data)
-    tokenizer = train_tokenizer(data, TEMPLATE, SYSTEM, 320, False)
+    tokenizer = train_tokenizer(data, TEMPLATE, SYSTEM, 320, single_digits=False)
     config = LlamaConfig(tokenizer.get_vocab_size(), 16, 24, 8, 2, 1, 1e-5, 1000.0, 256)
     (place / "target").mkdir()
     save_target(place / "target", new_target(config, 0.5, 1))
@@ -46,10 +46,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_recipe_trains_and_repeats(name: str, place: Path, tmp_path: Path) -> None:
     parts: list[float] = []
     for folder in ("a", "b"):
-        out = train_drafter(
-            name, place / "target", place / "data.jsonl", tmp_path / folder, TEMPLATE, SYSTEM,
-            lambda part, loss: parts.append(part),
-        )  # fmt: skip
+        order = DrafterOrder(name, place / "target", place / "data.jsonl", tmp_path / folder, TEMPLATE, SYSTEM)
+        out = train_drafter(order, TrainingReports(step=lambda part, loss: parts.append(part)))
     assert parts[-1] == pytest.approx(1.0)
     first, second = (read_manifest(tmp_path / folder) for folder in ("a", "b"))
     assert first is not None
@@ -68,7 +66,7 @@ def test_other_data_give_another_drafter(place: Path, tmp_path: Path) -> None:
     folders = []
     for file in (place / "data.jsonl", tmp_path / "other.jsonl"):
         out = tmp_path / file.stem
-        folders.append(train_drafter("eagle2", place / "target", file, out, TEMPLATE, SYSTEM))
+        folders.append(train_drafter(DrafterOrder("eagle2", place / "target", file, out, TEMPLATE, SYSTEM)))
     first, second = (read_manifest(folder) for folder in folders)
     assert first is not None
     assert second is not None
@@ -78,7 +76,7 @@ def test_other_data_give_another_drafter(place: Path, tmp_path: Path) -> None:
 
 def test_mistakes_are_messages(place: Path, tmp_path: Path) -> None:
     def train(name: str = "hass", target: str = "target", data: str = "data.jsonl", out: Path | None = None) -> None:
-        train_drafter(name, place / target, place / data, out or tmp_path / "out", TEMPLATE, SYSTEM)
+        train_drafter(DrafterOrder(name, place / target, place / data, out or tmp_path / "out", TEMPLATE, SYSTEM))
 
     with pytest.raises(UsageError, match="did you mean 'hass'"):
         train(name="has")

@@ -97,7 +97,7 @@ def test_special_tokens_are_single_and_in_order() -> None:
 def test_a_window_cuts_answers_and_leaves_out_turns_behind_it(tmp_path: Path) -> None:
     template = SUITE.templates["llama-3"]
     data = corpus.conversations(12, 4)
-    tokenizer = train_tokenizer(data, template, SUITE.system_prompt, 400, False)
+    tokenizer = train_tokenizer(data, template, SUITE.system_prompt, 400, single_digits=False)
     save_tokenizer(tmp_path, tokenizer, template, 512)
     (tmp_path / "config.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size()}))
     talk = open_conversation(tmp_path, template, SUITE.system_prompt)

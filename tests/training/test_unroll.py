@@ -10,8 +10,10 @@ from reference import ReferenceDrafter
 from transformers import DynamicCache
 
 from prism_ae.drafters.checkpoint import parameter_names
-from prism_ae.drafters.model import Drafter, DrafterConfig
-from prism_ae.models.llama import Llama, LlamaConfig, causal, published_state
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
+from prism_ae.models.config import LlamaConfig
+from prism_ae.models.llama import Llama, causal, published_state
 from prism_ae.training import unroll as unroll_module
 from prism_ae.training.unroll import unroll
 
@@ -57,7 +59,7 @@ def _largest_error(drafter: Drafter, context: str, detach: bool = False) -> floa
     reference = ReferenceDrafter(drafter.config, state)
     embedding, features = _inputs(drafter)
     with torch.no_grad():
-        outputs = unroll(drafter, embedding, features, STEPS, detach, context)  # type: ignore[arg-type]
+        outputs = unroll(drafter, embedding, features, STEPS, detach=detach, context=context)  # type: ignore[arg-type]
     worst = 0.0
     for row in range(2):
         for start in range(LENGTH):
@@ -81,8 +83,8 @@ def test_own_context_equals_each_module_over_its_own_keys(kind: str) -> None:
 def test_the_two_contexts_differ_for_prism() -> None:
     drafter = _drafter(KINDS["prism"])
     embedding, features = _inputs(drafter)
-    entry = unroll(drafter, embedding, features, 3, False, "entry")
-    own = unroll(drafter, embedding, features, 3, False, "own")
+    entry = unroll(drafter, embedding, features, 3, detach=False, context="entry")
+    own = unroll(drafter, embedding, features, 3, detach=False, context="own")
     assert torch.equal(entry[0], own[0])
     assert not torch.allclose(entry[1], own[1], rtol=0.05)
 
@@ -90,7 +92,7 @@ def test_the_two_contexts_differ_for_prism() -> None:
 def test_own_context_of_stacked_modules_is_refused() -> None:
     drafter = _drafter(_config(layers=2, modules=2, step_mapping=(0, 1)))
     with pytest.raises(ValueError, match="one layer"):
-        unroll(drafter, *_inputs(drafter), 2, False, "own")
+        unroll(drafter, *_inputs(drafter), 2, detach=False, context="own")
 
 
 @pytest.mark.parametrize("wrong", ["mask", "shift", "module"])
@@ -107,7 +109,7 @@ def test_the_comparison_notices_a_wrong_unroll(wrong: str, monkeypatch: pytest.M
         drafter = _drafter(KINDS["prism"])
         state = published_state(drafter, parameter_names(drafter.config), drafter.config.layer)
         embedding, features = _inputs(drafter)
-        outputs = unroll(drafter, embedding, features, 3, False)
+        outputs = unroll(drafter, embedding, features, 3, detach=False)
         monkeypatch.undo()
         expected = ReferenceDrafter(drafter.config, state).round(embedding[0], features[0], 3, 3, False)
         assert not torch.allclose(outputs[2][0, 5], expected[2], rtol=0.05)
@@ -141,7 +143,7 @@ def test_detach_cuts_the_graph_between_steps_and_nothing_else() -> None:
 
     def gradient(detach: bool) -> torch.Tensor:
         drafter.zero_grad()
-        unroll(drafter, embedding, features, 2, detach)[1].square().sum().backward()
+        unroll(drafter, embedding, features, 2, detach=detach)[1].square().sum().backward()
         down = drafter.modules_[0].layers[0].mlp.down.weight
         return torch.zeros_like(down) if down.grad is None else down.grad.clone()
 
@@ -154,9 +156,9 @@ def test_positions_before_a_step_never_reach_later_ones() -> None:
     """What is meaningless (t < j) must not leak into what counts."""
     drafter = _drafter(KINDS["prism"])
     embedding, features = _inputs(drafter)
-    outputs = unroll(drafter, embedding, features, 4, False)
+    outputs = unroll(drafter, embedding, features, 4, detach=False)
     changed = embedding.clone()
     changed[:, -1] += 1.0
-    again = unroll(drafter, changed, features, 4, False)
+    again = unroll(drafter, changed, features, 4, detach=False)
     for step in range(4):
         torch.testing.assert_close(outputs[step][:, : LENGTH - 1], again[step][:, : LENGTH - 1])

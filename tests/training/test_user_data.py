@@ -23,7 +23,7 @@ from prism_ae.suites.load import load_suite
 from prism_ae.training.drafter import frequent_tokens
 from prism_ae.training.examples import Example, collate, encode, joined
 from prism_ae.training.jsonl import write_jsonl
-from prism_ae.training.single import train_drafter
+from prism_ae.training.single import DrafterOrder, TrainingReports, train_drafter
 from prism_ae.training.target import new_target
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made")
     data = corpus.conversations(16, 8)
     write_jsonl(place / "data.jsonl", data)
-    tokenizer = train_tokenizer(data, TEMPLATE, SYSTEM, 320, False)
+    tokenizer = train_tokenizer(data, TEMPLATE, SYSTEM, 320, single_digits=False)
     (place / "target").mkdir()
     config = LlamaConfig(tokenizer.get_vocab_size(), 16, 24, 2, 2, 1, 1e-5, 1000.0, 256)
     save_target(place / "target", new_target(config, 0.5, 1))
@@ -50,8 +50,12 @@ def place(made: Path, tmp_path: Path) -> Path:
     return tmp_path / "place"
 
 
+def order(place: Path, name: str = "eagle2", out: str = "out", system: str = SYSTEM) -> DrafterOrder:
+    return DrafterOrder(name, place / "target", place / "data.jsonl", place / out, TEMPLATE, system)
+
+
 def train(place: Path, name: str = "eagle2", **more: Any) -> Manifest:
-    train_drafter(name, place / "target", place / "data.jsonl", place / "out", TEMPLATE, SYSTEM, **more)
+    train_drafter(order(place, name), TrainingReports(**more))
     manifest = read_manifest(place / "out")
     assert manifest is not None
     return manifest
@@ -136,11 +140,11 @@ def test_what_is_wrong_is_said_before_the_first_step(
     spoil(place)
     steps: list[float] = []
     if error is None:
-        train(place, report=lambda part, loss: steps.append(part))
+        train(place, step=lambda part, loss: steps.append(part))
         assert steps
         return
     with pytest.raises(error, match=says):
-        train(place, report=lambda part, loss: steps.append(part))
+        train(place, step=lambda part, loss: steps.append(part))
     assert not steps
 
 
@@ -148,10 +152,7 @@ def test_a_place_that_cannot_be_written_is_said_before_the_first_step(place: Pat
     (place / "file").write_text("")
     steps: list[float] = []
     with pytest.raises(StoreError, match="file"):
-        train_drafter(
-            "eagle2", place / "target", place / "data.jsonl", place / "file/out", TEMPLATE, SYSTEM,
-            lambda part, loss: steps.append(part),
-        )  # fmt: skip
+        train_drafter(order(place, out="file/out"), TrainingReports(step=lambda part, loss: steps.append(part)))
     assert not steps
 
 
@@ -166,7 +167,7 @@ def test_defects_are_counted_said_and_kept(place: Path) -> None:
     bad = ['{"conversations": [', '{"conversations": []}', '{"conversations": [{"from": "tool", "value": "x"}]}']
     (place / "data.jsonl").write_text("\n".join([bad[0], *good, *bad[1:], ""]))
     said: list[str] = []
-    manifest = train(place, say=said.extend)
+    manifest = train(place, data=said.extend)
     assert said == list(manifest.provenance["data"])
     assert f"{len(good)} of {len(good) + 3} conversations" in said[0]
     assert [any(word in line for line in said) for word in ("JSON", "no question", "'tool'")] == [True] * 3
@@ -249,7 +250,7 @@ def test_joined_turns_teach_the_same(place: Path) -> None:
 def test_a_read_only_folder_is_said_before_the_first_step(place: Path) -> None:
     (place / "closed").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="closed"):
-        train_drafter("eagle2", place / "target", place / "data.jsonl", place / "closed/out", TEMPLATE, SYSTEM)
+        train_drafter(order(place, out="closed/out"))
 
 
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.layers.0.mlp.down_proj.weight", "model.norm.weight"])
@@ -268,7 +269,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_first_step(place: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     steps: list[float] = []
     with pytest.raises(StoreError, match="MB free"):
-        train(place, report=lambda part, loss: steps.append(part))
+        train(place, step=lambda part, loss: steps.append(part))
     assert not steps
 
 
@@ -289,9 +290,9 @@ def test_a_place_that_is_taken_meanwhile_costs_no_training(place: Path, what: st
             (place / "out").mkdir()
             (place / "out/other").write_text("")
         else:
-            train_drafter("eagle2", place / "target", place / "data.jsonl", place / "out", TEMPLATE, "Be brief.")
+            train_drafter(order(place, system="Be brief."))
 
-    made = train_drafter("eagle2", place / "target", place / "data.jsonl", place / "out", TEMPLATE, SYSTEM, take)
+    made = train_drafter(order(place), TrainingReports(step=take))
     assert made == place / "out-2"
     manifest = read_manifest(made)
     assert manifest is not None

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from prism_ae.drafters.config import DrafterConfig, layers_before, states_behind
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError
-from prism_ae.models.config import HF_ROPE_THETA
+from prism_ae.models.config import HF_ROPE_THETA, LlamaConfig, read_rope
 from prism_ae.models.config_keys import check_keys, refused
 from prism_ae.models.weights import AGAIN
-
-if TYPE_CHECKING:
-    from prism_ae.drafters.config import DrafterConfig
-    from prism_ae.models.config import LlamaConfig
 
 FORMAT = "prism-ae-drafter-1"
 
@@ -70,9 +67,6 @@ def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    from prism_ae.drafters.config import DrafterConfig
-    from prism_ae.models.config import LlamaConfig
-
     fields = {name: value for name, value in data.items() if name != "format"}
     _only({field.name for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
     _only({field.name for field in dataclasses.fields(LlamaConfig)}, fields["layer"], given, "layer.")
@@ -87,8 +81,6 @@ def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM, PRISM*, EAGLE-2 and HASS (with stacked layers: HASS-2, HASS-3) as the torch code saves them."""
-    from prism_ae.drafters.config import DrafterConfig
-
     check_keys(data, given.where, ("eagle_config", "num_step_models", "num_steps", "step_mapping", NOTE))
     fields = data["eagle_config"]
     modules = _bounded(data["num_step_models"], given, "num_step_models")
@@ -102,8 +94,6 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    from prism_ae.drafters.config import DrafterConfig
-
     _check_eagle3_keys(data, given)
     if given.rope_theta is None and given.authors_eagle3:
         given = dataclasses.replace(given, rope_theta=EAGLE3_ROPE_THETA)
@@ -130,7 +120,7 @@ def _check_eagle3_keys(data: Mapping[str, Any], given: Given) -> None:
     if data.get("target_hidden_size") not in (None, data["hidden_size"]):
         raise refused("target_hidden_size", data["target_hidden_size"], given.where)
     if data.get("tie_word_embeddings") and NOTE not in data:
-        raise refused("tie_word_embeddings", True, given.where)
+        raise refused("tie_word_embeddings", value=True, where=given.where)
     said = data.get("eagle_config")
     if said is None:
         return
@@ -143,8 +133,12 @@ def _check_eagle3_keys(data: Mapping[str, Any], given: Given) -> None:
 
 
 LAYER_IDS = "eagle_aux_hidden_state_layer_ids"
-"""Key of ``eagle_config``: layers of the target, from 0, whose outputs EAGLE-3 reads. The output of layer i is hidden
-state i + 1."""
+"""Key of ``eagle_config``: layers of the target, from 0, whose outputs EAGLE-3 reads."""
+
+
+def sglang_capture(states: Sequence[int]) -> dict[str, Any]:
+    """The ``eagle_config`` by which SGLang captures these hidden states of a target."""
+    return {"use_aux_hidden_state": True, LAYER_IDS: layers_before(states)}
 
 
 def said_capture(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
@@ -155,14 +149,14 @@ def said_capture(data: Mapping[str, Any], where: str) -> tuple[int, ...]:
         return ()
     if not isinstance(layers, list) or any(type(layer) is not int or layer < 0 for layer in layers):
         raise refused(f"eagle_config.{LAYER_IDS}", layers, where)
-    return tuple(layer + 1 for layer in layers)
+    return states_behind(layers)
 
 
 def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-3 as this project writes it for stock SGLang, which captures the outputs of the layers that are named."""
     config = eagle3(data, given)
     layers = data["eagle_config"][LAYER_IDS]
-    if [layer + 1 for layer in layers] != list(config.capture):
+    if states_behind(layers) != config.capture:
         raise CheckpointError(
             f"{given.where}: {LAYER_IDS} {layers} are not the layers before the hidden states "
             f"{list(config.capture)} of {NOTE}"
@@ -172,8 +166,6 @@ def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM as the authors' fork of SGLang serves it: module 0 at step 0, module 1 at all later ones."""
-    from prism_ae.drafters.config import DrafterConfig
-
     modules = _sglang_modules(given.names)
     return DrafterConfig("eagle", _layer(data, given, 1, (NOTE,)), modules, tuple(range(modules)))
 
@@ -185,8 +177,6 @@ def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-2 and HASS as SGLang serves them."""
-    from prism_ae.drafters.config import DrafterConfig
-
     return DrafterConfig("eagle", _layer(data, given, data["num_hidden_layers"]))
 
 
@@ -215,8 +205,6 @@ def _layer(
         used: keys that the layout reads besides a Llama's.
         usual_theta: the RoPE base where none is named, None if that is to be an error for targets of another base.
     """
-    from prism_ae.models.config import LlamaConfig, read_rope
-
     theta = given.rope_theta or read_rope(fields, given.where)[0] or usual_theta
     base = given.target.rope_theta if given.target else None
     if theta is None and base != HF_ROPE_THETA and not given.sizes_only:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.drafters.layouts.configs import FORMAT, NOTE, shortest
+from prism_ae.drafters.layouts.configs import FORMAT, NOTE, sglang_capture, shortest
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -53,10 +53,7 @@ def sglang_eagle3(config: DrafterConfig, dtype: str) -> Data:
     capture = list(config.capture)
     if len(capture) < 2 or capture[0] < 1 or capture != sorted(set(capture)):
         raise ValueError(f"SGLang reads two or more hidden states from 1 on in ascending order, not {capture}")
-    # SGLang counts layers from 0 and captures their outputs: hidden state n is the output of layer n - 1.
-    layers = [state - 1 for state in capture]
-    captured = {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": layers}
-    return _eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": captured}
+    return _eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": sglang_capture(capture)}
 
 
 def sglang_ld(config: DrafterConfig, dtype: str) -> Data:

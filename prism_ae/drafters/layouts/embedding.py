@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 from prism_ae.drafters.layouts.table import EMBEDDING, Layout
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.models.checkpoints import check_published
+from prism_ae.models.config import EMBEDDING as TARGET_EMBEDDING
 from prism_ae.models.weights import open_weights, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from prism_ae.drafters.config import DrafterConfig
-
-TARGET_EMBEDDING = "model.embed_tokens.weight"
-"""Its name in a target's folder."""
 
 _RELATIVE, _ABSOLUTE = 2.0**-8, 2.0**-24
 """Two copies that were rounded to float16 or bfloat16 on different ways differ by no more."""
@@ -72,7 +70,7 @@ def find_embedding(config: DrafterConfig, layout: Layout, drafter: Path, target:
     return found if layout.embedding else None
 
 
-def _read(folder: Path, name: str, config: DrafterConfig, needed: bool) -> Embedding | None:
+def _read(folder: Path, name: str, config: DrafterConfig, *, needed: bool) -> Embedding | None:
     weights = open_weights(folder)
     if name not in weights.files:
         if needed:

@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.drafters.layouts.configs import LAYER_IDS, NOTE, Given, check_sizes, is_authors_eagle3, said_capture
-from prism_ae.drafters.layouts.records import (
-    DRAFT_IDS,
-    MASK,
-    StoredDrafter,
-    TargetSizes,
-    named_rope_theta,
-    stored_shapes,
-)
+from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK, StoredDrafter, TargetSizes, stored_shapes
 from prism_ae.drafters.layouts.table import LAYOUTS, OWN, Layout
 from prism_ae.errors import CheckpointError
 from prism_ae.models.checkpoints import check_published, read_json
+from prism_ae.models.config import named_rope_theta
 from prism_ae.models.weights import Weights, open_weights, refuse_quantised, require_floats
 
 if TYPE_CHECKING:
@@ -95,16 +89,16 @@ def read_drafter(
     return StoredDrafter(config, state, layout.name, tuple(sorted(set(tensors) & set(unused))))
 
 
-def drafter_rope_settings(folder: Path, used: float) -> dict[str, float]:
-    """For the settings of a result: the RoPE base that is ``used``, and the one that config.json says if it names one.
+def config_rope_theta(folder: Path) -> float | None:
+    """The RoPE base that a drafter's config.json names, None if it names none: not always the one that is used.
 
     Raises:
         MissingError, CheckpointError: config.json is missing or damaged.
     """
-    data = read_json(folder / "config.json")
+    where = folder / "config.json"
+    data = read_json(where)
     inner = [data[key] for key in ("layer", "eagle_config") if "hidden_size" in (data.get(key) or ())]
-    said = named_rope_theta(inner[0] if inner else data)
-    return {"drafter_rope_theta": used} | ({} if said is None else {"drafter_config_rope_theta": said})
+    return named_rope_theta(inner[0] if inner else data, str(where))
 
 
 def check_capture(folder: Path, capture: Sequence[int], target: str) -> None:
@@ -146,6 +140,7 @@ def _config(
     target: TargetSizes | None,
     capture: Sequence[int],
     rope_theta: float | None,
+    *,
     sizes_only: bool = False,
 ) -> tuple[DrafterConfig, Layout, dict[str, Any]]:
     where = folder / "config.json"

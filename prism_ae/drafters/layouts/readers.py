@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prism_ae.drafters.config import authors_states
 from prism_ae.drafters.layouts import table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _READERS = {
 }
 
 
-def reader_notes(config: DrafterConfig, layout: table.Layout, embedded: bool, layers: int | None) -> list[str]:
+def reader_notes(config: DrafterConfig, layout: table.Layout, *, embedded: bool, layers: int | None) -> list[str]:
     """Sentences about a drafter that was written in a layout; none for the project's own.
 
     Args:
@@ -58,13 +59,13 @@ _STATES = {
 def _fixed_states(layout: table.Layout, layers: int) -> tuple[int, ...]:
     """The same as numbers, in the numbering of `Llama.forward`; () for the others."""
     return {
-        table.LARGE_DRAFTER.name: (3, 17, 30),
-        table.EAGLE3.name: (2, layers // 2, layers - 3),
-        table.SGLANG_PRISM.name: (3, layers // 2 + 1, layers - 2),
+        table.LARGE_DRAFTER.name: authors_states("eagle", 32),
+        table.EAGLE3.name: authors_states("eagle3", layers),
+        table.SGLANG_PRISM.name: authors_states("eagle", layers),
     }.get(layout.name, ())
 
 
 def _plausible_layers(config: DrafterConfig, layout: table.Layout) -> int:
     """Of the target for which the last hidden state is the one that the readers take."""
     last = config.capture[-1] if config.capture else 0
-    return last + (3 if layout is table.EAGLE3 else 2)
+    return last - authors_states(config.cell, 0)[-1]

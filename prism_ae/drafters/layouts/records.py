@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import CheckpointError
-from prism_ae.models.config import HF_ROPE_THETA
+from prism_ae.models.config import HF_ROPE_THETA, named_rope_theta
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,19 +52,7 @@ class TargetSizes:
             if type(config[key]) is not int or config[key] < 1:
                 raise CheckpointError(f"{where}: {key} is {config[key]!r}, not a positive integer")
             sizes[key] = config[key]
-        try:
-            theta = named_rope_theta(config)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{where}: rope_theta is not a number: {error}") from error
-        return cls(**sizes, rope_theta=theta or HF_ROPE_THETA)
-
-
-def named_rope_theta(config: Mapping[str, Any]) -> float | None:
-    """The RoPE base that a Hugging Face config names, in any of the places it can be in; None if it names none."""
-    places = [config, config.get("rope_parameters"), config.get("rope_scaling")]
-    named = [place.get("rope_theta") for place in places if isinstance(place, Mapping)]
-    theta = next(filter(None, named), None)
-    return float(theta) if theta else None
+        return cls(**sizes, rope_theta=named_rope_theta(config, where) or HF_ROPE_THETA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +72,7 @@ class StoredDrafter:
     ignored: tuple[str, ...]
 
 
-def layer_shapes(config: LlamaConfig, input_norm: bool, input_size: int) -> dict[str, tuple[int, ...]]:
+def layer_shapes(config: LlamaConfig, *, input_norm: bool, input_size: int) -> dict[str, tuple[int, ...]]:
     """Name -> shape of the tensors of one Llama layer; ``input_size`` is what its attention reads."""
     hidden, keys, middle = config.hidden_size, config.key_value_size, config.intermediate_size
     shapes: dict[str, tuple[int, ...]] = {

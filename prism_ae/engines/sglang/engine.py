@@ -9,19 +9,17 @@ prefix cache.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from prism_ae.cells import Cell, Result, Sample, TreeShape
-from prism_ae.drafters.layouts.read import drafter_rope_settings, read_drafter
-from prism_ae.drafters.layouts.records import named_rope_theta
-from prism_ae.engines.pairs import Pair, check_branch, make_pair
-from prism_ae.engines.protocol import Assignment
+from prism_ae.cells import Cell, EngineSettings, Result, Sample, TreeShape
+from prism_ae.drafters.layouts.read import read_drafter
+from prism_ae.engines.pairs import Pair, check_branch, make_pair, with_ropes
+from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
 from prism_ae.engines.sglang.options import (
     ACCEPTANCE_BATCH,
-    Setup,
+    EngineSetup,
     architecture_text,
     engine_environment,
     engine_options,
@@ -30,17 +28,14 @@ from prism_ae.engines.sglang.process import Host, HostDied, Interrupted
 from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import read_json
+from prism_ae.models.config import named_rope_theta
+from prism_ae.processes import DEATHS
 from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.suites.records import Suite
-
-WARM_UP_TOKENS = 16
-
-DEATHS = 2
-"""After so many deaths over one cell the engine is not started again for it."""
 
 
 class SGLangEngine:
@@ -54,7 +49,7 @@ class SGLangEngine:
         # A sweep of trees or batches asks for the same pair again and again.
         self._make_pair = cache(make_pair)
         self._host: Host | None = None
-        self._setup: Setup | None = None
+        self._setup: EngineSetup | None = None
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol."""
@@ -86,15 +81,15 @@ class SGLangEngine:
             self._host.discard()
         self._host = self._setup = None
 
-    def _wanted(self, assignment: Assignment) -> Setup:
+    def _wanted(self, assignment: Assignment) -> EngineSetup:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
         point, room = assignment.cells[0].point, assignment.room
         pair = self._pair(assignment)
-        check_branch(pair, assignment.tree)
+        check_branch(pair.config, pair.drafter, assignment.tree)
         architecture = ""
         if pair.drafter is not None:
             architecture = _architecture(pair) if pair.config else "standard"
-        return Setup(
+        return EngineSetup(
             target=assignment.target_path,
             drafter=assignment.drafter_path,
             architecture=architecture,
@@ -113,7 +108,7 @@ class SGLangEngine:
         record, kind = self.suite.targets[point.target], self.suite.drafters[point.drafter].kind
         return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
 
-    def _prepare(self, wanted: Setup, assignment: Assignment, should_stop: Callable[[], bool]) -> Mapping[str, Any]:
+    def _prepare(self, wanted: EngineSetup, assignment: Assignment, should_stop: Callable[[], bool]) -> EngineSettings:
         """An engine that runs as the assignment asks; returns what it says is in effect."""
         if self._host is None or self._setup is None or not self._setup.serves(wanted):
             self.close()
@@ -121,13 +116,14 @@ class SGLangEngine:
             self._host = Host(engine_options(wanted), environment, should_stop)
             self._setup = wanted
         self._host.stop_when(should_stop)
-        state, configure = self._host.state, _changes(self._host.state, assignment, wanted)
+        state = EngineSettings.from_json(self._host.state)
+        configure = _changes(state, assignment, wanted)
         if configure != Configure():
-            state = self._host.configure(configure)
+            state = EngineSettings.from_json(self._host.configure(configure))
         _check_state(state, assignment, wanted)
         return state
 
-    def _cell(self, cell: Cell, assignment: Assignment, settings: Mapping[str, Any]) -> Result:
+    def _cell(self, cell: Cell, assignment: Assignment, settings: EngineSettings) -> Result:
         """Warm up, empty the cache, measure; raises HostDied, Interrupted, PrismError."""
         assert self._host is not None
         point = cell.point
@@ -163,10 +159,18 @@ class SGLangEngine:
             _sample(f"{point.benchmark}/{question.question_id}", answered[number], point.tree)
             for number, question in enumerate(questions)
         )
-        effective = {key: value for key, value in settings.items() if key not in ("nonce", "pid", "drafter")}
-        effective |= {"batch": point.batch, "concurrency": concurrency, "threads": self.threads}
-        effective |= _rope_settings(self._pair(assignment))
-        return Result(samples, wall, effective)
+        others = {key: value for key, value in settings.others.items() if key not in ("pid", "drafter")}
+        effective = dataclasses.replace(
+            settings,
+            nonce=None,
+            drafter=None,
+            concurrency=concurrency,
+            others=others | {"batch": point.batch, "threads": self.threads},
+        )
+        pair, where = self._pair(assignment), assignment.target_path / "config.json"
+        theta = named_rope_theta(read_json(where), str(where))
+        used = pair.config.layer.rope_theta if pair.config else None
+        return Result(samples, wall, with_ropes(effective, theta, pair.drafter, used))
 
     def _relay(self) -> None:
         """What SGLang printed, into this worker's own output and so into the cell's engine.log."""
@@ -179,7 +183,7 @@ def _order(cell: Cell) -> tuple[str, float]:
     return cell.point.benchmark, cell.point.temperature
 
 
-def _warm_up(serve: Serve, all_questions: bool = False) -> Serve:
+def _warm_up(serve: Serve, *, all_questions: bool = False) -> Serve:
     """A short run of the same kind: as many questions as run together, few tokens."""
     count = len(serve.questions) if all_questions else serve.concurrency
     tokens = 1 if all_questions else min(WARM_UP_TOKENS, serve.max_new_tokens)
@@ -195,7 +199,6 @@ def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sam
         turns=len(answered.answers),
         prompt_tokens=answered.prompt_tokens,
         generated_tokens=sum(len(answer) for answer in answered.answers),
-        rounds=sum(histogram),
         histogram=histogram,
         stops=answered.stops,
         prefill_seconds=answered.prefill_seconds,
@@ -204,61 +207,54 @@ def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sam
     )
 
 
-def _changes(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> Configure:
+def _changes(state: EngineSettings, assignment: Assignment, wanted: EngineSetup) -> Configure:
     """What a running engine has to change for the assignment."""
     if assignment.tree is None:
         return Configure()
     tree = str(assignment.tree)
     drafter = str(assignment.drafter_path)
     return Configure(
-        drafter=drafter if state["drafter"] not in (None, drafter) else None,
+        drafter=drafter if state.drafter not in (None, drafter) else None,
         tree=tree if _tree(state) != tree else None,
-        drafting=wanted.drafting if state["drafting"] != wanted.drafting else None,
+        drafting=wanted.drafting if state.drafting != wanted.drafting else None,
     )
 
 
-def _tree(state: Mapping[str, Any]) -> str | None:
-    return ",".join(str(part) for part in state["tree"]) if state["tree"] else None
+def _tree(state: EngineSettings) -> str | None:
+    return ",".join(map(str, state.tree)) if state.tree else None
 
 
-def _check_state(state: Mapping[str, Any], assignment: Assignment, wanted: Setup) -> None:
+def _check_state(state: EngineSettings, assignment: Assignment, wanted: EngineSetup) -> None:
     """Raises DeviceError where the engine does not run as it was asked to."""
     tree = None if assignment.tree is None else str(assignment.tree)
     asked = {"tree": tree, "drafting": wanted.drafting if tree else None, "dtype": wanted.dtype}
-    found = {"tree": _tree(state), "drafting": state["drafting"], "dtype": state["dtype"]}
+    found = {"tree": _tree(state), "drafting": state.drafting, "dtype": state.dtype}
     if wanted.architecture not in ("", "standard"):
-        asked["drafter"], found["drafter"] = str(assignment.drafter_path), state["drafter"]
+        asked["drafter"], found["drafter"] = str(assignment.drafter_path), state.drafter
     different = [f"{key} {found[key]} instead of {asked[key]}" for key in asked if asked[key] != found[key]]
-    if state["largest_batch"] < wanted.batch:
-        different.append(f"at most {state['largest_batch']} sequences together instead of {wanted.batch}")
+    if (largest := state.largest_batch or 0) < wanted.batch:
+        different.append(f"at most {largest} sequences together instead of {wanted.batch}")
     if wanted.device != "cpu" and GRAPHS_BATCH_1 not in wanted.server_flags:
         different += _without_graphs(state, assignment.tree, wanted)
     if different:
         raise DeviceError(f"SGLang does not run as asked: {'; '.join(different)}", "its log is in engine.log")
 
 
-def _without_graphs(state: Mapping[str, Any], tree: TreeShape | None, wanted: Setup) -> list[str]:
+def _without_graphs(state: EngineSettings, tree: TreeShape | None, wanted: EngineSetup) -> list[str]:
     """The CUDA graphs that do not cover the batch: the target's, the draft loop's and the drafter's first step's."""
-    needed = {"cuda_graphs": "CUDA graphs"}
+    needed = {"CUDA graphs": state.cuda_graphs}
     if tree is not None:
-        needed["extend_cuda_graphs"] = "CUDA graphs of the draft's first step"
+        needed["CUDA graphs of the draft's first step"] = state.extend_cuda_graphs
         if tree.steps > 1:  # a single step is drafted by the first step alone
-            needed["draft_cuda_graphs"] = "CUDA graphs of the draft loop"
-    largest = {key: 0 if state[key] == "eager" else max(state[key]) for key in needed}
+            needed["CUDA graphs of the draft loop"] = state.draft_cuda_graphs
+    largest = {
+        words: 0 if not graphs or graphs == "eager" else max(map(int, graphs)) for words, graphs in needed.items()
+    }
     return [
-        f"{words} up to batch {largest[key]} instead of {wanted.batch}"
-        for key, words in needed.items()
-        if largest[key] < wanted.batch
+        f"{words} up to batch {most} instead of {wanted.batch}"
+        for words, most in largest.items()
+        if most < wanted.batch
     ]
-
-
-def _rope_settings(pair: Pair) -> dict[str, float]:
-    """RoPE's base of the target, where its config.json names one, and the drafter's."""
-    theta = named_rope_theta(read_json(pair.target / "config.json"))
-    settings = {} if theta is None else {"target_rope_theta": theta}
-    if pair.drafter and pair.config:
-        settings |= drafter_rope_settings(pair.drafter, pair.config.layer.rope_theta)
-    return settings
 
 
 @cache

@@ -30,7 +30,7 @@ trees than for vanilla and chains on some GPUs, and a speed-up would compare tho
 
 
 @dataclasses.dataclass(frozen=True)
-class Setup:
+class EngineSetup:
     """Everything that a running engine cannot change: another one needs another start.
 
     Attributes:
@@ -55,7 +55,7 @@ class Setup:
     device: str
     server_flags: tuple[str, ...]
 
-    def serves(self, other: Setup) -> bool:
+    def serves(self, other: EngineSetup) -> bool:
         """Whether an engine that was started for this setup can be configured for the other one.
 
         On a GPU tree and drafting are part of captured graphs; on a CPU both are changed while it runs.
@@ -66,13 +66,13 @@ class Setup:
         return ours == theirs and self.batch >= other.batch and self.length >= other.length and _within(other, self)
 
 
-def _within(small: Setup, large: Setup) -> bool:
+def _within(small: EngineSetup, large: EngineSetup) -> bool:
     if small.tree is None or large.tree is None:
         return small.tree == large.tree
     return all(a <= b for a, b in zip(dataclasses.astuple(small.tree), dataclasses.astuple(large.tree), strict=True))
 
 
-def engine_options(setup: Setup) -> dict[str, Any]:
+def engine_options(setup: EngineSetup) -> dict[str, Any]:
     """Keyword arguments of ``sglang.Engine``."""
     on_cpu = setup.device == "cpu"
     # SGLang counts a round's drafts as part of a request's text when it checks whether the request fits.
@@ -123,7 +123,7 @@ def _reserved(tree: TreeShape | None) -> int:
 
 
 def engine_environment(
-    setup: Setup, stand_ins: list[Path], threads: int, ours: Mapping[str, str] | None = None
+    setup: EngineSetup, stand_ins: list[Path], threads: int, ours: Mapping[str, str] | None = None
 ) -> Mapping[str, str | None]:
     """Variables of the engine's processes, added to those of this one; ``PYTHONPATH`` goes in front.
 

@@ -22,12 +22,12 @@ from typing import Any
 
 from prism_ae.cells import TreeShape
 from prism_ae.devices.slots import Slot
-from prism_ae.drafters.layouts.read import read_config, read_layout
 from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.engines.pairs import check_branch
 from prism_ae.errors import DeviceError, MissingError, UsageError
 from prism_ae.io.temporary import short_temporary_folder
 from prism_ae.models.checkpoints import read_json
-from prism_ae.sglang_prism.description import check_fits, published_capture
+from prism_ae.sglang_prism.description import read_for_sglang
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 
 HOST = "127.0.0.1"
@@ -181,17 +181,10 @@ def check_service(service: Service) -> None:
             if not (target / name).is_file():
                 raise MissingError(f"{target} has no {name}", "SGLang reads it: copy it from where the model is from")
     if target.is_dir() and drafter and drafter.is_dir():
-        _check_pair(target, drafter, service.tree)
+        where = target / "config.json"
+        config = read_for_sglang(drafter, TargetSizes.from_hf(read_json(where), str(where)))
+        check_branch(config, drafter, service.tree)
     _check_port(service.port)
-
-
-def _check_pair(target: Path, drafter: Path, tree: TreeShape | None) -> None:
-    sizes = TargetSizes.from_hf(read_json(target / "config.json"), str(target / "config.json"))
-    config = read_config(drafter, published_capture(read_layout(drafter), sizes.num_hidden_layers))
-    check_fits(config, sizes, drafter, str(target))
-    vocabulary = config.draft_vocab_size or config.layer.vocab_size
-    if tree is not None and tree.branch > vocabulary:
-        raise UsageError(f"draft tree {tree}: branch {tree.branch} of a vocabulary of {vocabulary} tokens")
 
 
 def _check_port(port: int) -> None:

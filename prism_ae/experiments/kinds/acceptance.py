@@ -12,7 +12,7 @@ from prism_ae.drawing.material import Material
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.records import Selection
 from prism_ae.io.schema import record
-from prism_ae.suites.records import Drafter
+from prism_ae.suites.records import DrafterRecord
 
 
 @record
@@ -37,7 +37,7 @@ class Acceptance(Kind):
     def tree(self) -> str | None:
         return self.cells.tree
 
-    def refusal(self, drafter: Drafter) -> str:
+    def refusal(self, drafter: DrafterRecord) -> str:
         return "it drafts nothing" if drafter.kind == "vanilla" else ""
 
 

@@ -12,7 +12,7 @@ from prism_ae.drawing.page import Painter
 from prism_ae.experiments.kinds.acceptance import Acceptance, Curves
 from prism_ae.experiments.records import Look
 from prism_ae.io.schema import record
-from prism_ae.suites.records import Drafter, Suite
+from prism_ae.suites.records import DrafterRecord, Suite
 
 
 @record
@@ -21,7 +21,7 @@ class Scaling(Acceptance):
 
     axis: ClassVar[str] = "scale"
 
-    def refusal(self, drafter: Drafter) -> str:
+    def refusal(self, drafter: DrafterRecord) -> str:
         return super().refusal(drafter) or ("" if drafter.scaled else "it is not trained at several scales")
 
     def x(self, place: Place, suite: Suite) -> float:

@@ -15,7 +15,8 @@ from sglang_models import QUESTIONS, TARGET, Place, make_place, save
 
 from fake_graph.orders import VARIABLE, Orders, Report
 from prism_ae.cells import Result, TreeShape
-from prism_ae.drafters.model import Drafter, DrafterConfig
+from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.model import Drafter
 from prism_ae.engines.protocol import Room
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from prism_ae.cells import Point
 from prism_ae.errors import UsageError
 from prism_ae.io.schema import meant
+from prism_ae.models.weights import find_format
 from prism_ae.suites.records import Hub, Suite
 
 HubName = Literal["modelscope", "huggingface"]
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Wanted:
+class PublishedFolder:
     """A checkpoint folder to have: its place below the models folder, and where it is published.
 
     ``within`` is its folder in the repository, "" where the repository is this one checkpoint.
@@ -60,15 +60,15 @@ def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
     return UsageError(f"--only: there is no experiment or target '{word}'{meant(word, known)}", ", ".join(known))
 
 
-def published(hub: Hub, folders: Iterable[str], name: HubName, official: bool) -> tuple[Wanted, ...]:
+def published(hub: Hub, folders: Iterable[str], name: HubName, *, official: bool) -> tuple[PublishedFolder, ...]:
     """Where each folder comes from; ``official`` prefers the repository of those who published a model first."""
 
-    def places() -> Iterator[Wanted]:
+    def places() -> Iterator[PublishedFolder]:
         for folder in folders:
             if official and folder in hub.official:
-                yield Wanted(folder, "huggingface", hub.official[folder], "")
+                yield PublishedFolder(folder, "huggingface", hub.official[folder], "")
             else:
-                yield Wanted(folder, name, getattr(hub, name), folder)
+                yield PublishedFolder(folder, name, getattr(hub, name), folder)
 
     return tuple(places())
 
@@ -81,17 +81,15 @@ _TEXTS = (
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-_SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
-_PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 
 
 def needed(names: Iterable[str], within: str) -> tuple[str, ...]:
     """Of a repository's files those that an engine reads from the folder ``within``, as paths in the repository.
 
-    Weights in one format, safetensors before pickled ones. Never code.
+    Weights in one format. Never code.
     """
     prefix = f"{within}/" if within else ""
     direct = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-    weights = [name for name in direct if _SAFETENSORS.fullmatch(name)]
-    weights = weights or [name for name in direct if _PICKLED.fullmatch(name)]
+    found = find_format(direct)
+    weights = [name for name in direct if found.has(name) or name == found.index] if found else []
     return tuple(prefix + name for name in sorted([*weights, *(name for name in _TEXTS if name in direct)]))

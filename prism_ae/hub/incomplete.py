@@ -7,15 +7,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError
-from prism_ae.hub.listing import Listing
-from prism_ae.hub.manifest import Entry, changes
-from prism_ae.hub.verify import File, leads_out, mismatch
-from prism_ae.hub.wanted import Wanted, needed
+from prism_ae.hub.files import HubFile, leads_out, mismatch
+from prism_ae.hub.listing import RepositoryListing
+from prism_ae.hub.manifest import VerifiedFolder, changes
+from prism_ae.hub.selection import PublishedFolder, needed
 from prism_ae.io.checksums import cached_sums
+from prism_ae.models.locate import sums_file
+from prism_ae.models.weights import FORMATS
 
 
 @dataclasses.dataclass(frozen=True)
-class Lack:
+class IncompleteFolder:
     """A folder that is not complete.
 
     Attributes:
@@ -24,10 +26,10 @@ class Lack:
         sums: file name in the folder -> sha256 of those that are here.
     """
 
-    wanted: Wanted
-    listing: Listing
-    files: tuple[File, ...]
-    missing: tuple[File, ...]
+    wanted: PublishedFolder
+    listing: RepositoryListing
+    files: tuple[HubFile, ...]
+    missing: tuple[HubFile, ...]
     sums: dict[str, str]
 
     @property
@@ -36,27 +38,24 @@ class Lack:
         return sum(file.size for file in self.missing)
 
 
-def memory(models_dir: Path, folder: str) -> Path:
-    """Where the sums of a folder's files are remembered, the place that `suites.models` reads."""
-    return models_dir / ".sums" / f"{folder}.json"
-
-
-def good_sums(models_dir: Path, folder: str, files: Iterable[File]) -> dict[str, str]:
+def good_sums(models_dir: Path, folder: str, files: Iterable[HubFile]) -> dict[str, str]:
     """File name -> sha256 of those files of a folder that are here and as published; raises CheckpointError."""
     place = models_dir / folder
     here = {file.base: file for file in files if _has_size(place / file.base, file.size)}
     if not here:
         return {}
-    sums = cached_sums(place, sorted(here), memory(models_dir, folder))
+    sums = cached_sums(place, sorted(here), sums_file(models_dir, folder))
     return {name: total for name, total in sums.items() if not mismatch(place / name, here[name], total)}
 
 
-def is_complete(models_dir: Path, folder: str, entry: Entry) -> bool:
+def is_complete(models_dir: Path, folder: str, entry: VerifiedFolder) -> bool:
     """Whether a folder is as it was first verified."""
     return len(good_sums(models_dir, folder, entry.files.values())) == len(entry.files)
 
 
-def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None) -> Lack:
+def compare(
+    models_dir: Path, wanted: PublishedFolder, listing: RepositoryListing, entry: VerifiedFolder | None
+) -> IncompleteFolder:
     """What a folder lacks of what its repository holds.
 
     Args:
@@ -68,7 +67,8 @@ def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None
     """
     files = [listing.files[name] for name in needed(listing.files, wanted.within)]
     where = f"{wanted.within or 'the top'} of {wanted.repository}"
-    if {"config.json"} - {file.base for file in files} or not any(_is_weight(file) for file in files):
+    names = {file.base for file in files}
+    if "config.json" not in names or not any(kind.has(name) for kind in FORMATS for name in names):
         raise MissingError(f"{where} holds no checkpoint (config.json and weights)", "take the other hub with --from")
     if entry is not None:
         named = [dataclasses.replace(file, name=file.base) for file in files]
@@ -86,11 +86,7 @@ def lack(models_dir: Path, wanted: Wanted, listing: Listing, entry: Entry | None
             f"{place} is a link that leads out of {models_dir}, and {missing[0].base} there is missing or damaged",
             "downloads never write through links: remove the link, or repair what it leads to",
         )
-    return Lack(wanted, listing, tuple(files), missing, sums)
-
-
-def _is_weight(file: File) -> bool:
-    return file.base.endswith((".safetensors", ".bin"))
+    return IncompleteFolder(wanted, listing, tuple(files), missing, sums)
 
 
 def _has_size(path: Path, size: int) -> bool:

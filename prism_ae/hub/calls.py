@@ -1,4 +1,4 @@
-"""The two hubs' own client libraries: kept quiet, imported late, and never waited for without an end.
+"""Calls to the hubs' own client libraries: kept quiet, imported late, repeated, never waited for without an end.
 
 Addresses, tokens and proxies are theirs: HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE; MODELSCOPE_ENDPOINT,
 MODELSCOPE_API_TOKEN. `environment` reads the same variables to explain what fails.
@@ -18,7 +18,7 @@ from typing import TypeVar
 from prism_ae.errors import UsageError
 from prism_ae.hub.environment import CLIENTS, Client, as_set, problems
 from prism_ae.hub.failures import UNUSABLE, UnreachableError, UnresolvedError
-from prism_ae.hub.wanted import HubName
+from prism_ae.hub.selection import HubName
 
 T = TypeVar("T")
 

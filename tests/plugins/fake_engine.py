@@ -1,7 +1,8 @@
 """An engine that measures nothing: for testing plans, workers and the store without models.
 
-Its samples follow from the cell's id alone, so two stores can be compared byte by byte. What it should do besides is
-read from the environment variable ``PRISM_AE_FAKE``, a JSON object:
+It is found by its entry point, as anybody's engine is: this folder is on every test's path (`conftest`). Its samples
+follow from the cell's id alone, so two stores can be compared byte by byte. What it should do besides is read from the
+environment variable ``PRISM_AE_FAKE``, a JSON object:
 
     seconds   how long a cell takes (default 0)
     trace     a file that gets the id of every cell it measures, one line each
@@ -12,8 +13,6 @@ read from the environment variable ``PRISM_AE_FAKE``, a JSON object:
     silent    ids of cells that get no result
     deaf      true: it never asks whether it should stop
     unusable  true: it cannot use its device
-
-Hidden: users cannot reach it by accident, and its engine name is part of every cell's identity.
 """
 
 from __future__ import annotations
@@ -28,12 +27,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.cells import Cell, Result, Sample
+from prism_ae.cells import Cell, EngineSettings, Result, Sample
 from prism_ae.engines.protocol import Assignment
+from prism_ae.engines.registry import EngineRecord
 from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.suites.records import Suite
 
 VARIABLE = "PRISM_AE_FAKE"
+
+RECORD = EngineRecord(name="fake", version="fake-1", verifier="none", runs_models=False, load=lambda: FakeEngine)
 
 
 class FakeEngine:
@@ -53,7 +55,7 @@ class FakeEngine:
             if trace := self._behaviour.get("trace"):
                 with open(trace, "a") as file:
                     file.write(f"{cell.id}\n")
-            yield cell, Result(fake_samples(cell), 1.0, {"device": self._device})
+            yield cell, Result(fake_samples(cell), 1.0, EngineSettings(others={"device": self._device}))
 
     def close(self) -> None:
         pass
@@ -97,7 +99,6 @@ def fake_samples(cell: Cell) -> tuple[Sample, ...]:
                 turns=1,
                 prompt_tokens=20,
                 generated_tokens=rounds + accepted + 1,
-                rounds=rounds,
                 histogram=histogram,
                 stops=("end",),
                 prefill_seconds=0.1,

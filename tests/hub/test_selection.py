@@ -12,9 +12,9 @@ import prism_ae.suites.load
 from prism_ae.cli.download import _folders
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.load import experiment_names
-from prism_ae.hub.verify import name_problem
-from prism_ae.hub.wanted import folders_of_target, needed, published
-from prism_ae.models.locate import Absent, locate_drafter, locate_target
+from prism_ae.hub.files import name_problem
+from prism_ae.hub.selection import folders_of_target, needed, published
+from prism_ae.models.locate import Absent, DrafterKey, locate_drafter, locate_target
 from prism_ae.suites.load import load_suite, parse_suite
 
 PAPER = load_suite("paper")
@@ -33,7 +33,7 @@ def test_folders_are_those_where_models_are_looked_for(tmp_path: Path) -> None:
                     if drafter.kind == "vanilla":
                         assert folder is None
                         continue
-                    located = locate_drafter(PAPER, target, drafter.name, scale, tmp_path, engine)
+                    located = locate_drafter(PAPER, DrafterKey(target, drafter.name, scale, engine), tmp_path)
                     assert isinstance(located, Absent)
                     assert (located.reason == f"{tmp_path / (folder or '')} does not exist") == bool(folder), located
                     checked += 1

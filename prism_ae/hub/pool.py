@@ -15,10 +15,11 @@ from types import TracebackType
 
 from prism_ae.errors import PrismError, StoreError
 from prism_ae.hub.failures import UnreachableError
-from prism_ae.hub.local import Lack
-from prism_ae.hub.publish import STAGING, ready_folder
+from prism_ae.hub.files import HubFile
+from prism_ae.hub.incomplete import IncompleteFolder
+from prism_ae.hub.staging import STAGING, ready_folder
 from prism_ae.hub.transfer import fetch
-from prism_ae.hub.verify import File
+from prism_ae.io.paths import size_of
 
 WORKERS = 4
 
@@ -31,7 +32,7 @@ class HangingError(UnreachableError):
     """Files under way do not move. What they have is kept."""
 
 
-class Crew:
+class DownloadPool:
     """Use as a context: ``ask`` for files of folders, ``wait`` for folders.
 
     An exception that leaves the context is not held up by files under way: what they have is kept, the threads end with
@@ -40,7 +41,7 @@ class Crew:
 
     def __init__(self, models_dir: Path) -> None:
         self._models_dir = models_dir
-        self._todo: queue.SimpleQueue[tuple[Lack, File] | None] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[tuple[IncompleteFolder, HubFile] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[str, BaseException | None]] = queue.SimpleQueue()
         self._open: Counter[str] = Counter()
         self._errors: dict[str, PrismError] = {}
@@ -50,7 +51,7 @@ class Crew:
         self._moved = (-1, time.monotonic())
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> DownloadPool:
         for thread in self._threads:
             thread.start()
         return self
@@ -63,13 +64,13 @@ class Crew:
             for thread in self._threads:
                 thread.join()
 
-    def ask(self, lack: Lack, names: Iterable[str]) -> None:
+    def ask(self, incomplete: IncompleteFolder, names: Iterable[str]) -> None:
         """Have these files of a folder fetched, by their names in it."""
-        self._errors.pop(lack.wanted.folder, None)
-        self._used.add(self._staging(lack))
+        self._errors.pop(incomplete.wanted.folder, None)
+        self._used.add(self._staging(incomplete))
         for name in names:
-            self._open[lack.wanted.folder] += 1
-            self._todo.put((lack, next(file for file in lack.missing if file.base == name)))
+            self._open[incomplete.wanted.folder] += 1
+            self._todo.put((incomplete, next(file for file in incomplete.missing if file.base == name)))
 
     def wait(self, seconds: float) -> tuple[str, PrismError | None] | None:
         """The next folder whose files are all fetched, or the error that kept one of them; None after ``seconds``."""
@@ -84,15 +85,15 @@ class Crew:
         self._open[folder] -= 1
         return None if self._open[folder] else (folder, self._errors.get(folder))
 
-    def discard(self, lack: Lack, names: Iterable[str]) -> None:
+    def discard(self, incomplete: IncompleteFolder, names: Iterable[str]) -> None:
         """Forget fetched files that are not what they should be."""
         for name in names:
-            (ready_folder(self._models_dir, lack.wanted.folder) / name).unlink(missing_ok=True)
+            (ready_folder(self._models_dir, incomplete.wanted.folder) / name).unlink(missing_ok=True)
 
     @property
     def staged(self) -> int:
         """Bytes that are fetched and not in their place yet, those of files under way included."""
-        return folder_size(self._models_dir / STAGING)
+        return size_of([self._models_dir / STAGING])
 
     def watch(self, staged: int) -> None:
         """Raises HangingError once no file under way has moved for PATIENCE seconds; to be called again and again.
@@ -121,42 +122,32 @@ class Crew:
             for path, _, _ in os.walk(self._models_dir / STAGING, topdown=False):
                 os.rmdir(path)
 
-    def _staging(self, lack: Lack) -> Path:
-        name = f"{lack.listing.hub}--{lack.listing.repository.replace('/', '--')}"
+    def _staging(self, incomplete: IncompleteFolder) -> Path:
+        name = f"{incomplete.listing.hub}--{incomplete.listing.repository.replace('/', '--')}"
         return self._models_dir / STAGING / name
 
     def _work(self) -> None:
         while (job := self._todo.get()) is not None and not self._stop.is_set():
-            lack, file = job
-            folder = lack.wanted.folder
-            self._under_way[threading.get_ident()] = f"{file.name} of {lack.listing.repository}"
+            incomplete, file = job
+            folder = incomplete.wanted.folder
+            self._under_way[threading.get_ident()] = f"{file.name} of {incomplete.listing.repository}"
             try:
                 if folder not in self._errors:
-                    self._fetch(lack, file)
+                    self._fetch(incomplete, file)
                 self._done.put((folder, None))
             except BaseException as error:
                 self._done.put((folder, error))
             finally:
                 del self._under_way[threading.get_ident()]
 
-    def _fetch(self, lack: Lack, file: File) -> None:
-        ready = ready_folder(self._models_dir, lack.wanted.folder) / file.base
+    def _fetch(self, incomplete: IncompleteFolder, file: HubFile) -> None:
+        ready = ready_folder(self._models_dir, incomplete.wanted.folder) / file.base
         if ready.is_file() and ready.stat().st_size == file.size:
             return  # by a download that was interrupted; its sum is looked at with the others'
-        staging = self._staging(lack)
+        staging = self._staging(incomplete)
         try:
             ready.parent.mkdir(parents=True, exist_ok=True)
             staging.mkdir(parents=True, exist_ok=True)
-            os.replace(fetch(lack.listing, file, staging), ready)
+            os.replace(fetch(incomplete.listing, file, staging), ready)
         except OSError as error:
             raise StoreError(f"cannot write {ready}: {error.strerror}", "correct that, then run again") from error
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder; one that vanishes meanwhile counts nothing."""
-    total = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(path, name)).st_size
-    return total

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 
 from prism_ae.errors import StoreError
-from prism_ae.hub.local import Lack, memory
-from prism_ae.hub.manifest import Entry
-from prism_ae.hub.verify import File, mismatch
+from prism_ae.hub.files import HubFile, mismatch
+from prism_ae.hub.incomplete import IncompleteFolder
+from prism_ae.hub.manifest import VerifiedFolder
 from prism_ae.io.atomic import publish_folder, sync
 from prism_ae.io.checksums import cached_sums
+from prism_ae.models.locate import sums_file
 
 STAGING = ".staging"
 """Below the models folder: what is fetched and not yet in its place."""
@@ -21,19 +22,21 @@ def ready_folder(models_dir: Path, folder: str) -> Path:
     return models_dir / STAGING / "ready" / folder
 
 
-def verify(models_dir: Path, lack: Lack) -> tuple[dict[str, str], dict[str, str]]:
+def verify(models_dir: Path, incomplete: IncompleteFolder) -> tuple[dict[str, str], dict[str, str]]:
     """Of the fetched files: name -> sha256 of the good ones, and name -> what is wrong with the others."""
-    ready = ready_folder(models_dir, lack.wanted.folder)
+    ready = ready_folder(models_dir, incomplete.wanted.folder)
     # Remembered where the sums of the folder's final place are looked up: a rename changes neither size nor time.
-    place = models_dir / STAGING / "sums.json" if lack.sums else memory(models_dir, lack.wanted.folder)
-    sums = cached_sums(ready, [file.base for file in lack.missing], place)
+    place = models_dir / STAGING / "sums.json" if incomplete.sums else sums_file(models_dir, incomplete.wanted.folder)
+    sums = cached_sums(ready, [file.base for file in incomplete.missing], place)
     wrong = {
-        file.base: problem for file in lack.missing if (problem := mismatch(ready / file.base, file, sums[file.base]))
+        file.base: problem
+        for file in incomplete.missing
+        if (problem := mismatch(ready / file.base, file, sums[file.base]))
     }
     return {name: total for name, total in sums.items() if name not in wrong}, wrong
 
 
-def publish(models_dir: Path, lack: Lack, sums: dict[str, str]) -> Entry:
+def publish(models_dir: Path, incomplete: IncompleteFolder, sums: dict[str, str]) -> VerifiedFolder:
     """Move verified files into their folder; returns what `manifest` notes of it.
 
     A new folder appears by one rename. Into one that exists files are renamed one by one, config.json last: without it
@@ -45,18 +48,18 @@ def publish(models_dir: Path, lack: Lack, sums: dict[str, str]) -> Entry:
     Raises:
         StoreError: the place cannot be written.
     """
-    ready, place = ready_folder(models_dir, lack.wanted.folder), models_dir / lack.wanted.folder
+    ready, place = ready_folder(models_dir, incomplete.wanted.folder), models_dir / incomplete.wanted.folder
     try:
-        if lack.missing and not place.exists():
+        if incomplete.missing and not place.exists():
             for stray in {path.name for path in ready.iterdir()} - set(sums):
                 (ready / stray).unlink()
             publish_folder(ready, place)
         else:
-            for file in sorted(lack.missing, key=lambda file: file.base == "config.json"):
+            for file in sorted(incomplete.missing, key=lambda file: file.base == "config.json"):
                 sync(ready / file.base)
                 os.replace(ready / file.base, place / file.base)
     except OSError as error:
         raise StoreError(f"cannot write {place}: {error.strerror}", "correct that, then run again") from error
-    known = lack.sums | sums
-    files = {file.base: File(file.base, file.size, sha256=known[file.base]) for file in lack.files}
-    return Entry(lack.listing.hub, lack.listing.repository, lack.listing.revision, files)
+    known = incomplete.sums | sums
+    files = {file.base: HubFile(file.base, file.size, sha256=known[file.base]) for file in incomplete.files}
+    return VerifiedFolder(incomplete.listing.hub, incomplete.listing.repository, incomplete.listing.revision, files)

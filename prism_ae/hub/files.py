@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 
 @dataclasses.dataclass(frozen=True)
-class File:
+class HubFile:
     """A published file.
 
     Attributes:
@@ -41,7 +41,7 @@ def name_problem(name: str) -> str:
     return ""
 
 
-def mismatch(path: Path, expected: File, sha256: str) -> str:
+def mismatch(path: Path, expected: HubFile, sha256: str) -> str:
     """What is wrong with a file, "" if it is the published one.
 
     Args:

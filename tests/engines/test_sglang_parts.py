@@ -51,7 +51,7 @@ STATE = {
 def assignment(tree: TreeShape | None = TREE, drafter: str | None = "prism") -> Assignment:
     point = Point("mini", "t", "d", None, "b", 0.0, tree, "sglang", None, 1, 16, 512, 42, "float32")
     cell = Cell(point, Fingerprints("", "", "", "", ""))
-    return Assignment((cell,), Path("target"), Path(drafter) if drafter else None, tree)
+    return Assignment((cell,), Path("target"), Path(drafter) if drafter else None)
 
 
 @pytest.mark.parametrize(

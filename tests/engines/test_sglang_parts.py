@@ -105,7 +105,7 @@ def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
     ):
         with pytest.raises(DeviceError, match=says):
             _check_state(state | {key: found}, assignment(), gpu)
-    chain = dataclasses.replace(assignment(), tree=TreeShape(1, 1, 2))
+    chain = assignment(TreeShape(1, 1, 2))
     _check_state(state | {"tree": [1, 1, 2], "draft_cuda_graphs": "eager"}, chain, gpu)  # it has no loop
 
 

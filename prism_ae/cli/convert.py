@@ -82,7 +82,9 @@ def convert(drafter: DrafterFolder, to: To, out: OutFolder, options: ConvertOpti
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
     states = _states(options.capture)
     if options.rope_theta is not None and not 0 < options.rope_theta <= LARGEST:
-        raise UsageError(f"--rope-theta: invalid RoPE base {options.rope_theta:g}", "leave it out for the folder's own")
+        raise UsageError(
+            f"--rope-theta: {options.rope_theta:g} is not a RoPE base", "leave it out for the folder's own"
+        )
     _check_places(drafter, out)
 
     sizes = _sizes(target)

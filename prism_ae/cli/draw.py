@@ -46,7 +46,7 @@ def check_writable(out: Path | None, request: Request) -> None:
             raise StoreError(f"cannot write to {folder}: {why_not(error, folder)}", hint) from error
 
 
-def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> tuple[Drawn, ...]:
+def draw(request: Request, plan: Plan, store: Store, out: Path | None, *, with_paper: bool) -> tuple[Drawn, ...]:
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
     from prism_ae.experiments.render import render
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prism_ae.execution.run import Outcome
 
 
-def slots(gpus: str | None, workers: int | None, elsewhere: bool = False) -> tuple[Slot, ...]:
+def slots(gpus: str | None, workers: int | None, *, elsewhere: bool = False) -> tuple[Slot, ...]:
     """The devices asked for, which may be ``elsewhere`` if nothing is started; raises UsageError and DeviceError."""
     from prism_ae.devices.slots import find_gpus, plan_slots, usable_cores
     from prism_ae.store.provenance import processor_name

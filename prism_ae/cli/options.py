@@ -114,7 +114,7 @@ class DeviceOptions:
         """A slot per worker; argument and errors as `measure.slots`'s."""
         from prism_ae.cli.measure import slots
 
-        return slots(self.gpus, self.workers, elsewhere)
+        return slots(self.gpus, self.workers, elsewhere=elsewhere)
 
 
 @dataclasses.dataclass(frozen=True)

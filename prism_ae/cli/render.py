@@ -33,4 +33,4 @@ def render(
     store = open_store(folders.runs_dir, request.suite)
     lookup = LocalLookup(request.suite, folders.models_dir)
     plan = make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records())
-    draw(request, plan, store, out, with_paper)
+    draw(request, plan, store, out, with_paper=with_paper)

@@ -60,7 +60,7 @@ def run(
     if outcome is not None and outcome.interrupted:
         raise KeyboardInterrupt
     plan = make_plan(resolved, store.records())
-    drawn = draw(request, plan, store, out, with_paper)
+    drawn = draw(request, plan, store, out, with_paper=with_paper)
     flush()  # the files are named before the list of them, wherever the two streams lead
     note(run_summary(plan, drawn))
     check_complete(plan)

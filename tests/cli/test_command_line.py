@@ -294,7 +294,7 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
     def places(out: Path | None, request: Request) -> list[tuple[str, Path]]:
         drawn.clear()
         check_writable(out, request)
-        draw(request, make_plan(Resolved({}, {}, ()), {}), sweep.store(), out, False)
+        draw(request, make_plan(Resolved({}, {}, ()), {}), sweep.store(), out, with_paper=False)
         return list(drawn)
 
     assert places(None, request) == [("figure1", Path("figures/out")), ("my-table", Path("tables/out"))]

@@ -111,10 +111,11 @@ class DeviceOptions:
     ] = None
 
     def slots(self, *, elsewhere: bool = False) -> tuple[Slot, ...]:
-        """A slot per worker; argument and errors as `measure.slots`'s."""
-        from prism_ae.cli.measure import slots
+        """A slot per worker; GPUs may be ``elsewhere`` if nothing is started. Raises UsageError and DeviceError."""
+        from prism_ae.devices.slots import find_gpus, plan_slots, usable_cores
+        from prism_ae.store.provenance import processor_name
 
-        return slots(self.gpus, self.workers, elsewhere=elsewhere)
+        return plan_slots(self.gpus, self.workers, usable_cores(), processor_name(), find_gpus, elsewhere)
 
 
 @dataclasses.dataclass(frozen=True)

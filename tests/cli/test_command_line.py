@@ -238,7 +238,8 @@ def test_the_authors_choices_are_other_cells(capsys: pytest.CaptureFixture[str],
 def test_what_is_timed_is_measured_by_two_workers(
     capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
 ) -> None:
-    from prism_ae.cli.measure import measure, slots
+    from prism_ae.cli.measure import measure
+    from prism_ae.cli.options import DeviceOptions
     from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import make_request
     from prism_ae.planning.lookup import LocalLookup
@@ -246,7 +247,7 @@ def test_what_is_timed_is_measured_by_two_workers(
 
     request = make_request([timed[0]], str(sweep.suite_file), Options(questions=3, engine="fake", batch_sizes=(2,)))
     resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
-    _, outcome = measure(request, resolved, sweep.store(), sweep.models, slots(None, 2))
+    _, outcome = measure(request, resolved, sweep.store(), sweep.models, DeviceOptions(workers=2).slots())
     assert (outcome.measured, outcome.left) == (6, 0)
     _, out, _ = call(capsys, "plan", *timed, "--workers", "2")
     assert "12 cells: 6 measured, 6 to measure" in out

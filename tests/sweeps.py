@@ -27,24 +27,22 @@ from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite, Template
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
-FOLDERS = {"vanilla": "", "standard": "{small}-standard"}
+FOLDERS = {"vanilla": None, "standard": "{small}-standard"}
 """Of the drafters that are not trained at scales."""
 
 
 def write_suite(folder: Path) -> Path:
     """``tiny.toml`` in ``folder``: the mini suite, with folders below ``models`` for all its targets and drafters."""
-    lines, table, name = [], "", ""
+    lines: list[str] = []
+    table = ""
     for line in (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text().splitlines():
+        lines.append('name = "tiny"' if line.startswith("name = ") and not table else line)
         if line.startswith("["):
             table, _, name = line.strip("[]").partition(".")
-        key = line.partition(" = ")[0]
-        if not table and key == "name":
-            line = 'name = "tiny"'
-        elif table == "targets" and key in ("folder", "drafter_folder", "small_folder"):
-            line = f'{key} = "{name}"'
-        elif table == "drafters" and key == "folder":
-            line = f'folder = "{FOLDERS.get(name, "{drafters}-" + name + "-{scale}")}"'
-        lines.append(line)
+            if table == "targets":
+                lines += [f'{key} = "{name}"' for key in ("folder", "drafter_folder", "small_folder")]
+            elif table == "drafters" and (place := FOLDERS.get(name, f"{{drafters}}-{name}-{{scale}}")):
+                lines.append(f'folder = "{place}"')
     path = folder / "tiny.toml"
     path.write_text("\n".join(lines) + "\n")
     return path

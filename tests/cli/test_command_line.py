@@ -276,7 +276,7 @@ def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
 
 def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from prism_ae.cli.draw import check_writable, draw
-    from prism_ae.drawing import render
+    from prism_ae.experiments import render
     from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import Request, make_request
     from prism_ae.planning.plan import Resolved, make_plan
@@ -286,7 +286,7 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
     request = make_request(names, str(sweep.suite_file), Options())
     drawn: list[tuple[str, Path]] = []
 
-    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, *more: Any) -> list[Path]:
+    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, **more: Any) -> list[Path]:
         drawn.append((experiment.name, out_dir))
         return []
 

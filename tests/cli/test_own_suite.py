@@ -97,11 +97,15 @@ def test_an_experiment_that_is_named_says_why_it_cannot_be(readme: Path, call: C
         ({r"\[benchmarks\.gsm8k\].*?(?=\n\[)": ""}, {"figure4", "figure5", "table4"}, "no benchmark 'gsm8k'"),
         ({r'(role(?:s = \[[^]]*| = ))"llama-3"': r'\1"llama-9"'}, {"figure1", "figure5"}, "no target 'llama-3'"),
         (
-            {r'scaled = true(\nfolder = "\{drafters\}-prism)-\{scale\}"': r'scaled = false\1"'},
+            {r'("\{drafters\}-prism)-\{scale\}"(.*?)scaled = true': r'\1"\2scaled = false'},
             {"figure4", "figure5"},
             "'prism' unfit: it is not trained at several scales",
         ),
-        ({r"turns_max_new_tokens = \d+": "turns_max_new_tokens = 7"}, {"figure8"}, "answers are shorter"),
+        (
+            {r"max_new_tokens = (\d+)": r"max_new_tokens = \1\nturns_max_new_tokens = 7"},
+            {"figure8"},
+            "answers are shorter",
+        ),
     ],
 )
 def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
@@ -134,7 +138,7 @@ def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
 def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     tmp_path: Path, call: Call, changes: dict[str, str], key: str
 ) -> None:
-    """Its folder is not named: a hole that says so, no error of a lookup."""
+    """Its folder is not named: its cells are missing and say so, no error of a lookup."""
     text = (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text()
     for old, new in changes.items():
         assert old in text
@@ -150,5 +154,5 @@ def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
     found = found or locate_drafter(suite, target, drafter, suite.scales[-1].name, tmp_path)
     assert isinstance(found, Absent)
-    assert f"{key}: 'folder' is empty" in found.reason
+    assert f"{key}: 'folder' is missing" in found.reason
     assert "suite's file" in found.hint

@@ -29,9 +29,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     if (sys.argv[1:] if argv is None else list(argv))[:1] == ["doctor"]:
         own_modules_first()  # what it is to find may keep even the parser from being imported
     try:
-        from prism_ae.cli.output import show_any_letter
+        from prism_ae.cli.output import replace_unencodable
 
-        show_any_letter()
+        replace_unencodable()
         return _flushed(argv)
     except PrismError as error:
         print(f"error: {error}", file=sys.stderr)

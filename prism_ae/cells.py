@@ -121,6 +121,13 @@ class Point:
     drafting: str = EXACT
     compat: tuple[str, ...] = ()
 
+    @property
+    def unfilled_batch(self) -> str:
+        """Why the batch is never full, or ""."""
+        if self.batch is None or self.batch <= self.questions:
+            return ""
+        return f"batch {self.batch} never fills with {self.questions} questions"
+
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprints:

@@ -5,9 +5,9 @@ bug and may show a traceback.
 
     PrismError                   1
     ├── UsageError               2    an option or a name that does not exist
-    ├── ConfigError              3    a TOML file that says something impossible
+    ├── ConfigError              3    a TOML file with an invalid or contradictory entry
     ├── MissingError             4    a model, question file or package that is not here yet
-    ├── CheckpointError          5    a checkpoint that is not what it should be
+    ├── CheckpointError          5    a checkpoint that is damaged, unsupported or of another model
     ├── DeviceError              6    a GPU that does not exist, is in use, or ran out of memory
     ├── StoreError               7    the run folder cannot be read or written (read-only, disk full, in use)
     └── IncompleteError          8    the run ended, and some cells have no result

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from prism_ae.cli import convert, doctor, download, import_, ls, plan, render, run, serve, status, train
+from prism_ae.cli.options import flattened
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
 
@@ -12,26 +15,26 @@ Two suites: 'paper' (the published models, on GPUs) and 'mini' (tiny models, tra
 
 \b
 Examples:
-  prism-ae doctor                               whether anything here would trouble a run
-  prism-ae ls                                   what there is
+  prism-ae doctor                               check this environment before a run
+  prism-ae ls                                   list experiments, targets, drafters, …
   prism-ae train mini                           train the mini suite's models
-  prism-ae plan figure4 --suite mini            what would be measured
+  prism-ae plan figure4 --suite mini            show the cells, time and disk of a run
   prism-ae run all --suite mini                 measure and draw every figure and table
-  prism-ae download --only figure1              fetch what the paper's figure 1 needs
+  prism-ae download --only figure1              fetch the models of the paper's figure 1
   prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
   prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
-  prism-ae status --suite mini                  how far everything is
+  prism-ae status --suite mini                  show progress and failures
   prism-ae serve my-target my-drafter           an SGLang server with PRISM, on this machine
   prism-ae convert my-prism --to sglang --out my-prism-sglang
 
 \b
 Exit codes:
   0    done
-  1    another error, or a problem that doctor found
+  1    another error, or a problem found by doctor
   2    an option or a name that does not exist
-  3    a TOML file that says something impossible
+  3    a TOML file with an invalid or contradictory entry
   4    a model, question file or package that is not here yet
-  5    a checkpoint that is not what it should be
+  5    a checkpoint that is damaged, unsupported or of another model
   6    a GPU that does not exist, is in use, or ran out of memory
   7    a folder or file cannot be read or written (no such place, read-only, full, in use)
   8    the run ended, and some cells have no result
@@ -49,22 +52,22 @@ app = typer.Typer(
 )
 
 for verb, short in (
-    (doctor.doctor, "Troubles of this environment, before anything is started."),
-    (ls.ls, "What there is: experiments, targets, drafters, …"),
+    (doctor.doctor, "Check this environment for problems before a run."),
+    (ls.ls, "List experiments, targets, drafters, …"),
     (download.download, "Fetch the paper suite's models and questions."),
     (train.train, "Train the mini suite's models, or one drafter."),
-    (plan.plan, "What would be measured, and what is missing."),
-    (run.run, "Measure what is missing, then draw."),
-    (status.status, "How far everything is, what failed and why."),
-    (render.render, "Draw from what is measured."),
-    (import_.import_, "Take over results of the original artifact."),
+    (plan.plan, "Show the cells of a run, their cost, and missing models."),
+    (run.run, "Measure the cells without a result, then draw."),
+    (status.status, "Show progress, failures and their reasons."),
+    (render.render, "Draw from measured cells, without the models."),
+    (import_.import_, "Import results of the original artifact."),
     (serve.serve, "Serve a target with its drafter, by SGLang."),
     (convert.convert, "Write a drafter for SGLang, or in another layout."),
 ):
-    app.command(name=verb.__name__.rstrip("_"), short_help=short)(verb)
+    app.command(name=verb.__name__.rstrip("_"), short_help=short)(flattened(verb))
 
 
-def _version(asked: bool) -> None:
+def _version(*, asked: bool) -> None:
     if asked:
         from prism_ae import __version__
 
@@ -74,7 +77,10 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def top(
-    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     pass
 

@@ -2,47 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from prism_ae.cli.options import check_word
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
     from prism_ae.drafters.layouts.records import TargetSizes
     from prism_ae.drafters.layouts.table import Layout
 
-DrafterFolder = Annotated[
-    Path, typer.Argument(help="A drafter's folder, in any layout that is known.", metavar="DRAFTER")
-]
+DrafterFolder = Annotated[Path, typer.Argument(help="A drafter's folder, in any known layout.", metavar="DRAFTER")]
 To = Annotated[str, typer.Option(help="The layout to write.", metavar="sglang|huggingface|own")]
 OutFolder = Annotated[Path, typer.Option("--out", help="The folder to write; must not exist.", metavar="DIR")]
-Target = Annotated[
-    Path | None,
-    typer.Option(help="The drafter's target, which is checked. huggingface: its embedding is written.", metavar="DIR"),
-]
-Capture = Annotated[
-    str | None,
-    typer.Option(help="Hidden states it reads, where its folder does not say; 0: embedding.", metavar="3,17,30"),
-]
-RopeTheta = Annotated[
-    float | None, typer.Option(help="RoPE base to write instead of the folder's, or where it names none.", metavar="X")
-]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float16, bfloat16 or float32; default: as it is, bit for bit.", metavar="NAME"),
-]
 
 
-def convert(
-    drafter: DrafterFolder,
-    to: To,
-    out: OutFolder,
-    target: Target = None,
-    capture: Capture = None,
-    rope_theta: RopeTheta = None,
-    dtype: Dtype = None,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class ConvertOptions:
+    """What the drafter's folder does not say, or is to be written otherwise."""
+
+    target: Annotated[
+        Path | None,
+        typer.Option(help="The drafter's target, to check it. huggingface: its embedding is written.", metavar="DIR"),
+    ] = None
+    capture: Annotated[
+        str | None,
+        typer.Option(help="Hidden states it reads, where its folder does not say; 0: embedding.", metavar="3,17,30"),
+    ] = None
+    rope_theta: Annotated[
+        float | None,
+        typer.Option(help="RoPE base to write instead of the folder's, or where it names none.", metavar="X"),
+    ] = None
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float16, bfloat16 or float32; default: as it is, bit for bit.", metavar="NAME"),
+    ] = None
+
+
+def convert(drafter: DrafterFolder, to: To, out: OutFolder, options: ConvertOptions) -> None:
     """Write a drafter in another layout: SGLang's, the authors' torch code's (huggingface), or this project's own.
 
     The tensors are the same, and the folder that is read is not changed. For SGLang, EAGLE-2, HASS and EAGLE-3 are
@@ -77,15 +77,18 @@ def convert(
     from prism_ae.models.weights import FLOATS
     from prism_ae.sglang_prism.description import check_capturable
 
+    target, dtype = options.target, options.dtype
     check_word("--to", to, FORMS)
     check_word("--dtype", dtype or FLOATS[0], FLOATS)
-    states = _states(capture)
-    if rope_theta is not None and not 0 < rope_theta <= LARGEST:
-        raise UsageError(f"--rope-theta: {rope_theta:g} is no RoPE base", "leave it out for the folder's own")
+    states = _states(options.capture)
+    if options.rope_theta is not None and not 0 < options.rope_theta <= LARGEST:
+        raise UsageError(
+            f"--rope-theta: {options.rope_theta:g} is not a RoPE base", "leave it out for the folder's own"
+        )
     _check_places(drafter, out)
 
     sizes = _sizes(target)
-    stored = read_drafter(drafter, sizes, states, rope_theta)
+    stored = read_drafter(drafter, sizes, states, options.rope_theta)
     config = stored.config
     check_finite(stored.state, str(drafter))
     if to == "sglang" and sizes:
@@ -109,15 +112,6 @@ def convert(
     )
     first = f"{out}: {pluralise(len(tensors), 'tensor')} in the layout {layout.name}, read from {stored.layout}"
     say([first, *(f"  {note}" for note in notes)])
-
-
-def check_word(option: str, word: str, known: Any) -> None:
-    """Raises UsageError for a word that an option does not know."""
-    from prism_ae.errors import UsageError
-    from prism_ae.io.schema import meant
-
-    if word not in known:
-        raise UsageError(f"{option}: there is no '{word}'{meant(word, known)}", f"known: {', '.join(known)}")
 
 
 def _states(text: str | None) -> tuple[int, ...]:
@@ -163,8 +157,7 @@ def _sizes(target: Path | None) -> TargetSizes | None:
 def _recipe(
     drafter: Path, config: DrafterConfig, layout: Layout, dtype: str | None, embedding: Path | None
 ) -> dict[str, Any]:
-    """What determines the folder: the files it is made from, and how they were understood."""
-    import dataclasses
+    """The facts that determine the folder: the files it is made from, and how they were understood."""
     import json
 
     from prism_ae.io.digests import file_digest

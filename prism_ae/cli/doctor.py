@@ -1,4 +1,4 @@
-"""``prism-ae doctor``: what of this environment would trouble a command, said before one is started."""
+"""``prism-ae doctor``: problems of this environment, found before a run is started."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _NARROWEST = 40
 def doctor(
     suite: Annotated[
         str | None,
-        typer.Option(help="Also look at this suite's models, questions and measurements.", metavar="NAME"),
+        typer.Option(help="Also check this suite's models, questions and measurements.", metavar="NAME"),
     ] = None,
-    models_dir: o.ModelsDir = o.MODELS,
-    runs_dir: o.RunsDir = o.RUNS,
-    gpus: Annotated[str | None, typer.Option(help="GPUs that are to be used.", metavar="0,1")] = None,
+    *,
+    folders: o.FolderOptions,
+    gpus: Annotated[str | None, typer.Option(help="GPUs to be used.", metavar="0,1")] = None,
     json: o.Json = False,
 ) -> None:
-    """Look for troubles of this environment: Python and packages, GPUs, variables, folders, limits, network settings.
+    """Check this environment: Python and packages, GPUs, variables, folders, limits, network settings.
 
     Changes nothing, loads no model and sends nothing. Each line is ok, a warning (something may go wrong or be slower),
     or a PROBLEM (a command will fail, or measure something else), with one remedy.
 
     \b
-    Exit codes: 0 where nothing is a problem, 1 where something is.
+    Exit codes: 0 without problems, 1 with at least one.
 
     \b
     Examples:
@@ -47,8 +47,8 @@ def doctor(
     from prism_ae.doctor.snapshot import take_snapshot
     from prism_ae.io.words import pluralise
 
-    snapshot = take_snapshot(models_dir, runs_dir, gpus)
-    # The suite first and alone: a name that there is not is said at once, and drawing changes the folder for a moment.
+    snapshot = take_snapshot(folders.models_dir, folders.runs_dir, gpus)
+    # The suite first and alone: an unknown name is refused at once, and drawing changes the folder for a moment.
     of_suite = () if suite is None else checks.examine(snapshot, [checks.suite_check(suite)])
     findings = (*checks.examine(snapshot, checks.CHECKS), *of_suite)
     counts = {level: sum(finding.level == level for finding in findings) for level in LEVELS}

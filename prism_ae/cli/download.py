@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,30 +14,37 @@ if TYPE_CHECKING:
     from prism_ae.hub.download import DownloadPlan, DownloadProgress
     from prism_ae.suites.records import Suite
 
-Only = Annotated[
-    list[str] | None,
-    typer.Option(help="Only what this experiment or target needs; can be repeated.", metavar="figure7|llama-2"),
-]
-From = Annotated[str, typer.Option("--from", help="modelscope or huggingface.", metavar="HUB")]
-Official = Annotated[
-    bool, typer.Option("--official", help="Targets and small models from their own, gated repositories (HF_TOKEN).")
-]
-Renew = Annotated[bool, typer.Option("--renew", help="Take files that changed since they were first downloaded.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched and how large it is, and stop.")]
+
+@dataclasses.dataclass(frozen=True)
+class FetchOptions:
+    """Which files are fetched, and from where."""
+
+    suite: o.SuiteName = "paper"
+    source: Annotated[str, typer.Option("--from", help="modelscope or huggingface.", metavar="HUB")] = "modelscope"
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="Targets and small models from their own, gated repositories (HF_TOKEN)."),
+    ] = False
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Accept files that changed on the hub since the first download.")
+    ] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the files to fetch and their size, and stop.")] = (
+        False
+    )
 
 
 def download(
-    only: Only = None,
-    suite: o.SuiteName = "paper",
-    source: From = "modelscope",
-    official: Official = False,
-    renew: Renew = False,
-    dry_run: DryRun = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only the files of this experiment or target; can be repeated.", metavar="figure7|llama-2"),
+    ] = None,
+    *,
+    options: FetchOptions,
     models_dir: o.ModelsDir = o.MODELS,
 ) -> None:
-    """Fetch the published models and the benchmarks' questions, verified; what is here is not fetched again.
+    """Fetch the published models and the benchmarks' questions, and verify them; complete files are not fetched again.
 
-    After Ctrl-C or a broken connection the same command continues. Without a network it verifies what is here.
+    After Ctrl-C or a broken connection the same command continues. Without a network it verifies the files here.
 
     \b
     Examples:
@@ -48,26 +56,23 @@ def download(
     import sys
     from typing import cast
 
-    from prism_ae.cli.output import say
-    from prism_ae.cli.training_display import line_on
+    from prism_ae.cli.output import progress_line, say
     from prism_ae.errors import UsageError
     from prism_ae.hub.download import Reports
     from prism_ae.hub.download import download as fetch
     from prism_ae.hub.selection import HubName, published
-    from prism_ae.io.schema import meant
     from prism_ae.suites.load import load_suite
 
-    hubs = ("modelscope", "huggingface")
-    if source not in hubs:
-        raise UsageError(f"--from: there is no hub '{source}'{meant(source, hubs)}", f"hubs: {', '.join(hubs)}")
-    loaded = load_suite(suite)
-    if loaded.hub is None:
-        raise UsageError(f"suite '{loaded.name}' is not downloaded", loaded.models_hint)
-    wanted = published(loaded.hub, _folders(loaded, only or []), cast(HubName, source), official=official)
-    with line_on(sys.stderr) as show:
+    o.check_word("--from", options.source, ("modelscope", "huggingface"))
+    suite = load_suite(options.suite)
+    if suite.hub is None:
+        raise UsageError(f"suite '{suite.name}' is not downloaded", suite.models_hint)
+    folders = _folders(suite, only or [])
+    wanted = published(suite.hub, folders, cast(HubName, options.source), official=options.official)
+    with progress_line(sys.stderr) as show:
         reports = Reports(lambda todo: say(_todo(todo)), lambda at: show(_state(at)))
-        fetch(loaded, models_dir, wanted, reports, renew=renew, dry_run=dry_run)
-    if not dry_run:
+        fetch(suite, models_dir, wanted, reports, renew=options.renew, dry_run=options.dry_run)
+    if not options.dry_run:
         say([f"all {len(wanted)} folders and the questions are in {models_dir}, verified"])
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prism_ae.cells import Point
-from prism_ae.cli.closing import Drawn
 from prism_ae.cli.measure import measured
 from prism_ae.cli.output import say
+from prism_ae.cli.summary import Drawn
 from prism_ae.errors import StoreError
 from prism_ae.experiments import labels
 from prism_ae.experiments.drawable import check_drawable
@@ -46,7 +46,7 @@ def check_writable(out: Path | None, request: Request) -> None:
             raise StoreError(f"cannot write to {folder}: {why_not(error, folder)}", hint) from error
 
 
-def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_paper: bool) -> tuple[Drawn, ...]:
+def draw(request: Request, plan: Plan, store: Store, out: Path | None, *, with_paper: bool) -> tuple[Drawn, ...]:
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
     from prism_ae.experiments.render import render
 
@@ -55,7 +55,7 @@ def draw(request: Request, plan: Plan, store: Store, out: Path | None, with_pape
     drawn = []
     for experiment, points in zip(request.experiments, request.points, strict=True):
         own = {point: found[point] for point in points if point in found}
-        present = [point for point in own if point not in plan.recalled]
+        present = [point for point in own if point not in plan.from_store_only]
         notes = (*_mixture(len(own) - len(present), len(own)), *_recipes(request.suite, present))
         place = drawn_in(out, experiment)
         files = render(experiment, request.suite, request.options, own, place, with_paper=with_paper, notes=notes)

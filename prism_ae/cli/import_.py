@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,18 +12,16 @@ import typer
 from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
-    from prism_ae.authors_import.find import EvaluationRun, FolderContents
-    from prism_ae.store import Store
-    from prism_ae.suites.records import Suite
+    from prism_ae.authors_import.find import FolderContents
 
 Folder = Annotated[Path, typer.Argument(help="The original artifact's folder, or its outputs/.", metavar="DIR")]
 
 
 def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = o.RUNS) -> None:
-    """Take over what the original artifact measured, and check it.
+    """Import the original artifact's measurements, and check them.
 
-    Answer files become cells of the engine 'artifact'; logs and CSV files are checked and listed. What holds a question
-    twice, mixes runs, broke off or may be a drawing script's stored number is refused, with its file and line.
+    Answer files become cells of the engine 'artifact'; logs and CSV files are checked and listed. A file that repeats
+    a question, mixes runs, is cut off, or may hold a drawing script's stored number is refused, with file and line.
 
     \b
     Examples:
@@ -32,11 +30,13 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
     """
     from prism_ae.authors_import.fallbacks import fallbacks_of
     from prism_ae.authors_import.find import find
+    from prism_ae.authors_import.write import write_runs
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import say
     from prism_ae.errors import IncompleteError, UsageError
     from prism_ae.experiments.load import load_experiment
     from prism_ae.io.words import pluralise
+    from prism_ae.store.provenance import provenance
     from prism_ae.suites.load import load_suite
 
     loaded = load_suite(suite)
@@ -46,37 +46,11 @@ def import_(folder: Folder, suite: o.SuiteName = "paper", runs_dir: o.RunsDir = 
     refused = [str(one) for one in found.refused]
     store = open_store(runs_dir, loaded)
     if found.runs:
-        refused += _store(found.runs, loaded, store)
+        refused += write_runs(found.runs, loaded, store, provenance(sys.argv, Path(__file__).parents[1]))
     say(_report(found))
     if refused:
         what = f"{pluralise(len(refused), 'thing')} in {folder} refused; what is not named here was taken"
         raise IncompleteError(what, "\n  ".join(refused))
-
-
-def _store(runs: Sequence[EvaluationRun], suite: Suite, store: Store) -> list[str]:
-    """Write what is not there yet. Returns, as text, the runs of whose cell another run is there. Raises StoreError."""
-    from prism_ae.authors_import.cells import cell_of, origin_of, result_of
-    from prism_ae.store.lock import run_lock
-    from prism_ae.store.provenance import provenance
-    from prism_ae.store.records import OK
-    from prism_ae.store.store import AttemptOutcome
-
-    store.prepare()
-    refused = []
-    with run_lock(store.root):
-        general = provenance(sys.argv, Path(__file__).parents[1])
-        there = {record.cell.point: record.cell for record in store.records().values() if record.ok}
-        for run in runs:
-            cell = cell_of(run, suite)
-            if there.get(cell.point, cell) != cell:
-                refused.append(f"{run.file}: {store.root} holds another run of this cell; choose another --runs-dir")
-            elif cell.point not in there:
-                result = result_of(run)
-                [attempt] = store.begin([cell], general | {"artifact": origin_of(run)})
-                log = b"" if run.log is None else f"imported, with {run.log.file}\n".encode()
-                outcome = AttemptOutcome(OK, result=result)
-                store.commit(attempt, outcome, result.wall_seconds, "a device that was not recorded", log)
-    return refused
 
 
 def _report(found: FolderContents) -> list[str]:

@@ -1,4 +1,4 @@
-"""``prism-ae ls``: what there is."""
+"""``prism-ae ls``: the names that other commands take."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ KINDS = ("experiments", "targets", "drafters", "benchmarks", "scales", "trees", 
 def ls(
     kind: Annotated[str | None, typer.Argument(help=f"One of: {', '.join(KINDS)}.", metavar="[KIND]")] = None,
     suite: SuiteName = "paper",
+    *,
     json: Json = False,
 ) -> None:
     """List experiments, targets, drafters, benchmarks, scales, trees and suites.
@@ -26,12 +27,12 @@ def ls(
     """
     from prism_ae.cli.output import say, say_json
     from prism_ae.errors import UsageError
-    from prism_ae.io.schema import meant
+    from prism_ae.io.schema import did_you_mean
     from prism_ae.io.words import table
     from prism_ae.suites.load import load_suite
 
     if kind is not None and kind not in KINDS:
-        raise UsageError(f"there is nothing called '{kind}' to list{meant(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
+        raise UsageError(f"there is no kind '{kind}' to list{did_you_mean(kind, KINDS)}", f"kinds: {', '.join(KINDS)}")
     loaded = load_suite(suite)
     found = {one: _entries(one, loaded) for one in ([kind] if kind else KINDS)}
     if json:

@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     from prism_ae.execution.run import Outcome
 
 
-def slots(gpus: str | None, workers: int | None, elsewhere: bool = False) -> tuple[Slot, ...]:
-    """The devices asked for, which may be ``elsewhere`` if nothing is started; raises UsageError and DeviceError."""
-    from prism_ae.devices.slots import find_gpus, plan_slots, usable_cores
-    from prism_ae.store.provenance import processor_name
-
-    return plan_slots(gpus, workers, usable_cores(), processor_name(), find_gpus, elsewhere)
-
-
 def open_store(runs_dir: Path, suite: Suite) -> Store:
     """The suite's runs folder; raises StoreError. Damage is reported on standard error."""
     store = Store(runs_folder(runs_dir, suite), suite.name, suite.version)

@@ -1,4 +1,4 @@
-"""``prism-ae run``: measure what is missing, then draw."""
+"""``prism-ae run``: measure the cells without a result, then draw."""
 
 from __future__ import annotations
 
@@ -13,31 +13,17 @@ if TYPE_CHECKING:
 
 def run(
     experiments: o.Experiments,
-    suite: o.SuiteName = "paper",
-    benches: o.Benches = None,
-    scales: o.Scales = None,
-    targets: o.Targets = None,
-    drafters: o.Drafters = None,
-    temperatures: o.Temperatures = None,
-    questions: o.Questions = None,
-    tree: o.Trees = None,
-    batch_size: o.BatchSizes = None,
-    drafting: o.Drafting = None,
-    dtype: o.Dtype = None,
-    engine: o.Engine = None,
-    controls: o.Controls = False,
-    paper_compat: o.PaperCompat = False,
+    options: o.RequestOptions,
+    *,
     with_paper: o.WithPaper = False,
-    gpus: o.Gpus = None,
-    workers: o.Workers = None,
-    models_dir: o.ModelsDir = o.MODELS,
-    runs_dir: o.RunsDir = o.RUNS,
+    devices: o.DeviceOptions,
+    folders: o.FolderOptions,
     out: o.Out = None,
 ) -> None:
-    """Measure what is not measured yet, then draw the experiments.
+    """Measure the cells that have no result yet, then draw the experiments.
 
-    Ctrl-C once finishes writing what is measured and stops; the same command continues. A finished experiment is
-    drawn again, nothing is measured twice. It ends with a list of what was drawn, and what is missing and why.
+    Ctrl-C once writes the finished cells and stops; the same command continues. No cell is measured twice; finished
+    experiments are drawn again. The run ends with a list of the drawings, and of missing cells with their reasons.
 
     \b
     Examples:
@@ -49,60 +35,39 @@ def run(
       prism-ae run figure8 --suite mini --tree 3,2,6 --tree 5,8,32 --tree 8,10,64
       prism-ae run table4 --gpus 0 --drafting both --paper-compat
 
-    What is timed runs alone on a CPU; GPUs each time their own. A draft tree has d steps, w branches and v verified
-    tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies d + 1. Exit code 8: some cells that could have a
-    result have none.
+    On a CPU, throughput cells run one at a time and alone; on GPUs, one on each. A draft tree has d steps, w branches
+    and v verified tokens, v at most 1 + w + w*w*(d-1); a chain (w = 1) verifies d + 1. Exit code 8: some cells that
+    could have a result have none.
     """
-    import sys
-
-    from prism_ae.cli.closing import closing, complain
     from prism_ae.cli.draw import check_writable, draw
-    from prism_ae.cli.measure import measure, open_store, slots
-    from prism_ae.cli.output import flush
-    from prism_ae.experiments.request import left_out_in_words, make_request
+    from prism_ae.cli.measure import measure, open_store
+    from prism_ae.cli.output import flush, note
+    from prism_ae.cli.summary import check_complete, run_summary
+    from prism_ae.experiments.request import left_out_in_words
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
-    request = make_request(
-        experiments,
-        suite,
-        benches,
-        scales,
-        targets,
-        drafters,
-        temperatures,
-        questions,
-        tree,
-        engine,
-        controls,
-        batch_size,
-        drafting,
-        dtype,
-        paper_compat,
-    )
-    for line in left_out_in_words(request):
-        print(line, file=sys.stderr)
-    where = slots(gpus, workers)
+    request = options.request(experiments)
+    note(left_out_in_words(request))
+    slots = devices.slots()
     check_writable(out, request)
-    store = open_store(runs_dir, request.suite)
-    resolved = resolve(request.all_points, LocalLookup(request.suite, models_dir), request.suite.drafters)
+    store = open_store(folders.runs_dir, request.suite)
+    resolved = resolve(request.all_points, LocalLookup(request.suite, folders.models_dir), request.suite.drafters)
     plan, outcome = make_plan(resolved, store.records()), None
     if plan.assignments:
-        plan, outcome = measure(request, resolved, store, models_dir, where)
-    _report(plan, outcome)
+        plan, outcome = measure(request, resolved, store, folders.models_dir, slots)
+    note([_result(plan, outcome)])
     if outcome is not None and outcome.interrupted:
         raise KeyboardInterrupt
     plan = make_plan(resolved, store.records())
-    drawn = draw(request, plan, store, out, with_paper)
+    drawn = draw(request, plan, store, out, with_paper=with_paper)
     flush()  # the files are named before the list of them, wherever the two streams lead
-    print("\n".join(closing(plan, drawn)), file=sys.stderr)
-    complain(plan)
+    note(run_summary(plan, drawn))
+    check_complete(plan)
 
 
-def _report(plan: Plan, outcome: Outcome | None) -> None:
-    """What the run did, on standard error."""
-    import sys
-
+def _result(plan: Plan, outcome: Outcome | None) -> str:
+    """What the run measured; None for a run that had nothing to measure."""
     from prism_ae.execution.progress import duration
     from prism_ae.io.words import pluralise
 
@@ -112,6 +77,6 @@ def _report(plan: Plan, outcome: Outcome | None) -> None:
         text = f"measured {pluralise(outcome.measured, 'cell')} in {duration(outcome.seconds)}"
         text += f", {len(outcome.failed):,} failed" if outcome.failed else ""
         text += f", {outcome.left:,} left" if outcome.left else ""
-    if plan.recalled:
-        text += f"; {pluralise(len(plan.recalled), 'cell')} with the result of a model that is not here now"
-    print(text, file=sys.stderr)
+    if plan.from_store_only:
+        text += f"; {pluralise(len(plan.from_store_only), 'cell')} with the result of a model that is not here now"
+    return text

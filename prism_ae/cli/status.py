@@ -1,4 +1,4 @@
-"""``prism-ae status``: how far every experiment is."""
+"""``prism-ae status``: the progress of every experiment."""
 
 from __future__ import annotations
 
@@ -15,27 +15,14 @@ if TYPE_CHECKING:
 
 def status(
     experiments: o.SomeExperiments = None,
-    suite: o.SuiteName = "paper",
-    benches: o.Benches = None,
-    scales: o.Scales = None,
-    targets: o.Targets = None,
-    drafters: o.Drafters = None,
-    temperatures: o.Temperatures = None,
-    questions: o.Questions = None,
-    tree: o.Trees = None,
-    batch_size: o.BatchSizes = None,
-    drafting: o.Drafting = None,
-    dtype: o.Dtype = None,
-    engine: o.Engine = None,
-    controls: o.Controls = False,
-    paper_compat: o.PaperCompat = False,
-    models_dir: o.ModelsDir = o.MODELS,
-    runs_dir: o.RunsDir = o.RUNS,
+    *,
+    options: o.RequestOptions,
+    folders: o.FolderOptions,
     json: o.Json = False,
 ) -> None:
-    """Show what is measured, what failed and why, and what is damaged.
+    """Show how many cells are measured, which failed and why, and damaged records.
 
-    Without an EXPERIMENT: all that the suite can fill, and what else was measured, asked otherwise.
+    Without an EXPERIMENT: every experiment that the suite can fill, and the cells measured with other options.
 
     \b
     Examples:
@@ -44,32 +31,15 @@ def status(
     """
     from prism_ae.cli.measure import open_store
     from prism_ae.cli.output import say, say_json
-    from prism_ae.experiments.request import left_out_in_words, make_request
+    from prism_ae.experiments.request import left_out_in_words
     from prism_ae.io.words import one_line, pluralise, table
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
-    request = make_request(
-        experiments or ["all"],
-        suite,
-        benches,
-        scales,
-        targets,
-        drafters,
-        temperatures,
-        questions,
-        tree,
-        engine,
-        controls,
-        batch_size,
-        drafting,
-        dtype,
-        paper_compat,
-        none_will_do=True,
-    )
-    store = open_store(runs_dir, request.suite)
+    request = options.request(experiments or ["all"], allow_empty=True)
+    store = open_store(folders.runs_dir, request.suite)
     records, damaged = store.records(), store.quarantined
-    lookup = LocalLookup(request.suite, models_dir)
+    lookup = LocalLookup(request.suite, folders.models_dir)
     plans = {
         experiment.name: make_plan(resolve(points, lookup, request.suite.drafters), records)
         for experiment, points in zip(request.experiments, request.points, strict=True)
@@ -77,7 +47,7 @@ def status(
     failures = {cell_id: message for plan in plans.values() for cell_id, message in plan.failed.items()}
     others = Others() if experiments else _others(tuple(plans.values()), records)
     failures |= others.failed
-    missing = {(reason, hint) for plan in plans.values() for reason, hint, _ in plan.missing()}
+    missing = {(one.reason, one.hint) for plan in plans.values() for one in plan.missing}
     if json:
         say_json(
             {
@@ -88,7 +58,7 @@ def status(
                         "cells": plan.total,
                         "measured": len(plan.done),
                         "failed": len(plan.failed),
-                        "not_measurable": len(plan.holes),
+                        "not_measurable": len(plan.missing),
                     }
                     for name, plan in plans.items()
                 },
@@ -102,10 +72,10 @@ def status(
         return
     rows: list[tuple[str, ...]] = [("experiment", "cells", "measured", "failed", "not measurable now")]
     for name, plan in plans.items():
-        counts = (plan.total, len(plan.done), len(plan.failed), len(plan.holes))
+        counts = (plan.total, len(plan.done), len(plan.failed), len(plan.missing))
         rows.append((name, *(f"{count:,}" for count in counts)))
     if count := others.measured + len(others.failed):
-        rows.append(("asked otherwise", f"{count:,}", f"{others.measured:,}", f"{len(others.failed):,}", ""))
+        rows.append(("other options", f"{count:,}", f"{others.measured:,}", f"{len(others.failed):,}", ""))
     say([f"suite {request.suite.name} in {store.root}", *(table(rows, indent="  ") if len(rows) > 1 else ())])
     for cell_id, message in failures.items():
         point = records[cell_id].cell.point
@@ -113,7 +83,7 @@ def status(
         parts += [f"tree {point.tree}", f"batch {point.batch}"] if point.batch is not None else []
         what = " ".join(parts)
         say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {one_line(message)}"])
-    say(f"  missing: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
+    say(f"  cannot be measured: {reason}{f'; {hint}' if hint else ''}" for reason, hint in sorted(missing))
     say(left_out_in_words(request))
     if damaged:
         say([f"{pluralise(len(damaged), 'damaged line')} in {store.root / 'log.jsonl'}:"])

@@ -178,7 +178,7 @@ _PATH = {
 
 
 def _module(name: str) -> tuple[str, ...]:
-    return sys.executable, "-P", "-m", f"prism_ae.execution.{name}"
+    return sys.executable, "-P", "-m", f"prism_ae.devices.{name}"
 
 
 class _NothingSaid(Exception):  # noqa: N818 - an event

@@ -48,9 +48,9 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
     listing = list_gpus()
     found = visible_gpus(listing, snapshot.variables, ask_cuda)
     driver = listing.driver or shutil.which("nvidia-smi") is not None or any(path.exists() for path in _DRIVER)
-    yield from judge_gpus(listing, found, driver or gpus_meant(snapshot.variables), snapshot.gpus)
+    yield from judge_gpus(listing, found, signs=driver or gpus_meant(snapshot.variables), gpus=snapshot.gpus)
     torch.join()
-    yield judge_torch(asked[0], len(found.gpus), snapshot.gpus is not None)
+    yield judge_torch(asked[0], len(found.gpus), asked=snapshot.gpus is not None)
 
 
 def ask_torch() -> Torch:
@@ -70,7 +70,7 @@ def read_torch(said: Said) -> Torch:
         return Torch(error=", ".join([*words, *filter(None, [said.how])]) or "it said nothing")
 
 
-def judge_gpus(listing: Listing, found: Found, signs: bool, gpus: str | None) -> Iterator[Finding]:
+def judge_gpus(listing: Listing, found: Found, *, signs: bool, gpus: str | None) -> Iterator[Finding]:
     """Pure.
 
     Args:
@@ -108,7 +108,7 @@ def judge_gpus(listing: Listing, found: Found, signs: bool, gpus: str | None) ->
         yield ok("GPUs", f"none; the CPU is used ({notes})")
 
 
-def judge_torch(torch: Torch, gpus: int, asked: bool) -> Finding:
+def judge_torch(torch: Torch, gpus: int, *, asked: bool) -> Finding:
     """Pure.
 
     Args:

@@ -120,7 +120,7 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
     yield from _caches(snapshot.variables)
 
 
-def judge_folder(name: str, option: str, folder: Folder, reads_only: bool, large: bool = True) -> Iterator[Finding]:
+def judge_folder(name: str, option: str, folder: Folder, *, reads_only: bool, large: bool = True) -> Iterator[Finding]:
     """Pure.
 
     Args:

@@ -83,7 +83,7 @@ def take_snapshot(models_dir: Path, runs_dir: Path, gpus: str | None) -> Snapsho
         encodings={
             "standard output": getattr(sys.stdout, "encoding", None) or "utf-8",
             "file names": sys.getfilesystemencoding(),
-            "text files": locale.getpreferredencoding(False),
+            "text files": locale.getpreferredencoding(do_setlocale=False),
         },
     )
 

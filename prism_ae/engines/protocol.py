@@ -18,18 +18,20 @@ WARM_UP_TOKENS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
-    """The most that an engine is asked for while it holds one target: what it has to be started for.
+class EngineCapacity:
+    """What an engine is started for: the most that it is asked for while it holds one target.
 
     Attributes:
-        batch: the largest batch; 1 where none is timed.
-        tree: the largest steps, branch and verified tokens, not necessarily of one tree; None without drafters.
-        length: the longest prompt and answer together, tokens.
+        max_batch: 1 where none is timed.
+        max_steps, max_branch, max_verified: of the draft trees, each on its own; 0 without drafters.
+        max_seq_len: prompt and answer together, tokens.
     """
 
-    batch: int
-    tree: TreeShape | None
-    length: int
+    max_batch: int = 1
+    max_steps: int = 0
+    max_branch: int = 0
+    max_verified: int = 0
+    max_seq_len: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,18 +41,21 @@ class Assignment:
     Attributes:
         cells: at least one.
         target_path, drafter_path: checkpoint folders; drafter_path is None for vanilla.
-        tree: None for vanilla.
         affinity: what an engine holds in memory for it, the most expensive to change first (engine, target, …): a
             worker prefers an assignment that shares the longest beginning with the one before.
-        room: of everything in the plan that shares engine, target, dtype and compat flags.
+        capacity: for everything in the plan that shares engine, target, dtype and compat flags.
     """
 
     cells: tuple[Cell, ...]
     target_path: Path
     drafter_path: Path | None
-    tree: TreeShape | None
     affinity: tuple[str, ...] = ()
-    room: Room = Room(1, None, 0)
+    capacity: EngineCapacity = EngineCapacity()
+
+    @property
+    def tree(self) -> TreeShape | None:
+        """The draft tree of all cells; None for vanilla."""
+        return self.cells[0].point.tree
 
     @property
     def timed(self) -> bool:

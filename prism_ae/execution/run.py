@@ -150,7 +150,7 @@ class Run:
             if seat.process is not None and seat.ready and seat.assignment is None:
                 elsewhere = [other.affinity for other in others if other.ready]
                 quiet = all(other.ready for other in others)
-                seat.assignment = self._queue.take(seat.affinity, elsewhere, quiet)
+                seat.assignment = self._queue.take(seat.affinity, elsewhere, quiet=quiet)
                 if seat.assignment is not None:
                     seat.affinity = seat.assignment.affinity
                     self._tell(seat, seat.assignment)

@@ -10,7 +10,7 @@ from prism_ae.engines.registry import find
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment, SuiteChoice
-from prism_ae.io.schema import closest, meant
+from prism_ae.io.schema import did_you_mean, suggest
 from prism_ae.models.weights import FLOATS
 from prism_ae.suites.compat import acceptance_flags, serving_flags
 from prism_ae.suites.records import DrafterRecord, Limits, Scale, Suite, TargetRecord
@@ -52,7 +52,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     engine = options.engine or experiment.cells.engine
     limits = suite.serving if experiment.timed else suite.limits
     questions = _questions(experiment, suite, options, limits)
-    batches = _batches(experiment, options, questions)
+    batches = _batches(experiment, options)
     trees = _trees(experiment, suite, options, limits)
     drafting = _drafting(experiment, options, engine)
     if options.dtype is not None:
@@ -96,6 +96,12 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             f"{what} of suite {suite.name}",
             "ask for others with --drafters or --targets",
             "no drafter for the target",
+        )
+    # A size of the user's own is refused; one of the experiment's file is a missing cell of the plan.
+    if options.batch_sizes and (problem := points[-1].unfilled_batch):  # the last point has the largest batch
+        raise UsageError(
+            f"{experiment.name}: {problem}",
+            f"ask for more with --questions {batches[-1]}, or for a smaller batch with --batch-size {questions}",
         )
     if options.paper_compat and not any(point.compat for point in points):
         raise UsageError(
@@ -168,7 +174,7 @@ def _questions(experiment: Experiment, suite: Suite, options: Options, limits: L
     return options.questions
 
 
-def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[int | None, ...]:
+def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]:
     """Batch sizes, the smallest first; (None,) where acceptance is measured."""
     if not experiment.timed:
         if options.batch_sizes:
@@ -183,12 +189,6 @@ def _batches(experiment: Experiment, options: Options, questions: int) -> tuple[
         raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")
     if not experiment.several_batches and len(sizes) > 1:
         raise UsageError(f"--batch-size: {experiment.name} draws one batch size, got {len(sizes)}", "run once per size")
-    # The experiment's own sizes are not the user's words: what is too large for the questions is a hole of the plan.
-    if options.batch_sizes and options.questions is not None and sizes[-1] > questions:
-        raise UsageError(
-            f"{experiment.name}: batch {sizes[-1]} never fills with {questions} questions",
-            f"ask for more with --questions {sizes[-1]}, or for a smaller batch with --batch-size {questions}",
-        )
     return sizes
 
 
@@ -252,7 +252,7 @@ def _temperatures(experiment: Experiment, options: Options) -> tuple[float, ...]
     for temperature in options.temperatures:
         if not (math.isfinite(temperature) and (temperature == 0 or temperature >= _COLDEST)):
             raise UsageError(
-                f"--temperatures: {temperature:g} is no temperature that can be computed with",
+                f"--temperatures: invalid temperature {temperature:g}",
                 f"0 is greedy, 1 plain sampling, anything else from {_COLDEST:g} on",
             )
     # Floats throughout: a point asked as 0 and one asked as 0.0 must be the same cell.
@@ -268,7 +268,7 @@ def _lacks(
     if name == BASELINE:  # added where it was not named, so that not naming it is no way out
         hint = f"speed-ups are over vanilla decoding: add [drafters.{BASELINE}] to the suite's file"
     return UnfilledError(
-        f"experiment {experiment.name}: {key}: suite {suite.name} has no {kind} '{name}'{closest(name, names)}",
+        f"experiment {experiment.name}: {key}: suite {suite.name} has no {kind} '{name}'{suggest(name, names)}",
         hint,
         f"no {kind} '{name}'",
     )
@@ -278,4 +278,4 @@ def _known(option: str, asked: Iterable[str], names: Iterable[str]) -> None:
     known = list(names)
     for name in asked:
         if name not in known:
-            raise UsageError(f"{option}: there is no '{name}'{meant(name, known)}", f"known: {', '.join(known)}")
+            raise UsageError(f"{option}: there is no '{name}'{did_you_mean(name, known)}", f"known: {', '.join(known)}")

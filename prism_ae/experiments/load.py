@@ -9,7 +9,7 @@ from typing import Any
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.kinds import find_kind
 from prism_ae.experiments.kinds.base import Kind
-from prism_ae.io.schema import check, meant, read_toml
+from prism_ae.io.schema import check, did_you_mean, read_toml
 
 FOLDERS = ("figures", "tables")
 """Where experiments' files are, in the order in which they are listed."""
@@ -47,7 +47,7 @@ def load_experiment(name_or_path: str | Path) -> Kind:
         files = _files()
         if str(name_or_path) not in files:
             raise UsageError(
-                f"there is no experiment '{name_or_path}'{meant(str(name_or_path), files)}",
+                f"there is no experiment '{name_or_path}'{did_you_mean(str(name_or_path), files)}",
                 f"experiments: {', '.join(files)}; or give the path of a .toml file",
             )
         path = files[str(name_or_path)]

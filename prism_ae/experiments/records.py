@@ -14,7 +14,7 @@ from prism_ae.analysis.claims import Claim, QuantityName, TreeClaim
 from prism_ae.analysis.paper_values import Paper
 from prism_ae.cells import EXACT, STOCK, DraftLoop, TreeShape
 from prism_ae.drawing.style import Series
-from prism_ae.io.schema import closest, record
+from prism_ae.io.schema import record, suggest
 from prism_ae.suites.records import DrafterRecord, Suite
 
 _COLOR = re.compile(r"#[0-9a-f]{6}")
@@ -200,7 +200,7 @@ class Experiment:
         drawn |= {f"claims.{number}.order": claim.order for number, claim in enumerate(self.claims)}
         for key, names in drawn.items():
             yield from (
-                f"{key}: '{name}' has no [[series]]{closest(name, known)}" for name in names if name not in known
+                f"{key}: '{name}' has no [[series]]{suggest(name, known)}" for name in names if name not in known
             )
 
     def _curve(self, number: int, known: list[str]) -> Iterator[str]:
@@ -209,7 +209,7 @@ class Experiment:
         if len(xs) != len(curve.y):
             yield f": {len(curve.y)} values for {len(xs)} places on the x axis"
         if curve.drafter not in known:
-            yield f".drafter: '{curve.drafter}' has no [[series]]{closest(curve.drafter, known)}"
+            yield f".drafter: '{curve.drafter}' has no [[series]]{suggest(curve.drafter, known)}"
         if curve.role not in self.cells.roles:
             yield f".role: '{curve.role}' is not among cells.roles"
         yield from self.curve_problems(curve.benchmark, xs)

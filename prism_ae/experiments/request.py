@@ -1,4 +1,4 @@
-"""From the words on a command line to a checked request: suite, experiments and the points they ask for.
+"""From names and options to a checked request: suite, experiments and the points they ask for.
 
 Everything a user can get wrong in names and numbers is refused here, before a device or a process is touched.
 """
@@ -6,10 +6,10 @@ Everything a user can get wrong in names and numbers is refused here, before a d
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import Point
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.experiments.expand import UnfilledError, expand
 from prism_ae.experiments.kinds.base import Kind
@@ -22,12 +22,12 @@ from prism_ae.suites.records import Suite
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is asked.
+    """Experiments of a suite, and the points that they ask for.
 
     Attributes:
         points: of each experiment, in their order.
-        places: the files of each experiment and of the suite, in words, for messages about what they say.
-        left_out: experiments that "all" stands for and the suite cannot fill -> what it has not.
+        places: the files of each experiment and of the suite, in words, for messages about their content.
+        left_out: experiments that "all" stands for and the suite cannot fill -> what the suite lacks.
     """
 
     suite: Suite
@@ -43,48 +43,16 @@ class Request:
         return tuple(dict.fromkeys(point for points in self.points for point in points))
 
 
-def make_request(
-    experiments: Sequence[str],
-    suite: str,
-    benches: str | None = None,
-    scales: str | None = None,
-    targets: str | None = None,
-    drafters: str | None = None,
-    temperatures: str | None = None,
-    questions: int | None = None,
-    trees: Iterable[str] | None = None,
-    engine: str | None = None,
-    controls: bool = False,
-    batch_sizes: Iterable[int] | None = None,
-    drafting: str | None = None,
-    dtype: str | None = None,
-    paper_compat: bool = False,
-    none_will_do: bool = False,
-) -> Request:
+def make_request(experiments: Sequence[str], suite: str, options: Options, *, allow_empty: bool = False) -> Request:
     """Check and expand.
 
     Args:
-        none_will_do: a suite that can fill none of the experiments that "all" stands for is no error.
+        allow_empty: a suite that can fill none of the experiments that "all" stands for is no error.
 
     Raises:
         UsageError, ConfigError: as `load_suite`, `load_experiment` and `expand`; an experiment that was named has to
             be one that the suite can fill.
     """
-    options = Options(
-        benches=_names("--benches", benches),
-        scales=_names("--scales", scales),
-        targets=_names("--targets", targets),
-        drafters=_names("--drafters", drafters),
-        temperatures=tuple(_number("--temperatures", text) for text in _names("--temperatures", temperatures)),
-        questions=questions,
-        trees=tuple(TreeShape.parse(text) for text in trees or ()),
-        engine=engine,
-        controls=controls,
-        batch_sizes=tuple(batch_sizes or ()),
-        drafting=drafting,
-        dtype=dtype,
-        paper_compat=paper_compat,
-    )
     loaded_suite = load_suite(suite)
     names = _experiments(experiments)
     loaded = tuple(load_experiment(name) for name in names)
@@ -106,7 +74,7 @@ def make_request(
         filled.append(experiment)
         points.append(expanded)
         places.append((_place("experiment", name), _place("suite", suite)))
-    if not filled and not none_will_do:
+    if not filled and not allow_empty:
         raise ConfigError(
             f"{_place('suite', suite)} can fill no experiment as it is: {'; '.join(_by_reason(left_out))}",
             "name an experiment, and what the suite has with --drafters, --benches and --targets",
@@ -115,7 +83,7 @@ def make_request(
 
 
 def left_out_in_words(request: Request) -> list[str]:
-    """What was left out and why, as lines; none where nothing was."""
+    """Lines that say which experiments were left out and why; none where all are there."""
     if not request.left_out:
         return []
     lines = [f"left out, because suite {request.suite.name} cannot fill them as they are:"]
@@ -137,24 +105,6 @@ def _place(kind: str, name: str) -> str:
 def _experiments(names: Sequence[str]) -> tuple[str, ...]:
     """The names given, once each; "all" stands for those that come with the package."""
     return tuple(dict.fromkeys(one for name in names for one in (experiment_names() if name == "all" else (name,))))
-
-
-def _names(option: str, text: str | None) -> tuple[str, ...]:
-    if text is None:
-        return ()
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise UsageError(
-            f"{option}: '{text}' has an empty name", f"write names with commas between, as in {option} a,b"
-        )
-    return names
-
-
-def _number(option: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option}: '{text}' is not a number", f"write numbers as in {option} 0,1") from None
 
 
 def drawn_in(out: Path | None, experiment: Kind) -> Path:

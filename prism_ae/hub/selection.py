@@ -8,7 +8,7 @@ from typing import Literal
 
 from prism_ae.cells import Point
 from prism_ae.errors import UsageError
-from prism_ae.io.schema import meant
+from prism_ae.io.schema import did_you_mean
 from prism_ae.models.weights import find_format
 from prism_ae.suites.records import Hub, Suite
 
@@ -57,7 +57,7 @@ def target_called(suite: Suite, word: str) -> str | None:
 def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
     """The error for a word of ``--only`` that names nothing."""
     known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, target.role))]
-    return UsageError(f"--only: there is no experiment or target '{word}'{meant(word, known)}", ", ".join(known))
+    return UsageError(f"--only: there is no experiment or target '{word}'{did_you_mean(word, known)}", ", ".join(known))
 
 
 def published(hub: Hub, folders: Iterable[str], name: HubName, *, official: bool) -> tuple[PublishedFolder, ...]:

@@ -114,14 +114,14 @@ def check(data: Any, cls: type[T], where: str) -> T:
         raise ConfigError("\n".join(problems), "correct the file and run again") from None
 
 
-def closest(name: str, names: Iterable[str]) -> str:
+def suggest(name: str, names: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for a name that resembles one of ``names``, else what there is."""
     known = list(dict.fromkeys(names))
-    return meant(name, known) or (f"; there is {', '.join(known)}" if known else "")
+    return did_you_mean(name, known) or (f"; there is {', '.join(known)}" if known else "")
 
 
-def meant(name: str, names: Iterable[str]) -> str:
-    """The first half of `closest`, for a message that lists all names anyway; "" where none is like ``name``."""
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The first half of `suggest`, for a message that lists all names anyway; "" where none is like ``name``."""
     lowered = {item.lower(): item for item in names}
     match = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f"; did you mean '{lowered[match[0]]}'?" if match else ""
@@ -161,13 +161,13 @@ def _problem(item: Any, cls: Any) -> str:
     kind, location = item["type"], item["loc"]
     key = ".".join(str(part) for part in location)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown key '{key}'{closest(str(location[-1]), _keys(cls, location[:-1]))}"
+        return f"unknown key '{key}'{suggest(str(location[-1]), _keys(cls, location[:-1]))}"
     if kind in ("missing", "missing_argument"):
         return f"key '{key}' is missing"
     if kind == "literal_error":
         wanted = str(item["ctx"]["expected"])
         names = wanted.replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{key}: must be {wanted}, got {_shown(item['input'])}{meant(str(item['input']), names)}"
+        return f"{key}: must be {wanted}, got {_shown(item['input'])}{did_you_mean(str(item['input']), names)}"
     if kind in _EXPECTED:
         return f"{key}: must be {_EXPECTED[kind]}, got {_shown(item['input'])}"
     if kind == _SAID:

@@ -1,4 +1,4 @@
-"""Everything that ``plan`` tells, gathered before a word of it is said. Takes no device and writes nothing."""
+"""The content of ``plan``: assignments, loads, time, disk, and missing cells. Takes no device and writes nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from prism_ae.experiments.request import Request
 from prism_ae.io.digests import plain
 from prism_ae.planning.inventory import Inventory, bytes_to_write, take_inventory
 from prism_ae.planning.load_count import Loads, count_loads
-from prism_ae.planning.lookup import IfComplete
+from prism_ae.planning.lookup import AssumeAvailable
 from prism_ae.planning.plan import Lookup, Plan, make_plan, resolve
 from prism_ae.store import Record
 
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A plan, and what its assignments mean for the workers.
+    """A plan, and the load that it puts on workers and disk.
 
     Attributes:
         used: workers that have something to do.
@@ -34,11 +34,11 @@ class Work:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outlook:
-    """What a run would do now, and what it would do if all that can be had were here.
+class Forecast:
+    """What a run would do now, and what it would do if everything with a remedy were here.
 
     Attributes:
-        complete: the latter, without what is measured; None where nothing is missing that can be had.
+        complete: the latter, without the cells that are measured; None where nothing is missing that has a remedy.
         slots: of the workers.
         authors_times: what the authors say about the time -> the experiments of this request that it is about.
         size_note: what the publishers say about the models' size, or ""; None where the suite is not downloaded.
@@ -56,15 +56,15 @@ class Outlook:
         return self.slots[0].device == "cpu"
 
 
-def look(
+def make_forecast(
     request: Request,
     lookup: Lookup,
     records: Mapping[str, Record],
     slots: tuple[Slot, ...],
     models_dir: Path,
     root: Path,
-) -> Outlook:
-    """Gather it.
+) -> Forecast:
+    """Look at models, records and disk; changes nothing.
 
     Args:
         records: of the store, by cell id.
@@ -75,20 +75,20 @@ def look(
 
     def work(plan: Plan) -> Work:
         used = min(len(slots), len(plan.assignments))
-        loads = count_loads(plan.assignments, max(1, used), slots[0].device == "cpu")
+        loads = count_loads(plan.assignments, max(1, used), on_cpu=slots[0].device == "cpu")
         cells = [cell for assignment in plan.assignments for cell in assignment.cells]
         return Work(plan, used, loads, *bytes_to_write(cells, records, root))
 
     complete = None
-    if any(hole.hint for hole in plan.holes):
+    if any(one.hint for one in plan.missing):
         left = [point for point in request.all_points if point not in plan.done]
-        complete = make_plan(resolve(left, IfComplete(lookup), suite.drafters), records)
+        complete = make_plan(resolve(left, AssumeAvailable(lookup), suite.drafters), records)
     times: dict[str, tuple[str, ...]] = {}
     for experiment in request.experiments:
         choice = experiment.suites.get(suite.name)
         if choice is not None and choice.authors_time:
             times[choice.authors_time] = (*times.get(choice.authors_time, ()), experiment.name)
-    return Outlook(
+    return Forecast(
         now=work(plan),
         complete=work(complete) if complete and complete.to_measure > plan.to_measure else None,
         slots=slots,
@@ -98,9 +98,9 @@ def look(
     )
 
 
-def as_json(outlook: Outlook) -> dict[str, Any]:
-    """An outlook as data."""
-    plan, inventory = outlook.now.plan, outlook.inventory
+def as_json(forecast: Forecast) -> dict[str, Any]:
+    """A forecast as data."""
+    plan, inventory = forecast.now.plan, forecast.inventory
     return {
         "cells": plan.total,
         "measured": [record.cell.id for record in plan.done.values()],
@@ -113,21 +113,21 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
             }
             for assignment in plan.assignments
         ],
-        "holes": [{"reason": hole.reason, "hint": hole.hint} | plain(hole.point) for hole in plan.holes],
+        "holes": [{"reason": one.reason, "hint": one.hint} | plain(one.point) for one in plan.missing],
         "targets": list(plan.targets),
         "workers": [
             {"label": slot.label, "name": slot.name, "threads": slot.threads, "here": slot.here, "why": slot.why}
-            for slot in outlook.slots
+            for slot in forecast.slots
         ],
-        **_work(outlook.now),
+        **_work(forecast.now),
         "if_complete": None
-        if outlook.complete is None
+        if forecast.complete is None
         else {
-            "cells_to_measure": outlook.complete.plan.to_measure,
-            "assignments": len(outlook.complete.plan.assignments),
-            **_work(outlook.complete),
+            "cells_to_measure": forecast.complete.plan.to_measure,
+            "assignments": len(forecast.complete.plan.assignments),
+            **_work(forecast.complete),
         },
-        "authors_times": [{"says": text, "experiments": names} for text, names in outlook.authors_times.items()],
+        "authors_times": [{"says": text, "experiments": names} for text, names in forecast.authors_times.items()],
         "models": {
             "targets": inventory.targets,
             "drafters": inventory.drafters,
@@ -136,7 +136,7 @@ def as_json(outlook: Outlook) -> dict[str, Any]:
             "missing_questions": list(inventory.questions),
             "bytes": inventory.size,
             "free_bytes": inventory.free,
-            "authors_say": outlook.size_note or None,
+            "authors_say": forecast.size_note or None,
         },
     }
 

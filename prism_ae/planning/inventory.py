@@ -1,4 +1,4 @@
-"""What of a request's models is on this machine, and the room that it takes: shown by ``plan``. Reads, never writes."""
+"""Which of a request's models are on this machine, and the disk space they take, for ``plan``. Writes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from prism_ae.suites.records import Suite
 
 @dataclasses.dataclass(frozen=True)
 class Inventory:
-    """The checkpoints and question files that points read; what nobody can have does not count.
+    """The checkpoints and question files that points read, without those that were never published.
 
     Attributes:
         targets, drafters: how many checkpoints there should be of either.
@@ -79,7 +79,7 @@ def _without_questions(points: Iterable[Point], lookup: Lookup) -> tuple[str, ..
         except MissingError:
             missing.append(benchmark)
         except PrismError:
-            continue  # a damaged file is here, and a hole of its own
+            continue  # a damaged file is here, and reported as the reason of its missing cells
     return tuple(dict.fromkeys(missing))
 
 

@@ -32,7 +32,7 @@ class Loads:
     starts: int
 
 
-def count_loads(assignments: Sequence[Assignment], workers: int, on_cpu: bool) -> Loads:
+def count_loads(assignments: Sequence[Assignment], workers: int, *, on_cpu: bool) -> Loads:
     """The loads that these assignments, in order of preference, make for so many workers (at least 1)."""
     queue = Queue(assignments, alone=on_cpu)
     held: dict[int, Assignment] = {}
@@ -47,7 +47,7 @@ def count_loads(assignments: Sequence[Assignment], workers: int, on_cpu: bool) -
             taken = queue.take(before.affinity if before else (), elsewhere)
             if taken is None:
                 continue
-            loads.update(_loaded(before, taken, on_cpu))
+            loads.update(_loaded(before, taken, on_cpu=on_cpu))
             held[worker] = taken
             idle.remove(worker)
             heapq.heappush(busy, (now + _length(taken), worker, taken))
@@ -58,15 +58,15 @@ def count_loads(assignments: Sequence[Assignment], workers: int, on_cpu: bool) -
     return Loads(loads["target"], loads["drafter"], loads["start"])
 
 
-def _loaded(before: Assignment | None, taken: Assignment, on_cpu: bool) -> list[str]:
+def _loaded(before: Assignment | None, taken: Assignment, *, on_cpu: bool) -> list[str]:
     """What a worker loads for an assignment, after the one that it had before."""
-    anew = before is None or _kept(before, on_cpu) != _kept(taken, on_cpu)
+    anew = before is None or _kept(before, on_cpu=on_cpu) != _kept(taken, on_cpu=on_cpu)
     if taken.cells[0].point.engine == "sglang":
         return ["start"] if anew else []
     return [*(["target"] if anew else []), *(["drafter"] if taken.drafter_path is not None else [])]
 
 
-def _kept(assignment: Assignment, on_cpu: bool) -> tuple[object, ...]:
+def _kept(assignment: Assignment, *, on_cpu: bool) -> tuple[object, ...]:
     """What an engine cannot change while it runs: another one is another load. See `sglang_options.Setup.serves`."""
     point = assignment.cells[0].point
     kept = point.engine, assignment.target_path, point.dtype

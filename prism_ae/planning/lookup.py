@@ -1,4 +1,4 @@
-"""What there is on this machine, asked once per question: models, prompts, engine versions. `plan` is made from it."""
+"""The models, prompts and engine versions of this machine, each looked up once: a `plan` is made from them."""
 
 from __future__ import annotations
 
@@ -75,21 +75,21 @@ def _say_reading(folder: Path, size: int) -> None:
         print(f"reading {folder} once ({format_bytes(size)}): its content identifies what is measured", file=sys.stderr)
 
 
-class IfComplete:
-    """A `plan.Lookup` as if everything that can be had were here: what has a hint about a remedy counts as remedied.
+class AssumeAvailable:
+    """A `plan.Lookup` in which everything that is absent with a hint (about its remedy) counts as available.
 
-    Its answers stand for no content, so cells made from them are for counting only. What cannot be had stays absent.
+    Its answers stand for no content: cells made from them are for counting only.
     """
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
     def target(self, target: str) -> Located | Absent:
-        return _remedied(self._lookup.target(target), target)
+        return _assumed(self._lookup.target(target), target)
 
     def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
         found = self._lookup.drafter(target, drafter, scale, engine)
-        return None if found is None else _remedied(found, f"{target}/{drafter}/{scale}/{engine}")
+        return None if found is None else _assumed(found, f"{target}/{drafter}/{scale}/{engine}")
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
         try:
@@ -110,5 +110,5 @@ class IfComplete:
         return self._lookup.engine_problem(point)
 
 
-def _remedied(found: Located | Absent, name: str) -> Located | Absent:
+def _assumed(found: Located | Absent, name: str) -> Located | Absent:
     return Located(Path(name), "") if isinstance(found, Absent) and found.hint else found

@@ -1,15 +1,14 @@
-"""What has to be measured, in which order, and what cannot be: decided before any device is taken.
+"""Which cells have to be measured, in which order, and which cannot be: decided before any device is taken.
 
-Points become cells by adding the fingerprints of what is really there; a point whose model is missing, whose tree no
-engine can build or which its engine cannot measure becomes a hole with a reason. What is measured together, and in
-which order, is `work_units`'s. Pure: what there is (`Lookup`) and what was measured (records) are passed in.
+Points become cells by adding the fingerprints of the models and engines that are here; a point whose model is missing,
+or which its engine cannot measure, becomes a `MissingCell` with a reason. Which cells are measured together, and in
+which order, is decided in `work_units`. Pure: models and engines (`Lookup`) and finished records are passed in.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from prism_ae.store.records import Record
 
 
 class Lookup(Protocol):
-    """What there is: models, prompts, engines. Names are those of the suite."""
+    """The models, prompts and engines that are here. Names are those of the suite."""
 
     def target(self, target: str) -> Located | Absent: ...
 
@@ -48,8 +47,8 @@ class Lookup(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Hole:
-    """A point that cannot be measured now: why, and what to do about it ("" where nothing can be done)."""
+class MissingCell:
+    """A cell that cannot be measured now: why, and what to do about it ("" where nothing can be done)."""
 
     point: Point
     reason: str
@@ -63,18 +62,18 @@ class Resolved:
     Attributes:
         cells: point -> cell, in the order asked, for every point that can be measured.
         folders: the same points -> folders of target and drafter (None for vanilla).
-        holes: the other points.
+        missing: the other points.
         drafters: names in an order in which those of one architecture are neighbours.
     """
 
     cells: Mapping[Point, Cell]
     folders: Mapping[Point, Folders]
-    holes: tuple[Hole, ...]
+    missing: tuple[MissingCell, ...]
     drafters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class TimeEstimate:
     """Working time of the cells to measure, from finished cells like them.
 
     Attributes:
@@ -98,23 +97,23 @@ class Plan:
     Attributes:
         done: points with a result, and the record that speaks for each: that of its cell or, where its model is not
             here and no cell can be named, the newest finished one of the very same point.
-        recalled: those of ``done`` whose model is not here.
+        from_store_only: those of ``done`` whose model is not here.
         failed: id of a cell whose last attempt failed -> message; it is tried again.
         assignments: what to measure, in order of preference.
-        holes: points without a result that cannot be measured now.
+        missing: points without a result that cannot be measured now.
     """
 
     done: Mapping[Point, Record]
-    recalled: frozenset[Point]
+    from_store_only: frozenset[Point]
     failed: Mapping[str, str]
     assignments: tuple[Assignment, ...]
-    holes: tuple[Hole, ...]
-    estimate: Estimate
+    missing: tuple[MissingCell, ...]
+    estimate: TimeEstimate
 
     @property
     def total(self) -> int:
         """Points asked for."""
-        return len(self.done) + self.to_measure + len(self.holes)
+        return len(self.done) + self.to_measure + len(self.missing)
 
     @property
     def to_measure(self) -> int:
@@ -125,50 +124,42 @@ class Plan:
         """Targets that have to be loaded."""
         return tuple(sorted({assignment.cells[0].point.target for assignment in self.assignments}))
 
-    def missing(self) -> tuple[tuple[str, str, int], ...]:
-        """The holes by cause: reason, hint, number of points; most frequent first."""
-        counts = Counter((hole.reason, hole.hint) for hole in self.holes)
-        return tuple((reason, hint, count) for (reason, hint), count in counts.most_common())
-
 
 def resolve(points: Iterable[Point], lookup: Lookup, drafters: Iterable[str] = ()) -> Resolved:
     """Points as cells; a point asked twice counts once. ``drafters``: see `Resolved`; a suite lists them so."""
     cells: dict[Point, Cell] = {}
     folders: dict[Point, Folders] = {}
-    holes: list[Hole] = []
+    missing: list[MissingCell] = []
     for point in dict.fromkeys(points):
         found = _resolve(point, lookup)
-        if isinstance(found, Hole):
-            holes.append(found)
+        if isinstance(found, MissingCell):
+            missing.append(found)
         else:
             cells[point], folders[point] = found
-    return Resolved(cells, folders, tuple(holes), tuple(drafters))
+    return Resolved(cells, folders, tuple(missing), tuple(drafters))
 
 
-def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | Hole:
-    if point.tree is not None and (problem := point.tree.problem()):
-        return Hole(point, f"draft tree {point.tree}: {problem}", "choose another with --tree")
-    if point.batch is not None and point.batch > point.questions:
-        what = f"batch {point.batch} never fills with {point.questions} questions"
-        return Hole(point, what, f"ask for more with --questions {point.batch}")
+def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | MissingCell:
+    if problem := point.unfilled_batch:
+        return MissingCell(point, problem, f"ask for more with --questions {point.batch}")
     if problem := lookup.engine_problem(point):
-        return Hole(point, problem, "choose another engine with --engine")
+        return MissingCell(point, problem, "choose another engine with --engine")
     target = lookup.target(point.target)
     drafter = lookup.drafter(point.target, point.drafter, point.scale, point.engine)
     absent = [found for found in (target, drafter) if isinstance(found, Absent)]
     if absent:
         # What cannot be had at all is the cause, whether or not the other is here.
         cause = min(absent, key=lambda one: bool(one.hint))
-        return Hole(point, cause.reason, cause.hint)
+        return MissingCell(point, cause.reason, cause.hint)
     assert isinstance(target, Located)
     assert not isinstance(drafter, Absent)
     if unfit := lookup.pair_problem(point):
-        return Hole(point, unfit.what, unfit.hint)
+        return MissingCell(point, unfit.what, unfit.hint)
     try:
         prompts = lookup.prompts(point.target, point.benchmark, point.questions)
         version, verifier = lookup.engine(point.engine)
     except PrismError as error:
-        return Hole(point, error.what, error.hint)
+        return MissingCell(point, error.what, error.hint)
     drafter_fingerprint = drafter.fingerprint if drafter else None
     cell = Cell(point, Fingerprints(target.fingerprint, drafter_fingerprint, prompts, version, verifier))
     return cell, (target.path, drafter.path if drafter else None)
@@ -187,16 +178,17 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
         left[point] = cell
         if record is not None:
             failed[cell.id] = record.message
-    newest = _newest(records.values()) if resolved.holes else {}
-    recalled = {hole.point: newest[hole.point] for hole in resolved.holes if hole.point in newest}
-    holes = tuple(hole for hole in resolved.holes if hole.point not in newest)
+    newest = _newest(records.values()) if resolved.missing else {}
+    from_store = {one.point: newest[one.point] for one in resolved.missing if one.point in newest}
+    missing = tuple(one for one in resolved.missing if one.point not in newest)
     seconds = _seconds(left.values(), records.values())
     assignments = make_assignments(left, resolved.folders, seconds, resolved.drafters)
     timed = sum(seconds.get(cell.id, 0.0) for point, cell in left.items() if point.batch is not None)
     kinds = {_kind(point) for point in left}
     devices = {record.device for record in records.values() if record.ok and _kind(record.cell.point) in kinds}
-    estimate = Estimate(sum(seconds.values()), timed, len(seconds), len(left) - len(seconds), tuple(sorted(devices)))
-    return Plan(done | recalled, frozenset(recalled), failed, assignments, holes, estimate)
+    unknown = len(left) - len(seconds)
+    estimate = TimeEstimate(sum(seconds.values()), timed, len(seconds), unknown, tuple(sorted(devices)))
+    return Plan(done | from_store, frozenset(from_store), failed, assignments, missing, estimate)
 
 
 def _newest(records: Iterable[Record]) -> dict[Point, Record]:

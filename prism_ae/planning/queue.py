@@ -28,7 +28,7 @@ class Queue:
         alone: whether a timed assignment must be the only one under way.
     """
 
-    def __init__(self, assignments: Iterable[Assignment], alone: bool) -> None:
+    def __init__(self, assignments: Iterable[Assignment], *, alone: bool) -> None:
         self._waiting = list(assignments)
         self._under_way: list[Assignment] = []
         self._alone = alone
@@ -51,7 +51,7 @@ class Queue:
             return bool(self._waiting)
         return any(not one.timed for one in self._waiting) or (bool(self._waiting) and workers == 0)
 
-    def take(self, held: Affinity, elsewhere: Collection[Affinity], quiet: bool = True) -> Assignment | None:
+    def take(self, held: Affinity, elsewhere: Collection[Affinity], *, quiet: bool = True) -> Assignment | None:
         """The next assignment for a worker; None if there is none for it now. Its end is told by one of the others.
 
         Args:
@@ -59,7 +59,7 @@ class Queue:
             elsewhere: those of the workers beside it; what they hold is left to them.
             quiet: whether no worker starts or leaves just now, which would disturb what is timed.
         """
-        ready = self._ready(quiet)
+        ready = self._ready(quiet=quiet)
         if not ready:
             return None
         if self._alone and ready[0].timed:
@@ -101,7 +101,7 @@ class Queue:
                 self._waiting.append(dataclasses.replace(assignment, cells=(cell,)))
         return tuple(given_up)
 
-    def _ready(self, quiet: bool) -> list[Assignment]:
+    def _ready(self, *, quiet: bool) -> list[Assignment]:
         """What may be begun now, in order. What is timed is begun when nothing else is left that could wait again."""
         if not self._alone:
             return self._waiting

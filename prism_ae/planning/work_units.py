@@ -1,4 +1,4 @@
-"""Cells to assignments: what is measured together, what an engine is started for, and in which order. Pure.
+"""Cells to assignments: which cells are measured together, by an engine of which capacity, in which order. Pure.
 
 Cells whose time is not measured come first, the longest assignments at the front, so that no worker is left with a
 long one at the end. The timed ones follow, in an order in which little has to be loaded anew.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from prism_ae.cells import Cell, Point, TreeShape
-from prism_ae.engines.protocol import Assignment, Room
+from prism_ae.cells import Cell, Point
+from prism_ae.engines.protocol import Assignment, EngineCapacity
 from prism_ae.suites.compat import server_flags
 
 Folders = tuple[Path, Path | None]
@@ -30,7 +30,7 @@ def make_assignments(
         seconds: cell id -> expected seconds, where they are known.
         drafters: names in an order in which those of one architecture are neighbours.
     """
-    rooms = _rooms(cells)
+    capacities = {key: _capacity(group) for key, group in _groups(cells, _started).items()}
     assignments = []
     for group in _groups(cells, _together).values():
         first = group[0]
@@ -40,9 +40,8 @@ def make_assignments(
                 cells=tuple(cells[point] for point in group),
                 target_path=target,
                 drafter_path=drafter,
-                tree=first.tree,
                 affinity=_affinity(first, target),
-                room=rooms[_started(first)],
+                capacity=capacities[_started(first)],
             )
         )
     untimed = [one for one in assignments if not one.timed]
@@ -78,22 +77,14 @@ def _affinity(point: Point, target: Path) -> tuple[str, ...]:
     return point.engine, str(target), point.dtype, flags, point.drafter, point.drafting
 
 
-def _rooms(points: Iterable[Point]) -> dict[tuple[object, ...], Room]:
-    return {key: _room(group) for key, group in _groups(points, _started).items()}
-
-
-def _room(points: Sequence[Point]) -> Room:
-    """The largest of everything that these points ask for."""
+def _capacity(points: Sequence[Point]) -> EngineCapacity:
     trees = [point.tree for point in points if point.tree is not None]
-    tree = TreeShape(
-        steps=max((tree.steps for tree in trees), default=0),
-        branch=max((tree.branch for tree in trees), default=0),
-        verified=max((tree.verified for tree in trees), default=0),
-    )
-    return Room(
-        batch=max(point.batch or 1 for point in points),
-        tree=tree if trees else None,
-        length=max(point.max_length for point in points),
+    return EngineCapacity(
+        max_batch=max(point.batch or 1 for point in points),
+        max_steps=max((tree.steps for tree in trees), default=0),
+        max_branch=max((tree.branch for tree in trees), default=0),
+        max_verified=max((tree.verified for tree in trees), default=0),
+        max_seq_len=max(point.max_length for point in points),
     )
 
 

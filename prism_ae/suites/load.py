@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.errors import ConfigError, UsageError
-from prism_ae.io.schema import check, meant, read_toml
+from prism_ae.io.schema import check, did_you_mean, read_toml
 from prism_ae.suites.records import Suite
 from prism_ae.suites.rules import problems
 
@@ -35,7 +35,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
         names = suite_names()
         if str(name_or_path) not in names:
             raise UsageError(
-                f"there is no suite '{name_or_path}'{meant(str(name_or_path), names)}",
+                f"there is no suite '{name_or_path}'{did_you_mean(str(name_or_path), names)}",
                 f"suites: {', '.join(names)}; or give the path of a .toml file",
             )
         path = Path(__file__).parent / f"{name_or_path}.toml"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from prism_ae.io.schema import closest
+from prism_ae.io.schema import suggest
 from prism_ae.suites.records import DrafterRecord, Hub, Suite, TargetRecord, Template
 
 T = TypeVar("T", bound=Hashable)
@@ -96,7 +96,7 @@ def _limits(suite: Suite) -> Iterator[str]:
 
 def _target(target: TargetRecord, suite: Suite) -> Iterator[str]:
     if target.template not in suite.templates:
-        yield f"template: there is no template '{target.template}'{closest(target.template, suite.templates)}"
+        yield f"template: there is no template '{target.template}'{suggest(target.template, suite.templates)}"
     for key in ("capture", "eagle3_capture"):
         states: tuple[int, ...] = getattr(target, key)
         if not states or min(states) < 0 or list(states) != sorted(set(states)):
@@ -111,7 +111,7 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         yield "roles: must not be empty"
     for role in drafter.roles:
         if role not in roles:
-            yield f"roles: no target has the role '{role}'{closest(role, roles)}"
+            yield f"roles: no target has the role '{role}'{suggest(role, roles)}"
     for role in _repeated(drafter.roles):
         yield f"roles: '{role}' occurs twice"
     if (drafter.kind == "vanilla") != (drafter.name == "vanilla"):
@@ -152,7 +152,7 @@ def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
     folders = {one for target in suite.targets.values() for one in (target.folder, target.small_folder) if one}
     for folder, repository in hub.official.items():
         if folder not in folders:
-            yield f"official: '{folder}' is the folder of no target and no small LM{closest(folder, folders)}"
+            yield f"official: '{folder}' is the folder of no target and no small LM{suggest(folder, folders)}"
         if not _REPOSITORY.fullmatch(repository):
             yield f"official.{folder}: '{repository}' is no repository, write owner/name"
     if hub.questions.count("{file}") != 1 or re.search(r"[{}]", hub.questions.replace("{file}", "")):
@@ -171,9 +171,9 @@ def _served(drafter: DrafterRecord, suite: Suite) -> Iterator[str]:
         yield "served: is for drafters that are trained at scales"
     for number, entry in enumerate(drafter.served):
         if entry.role not in drafter.roles:
-            yield f"served.{number}.role: '{entry.role}' is not among roles{closest(entry.role, drafter.roles)}"
+            yield f"served.{number}.role: '{entry.role}' is not among roles{suggest(entry.role, drafter.roles)}"
         if entry.scale not in scales:
-            yield f"served.{number}.scale: there is no scale '{entry.scale}'{closest(entry.scale, scales)}"
+            yield f"served.{number}.scale: there is no scale '{entry.scale}'{suggest(entry.scale, scales)}"
         if problem := _outside(entry.folder) or ("must not be empty" if not entry.folder else ""):
             yield f"served.{number}.folder: {problem}"
     for role, scale in _repeated((entry.role, entry.scale) for entry in drafter.served):

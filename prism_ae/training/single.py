@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prism_ae.drafters.config import authors_states
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
-from prism_ae.io.schema import closest
+from prism_ae.io.schema import suggest
 from prism_ae.mini.recipes import MINI, load_recipes
 from prism_ae.models.weights import open_weights
 from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
@@ -100,7 +100,7 @@ def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Pat
     if name not in recipes.drafters:
         known = ", ".join(recipes.drafters)
         raise UsageError(
-            f"there is no recipe for a drafter '{name}'{closest(name, recipes.drafters)}", f"one of {known}"
+            f"there is no recipe for a drafter '{name}'{suggest(name, recipes.drafters)}", f"one of {known}"
         )
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists already", "choose another folder with --out, or delete it")

@@ -109,7 +109,7 @@ def path() -> dict[str, str]:
         (["plan", "figure4", "--targets", "llama-4"], 2, "--targets"),
         (["plan", "figure4", "--benches", "qa,,sum"], 2, "has an empty name"),
         (["plan", "figure4", "--temperatures", "warm"], 2, "'warm' is not a number"),
-        (["plan", "figure4", "--temperatures", "-1"], 2, "no temperature"),
+        (["plan", "figure4", "--temperatures", "-1"], 2, "--temperatures"),
         (["plan", "figure4", "--questions", "0"], 2, "--questions must be at least 1"),
         (["plan", "figure4", "--tree", "6,10"], 2, "is not a draft tree"),
         (["plan", "figure4", "--tree", "2,2,60"], 2, "at most 7 can be verified"),
@@ -212,10 +212,10 @@ def test_what_is_timed_is_planned_one_after_the_other(
     code, out, err = call(capsys, "plan", *timed, "--workers", "2")
     assert (code, err) == (0, "")
     assert "12 cells: 0 measured, 12 to measure" in out
-    assert "of these 6 measure time, one after the other, with nothing beside them" in out
+    assert "of these 6 measure throughput" in out
     assert "mini-llama-2  vanilla      no tree      batch 3  fake  float32  2 cells" in out
     _, out, _ = call(capsys, "plan", *sweep.arguments("plan")[1:])
-    assert "measure time" not in out
+    assert "measure throughput" not in out
     listed = json.loads(call(capsys, "plan", *timed, "--batch-size", "1", "--batch-size", "3", "--json")[1])
     batches = [cell["batch"] for one in listed["assignments"] for cell in one["cells"]]
     assert batches == [3, 3, 1, 1] + [3] * 4 + [1] * 4
@@ -238,14 +238,16 @@ def test_the_authors_choices_are_other_cells(capsys: pytest.CaptureFixture[str],
 def test_what_is_timed_is_measured_by_two_workers(
     capsys: pytest.CaptureFixture[str], sweep: Sweep, timed: list[str]
 ) -> None:
-    from prism_ae.cli.measure import measure, slots
+    from prism_ae.cli.measure import measure
+    from prism_ae.cli.options import DeviceOptions
+    from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import resolve
 
-    request = make_request([timed[0]], str(sweep.suite_file), questions=3, engine="fake", batch_sizes=[2])
+    request = make_request([timed[0]], str(sweep.suite_file), Options(questions=3, engine="fake", batch_sizes=(2,)))
     resolved = resolve(request.all_points, LocalLookup(sweep.suite, sweep.models))
-    _, outcome = measure(request, resolved, sweep.store(), sweep.models, slots(None, 2))
+    _, outcome = measure(request, resolved, sweep.store(), sweep.models, DeviceOptions(workers=2).slots())
     assert (outcome.measured, outcome.left) == (6, 0)
     _, out, _ = call(capsys, "plan", *timed, "--workers", "2")
     assert "12 cells: 6 measured, 6 to measure" in out
@@ -258,16 +260,16 @@ def test_what_an_engine_cannot_measure_is_said(capsys: pytest.CaptureFixture[str
     code, out, _ = call(capsys, *command)
     assert code == 0
     assert "5 cells: 0 measured, 4 to measure, 1 that cannot be measured now" in out
-    assert "missing for 1 cell: the engine torch drafts with draft heads only" in out
+    assert "1 cell cannot be measured: the engine torch drafts with draft heads only" in out
     assert "\n    choose another engine with --engine\n" in out
     assert "5 that cannot be measured now" in call(capsys, *command, "--paper-compat")[1]
 
 
 def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
-    from prism_ae.cli.plan_text import expected_time
-    from prism_ae.planning.plan import Estimate
+    from prism_ae.cli._plan_text import expected_time
+    from prism_ae.planning.plan import TimeEstimate
 
-    estimate = Estimate(seconds=3 * 60.0 + 4 * 60.0, timed=3 * 60.0, known=5, unknown=0)
+    estimate = TimeEstimate(seconds=3 * 60.0 + 4 * 60.0, timed=3 * 60.0, known=5, unknown=0)
     assert expected_time(estimate, 4, on_cpu=True).startswith("about 4:00 ")
     assert expected_time(estimate, 7, on_cpu=False).startswith("about 1:00 ")
 
@@ -275,15 +277,16 @@ def test_expected_time_shares_only_what_may_run_side_by_side() -> None:
 def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from prism_ae.cli.draw import check_writable, draw
     from prism_ae.experiments import render
+    from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import Request, make_request
     from prism_ae.planning.plan import Resolved, make_plan
 
     monkeypatch.chdir(sweep.folder)
     names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]
-    request = make_request(names, str(sweep.suite_file))
+    request = make_request(names, str(sweep.suite_file), Options())
     drawn: list[tuple[str, Path]] = []
 
-    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, *more: Any) -> list[Path]:
+    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, **more: Any) -> list[Path]:
         drawn.append((experiment.name, out_dir))
         return []
 
@@ -292,7 +295,7 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
     def places(out: Path | None, request: Request) -> list[tuple[str, Path]]:
         drawn.clear()
         check_writable(out, request)
-        draw(request, make_plan(Resolved({}, {}, ()), {}), sweep.store(), out, False)
+        draw(request, make_plan(Resolved({}, {}, ()), {}), sweep.store(), out, with_paper=False)
         return list(drawn)
 
     assert places(None, request) == [("figure1", Path("figures/out")), ("my-table", Path("tables/out"))]
@@ -303,14 +306,15 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
 def test_a_place_for_tables_that_cannot_be_written_is_refused(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     from prism_ae.cli.draw import check_writable
     from prism_ae.errors import StoreError
+    from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import make_request
 
     monkeypatch.chdir(sweep.folder)
     names = ["figure1", str(write_experiment(sweep.folder / "my-table.toml", "table"))]
     Path("tables").write_text("a file where the folder would be")
-    check_writable(None, make_request(names[:1], str(sweep.suite_file)))
+    check_writable(None, make_request(names[:1], str(sweep.suite_file), Options()))
     with pytest.raises(StoreError, match="cannot write to tables/out/tiny"):
-        check_writable(None, make_request(names, str(sweep.suite_file)))
+        check_writable(None, make_request(names, str(sweep.suite_file), Options()))
 
 
 def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
@@ -318,7 +322,7 @@ def test_plan_names_what_is_missing_and_the_command_for_it(capsys: pytest.Captur
     code, out, _ = call(capsys, *sweep.arguments("plan"))
     assert code == 0
     assert "24 to measure, 4 that cannot be measured now" in out
-    assert "missing for 4 cells:" in out
+    assert "4 cells cannot be measured:" in out
     assert "prism-ae train mini" in out
     listed = json.loads(call(capsys, *sweep.arguments("plan", "--json"))[1])
     assert {hole["drafter"] for hole in listed["holes"]} == {"prism"}
@@ -391,15 +395,15 @@ def test_status_lists_failures_of_what_was_asked_otherwise(capsys: pytest.Captur
     assert "--engine" not in words
     code, out, _ = call(capsys, *words)
     assert code == 0
-    assert re.search(r"^  asked otherwise +28 +27 +1$", out, re.MULTILINE)
+    assert re.search(r"^  other options +28 +27 +1$", out, re.MULTILINE)
     assert f"failed: {bad}" in out
     shown = json.loads(call(capsys, *words, "--json")[1])
     assert (shown["others"], list(shown["failures"])) == ({"measured": 27, "failed": 1}, [bad])
     assert sweep.run(sweep.arguments("run")).returncode == 0
     code, out, _ = call(capsys, *words)
-    assert re.search(r"^  asked otherwise +28 +28 +0$", out, re.MULTILINE)
+    assert re.search(r"^  other options +28 +28 +0$", out, re.MULTILINE)
     assert "failed:" not in out
-    assert "asked otherwise" not in call(capsys, *sweep.arguments("status"))[1]
+    assert "other options" not in call(capsys, *sweep.arguments("status"))[1]
 
 
 def test_a_reader_who_stops_reading_is_no_error(sweep: Sweep) -> None:
@@ -416,7 +420,7 @@ def test_a_reader_who_stops_reading_is_no_error(sweep: Sweep) -> None:
 def test_an_interrupt_anywhere_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     import prism_ae.experiments.request
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(prism_ae.experiments.request, "make_request", interrupted)
@@ -427,7 +431,7 @@ def test_an_interrupt_anywhere_is_one_line(capsys: pytest.CaptureFixture[str], m
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     import prism_ae.experiments.request
 
-    def broken(*arguments: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(prism_ae.experiments.request, "make_request", broken)
@@ -472,7 +476,7 @@ def test_a_closed_standard_output_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_damaged_manifest_is_a_hole_among_others(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
+def test_cells_of_a_damaged_manifest_are_missing_among_others(capsys: pytest.CaptureFixture[str], sweep: Sweep) -> None:
     folder = sweep.models / "mini-llama-2-prism-8x"
     (folder / "checkpoint.json").write_text("{")
     code, out, _ = call(capsys, *sweep.arguments("plan"))

@@ -138,7 +138,7 @@ def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
 def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     tmp_path: Path, call: Call, changes: dict[str, str], key: str
 ) -> None:
-    """Its folder is not named: a hole that says so, no error of a lookup."""
+    """Its folder is not named: its cells are missing and say so, no error of a lookup."""
     text = (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text()
     for old, new in changes.items():
         assert old in text

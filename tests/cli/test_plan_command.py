@@ -13,7 +13,7 @@ from shells import write_suite_folders
 from sweeps import Sweep
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.plan_text import _labels, in_words, loads_in_words
+from prism_ae.cli._plan_text import _labels, in_words, loads_in_words
 from prism_ae.devices import slots as devices
 from prism_ae.devices.slots import Slot
 from prism_ae.devices.visible import Found, Gpu
@@ -23,11 +23,11 @@ from prism_ae.hub.selection import folders_of_target
 from prism_ae.io.paths import size_of
 from prism_ae.io.words import WIDTH, format_bytes, wrapped
 from prism_ae.models.locate import Absent, Located
-from prism_ae.planning.forecast import Outlook, Work
+from prism_ae.planning.forecast import Forecast, Work
 from prism_ae.planning.inventory import Inventory, bytes_to_write
 from prism_ae.planning.load_count import Loads
-from prism_ae.planning.lookup import IfComplete
-from prism_ae.planning.plan import Estimate, Plan
+from prism_ae.planning.lookup import AssumeAvailable
+from prism_ae.planning.plan import Plan, TimeEstimate
 from prism_ae.suites.load import load_suite
 
 PAPER = load_suite("paper")
@@ -83,14 +83,14 @@ def test_a_reviewer_plans_for_eight_gpus_on_a_machine_without_models_or_gpus(
     assert all(len(line) <= WIDTH for line in out.splitlines())
     for sentence in (
         "1,326 cells: 0 measured, 0 to measure, 1,326 that cannot be measured now",
-        "missing for 624 cells: models/Meta-Llama-3-8B-Instruct does not exist",
+        "624 cells cannot be measured: models/Meta-Llama-3-8B-Instruct does not exist",
         "run 'prism-ae download'",
-        "missing for 60 cells: the authors published no HASS-3 checkpoint",
+        "60 cells cannot be measured: the authors published no HASS-3 checkpoint",
         "models: 2 targets, 48 drafter checkpoints; 0 of 50 folders here",
         "question files that are not here: mt_bench, humaneval, gsm8k, alpaca, sum, qa",
-        "the hub says: 'prism-ae download --dry-run'",
+        "'prism-ae download --dry-run'",
         "the authors say: about 150 GB of models; disk for everything: 220 to 250 GB",
-        "once what is missing is here: 1,020 cells in 108 assignments for 8 workers (gpu 0 to 7: not here)",
+        "1,020 cells in 108 assignments for 8 workers (gpu 0 to 7: not here)",
         "expected time: unknown, no cell like these",
         "gpu 0 to 7 not here: this plan assumes a worker on each, 'prism-ae run' would refuse",
         "the authors' time for figure1, figure4, figure5, figure6: about 6 h on 8 A800 for the 480 jobs",
@@ -150,7 +150,7 @@ def test_with_all_models_only_what_nobody_can_have_is_missing(capsys: pytest.Cap
     text = said(out)
     assert "1,020 to measure, 306 that cannot be measured now" in text
     assert "all 50 folders here" in text
-    for absent in ("download", "once what is missing", "not here: L", "the authors say"):
+    for absent in ("download", "with everything here", "not here: L", "the authors say"):
         assert absent not in text
     assert "108 assignments for 8 workers (gpu 0 to 7: not here)" in text
     shown = json.loads(call(capsys, "plan", "all", *EIGHT, "--json"))
@@ -201,11 +201,13 @@ def test_the_authors_time_is_theirs_and_of_their_suite(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("unknown", [0, 1])
 def test_the_authors_time_is_quoted_only_where_the_own_is_not_known(unknown: int) -> None:
-    plan = Plan({}, frozenset(), {}, (), (), Estimate(9.0, 0.0, 3, unknown))
+    plan = Plan({}, frozenset(), {}, (), (), TimeEstimate(9.0, 0.0, 3, unknown))
     slots = (Slot("cpu slot 0", "cpu", "a cpu", 1, {}),)
     stock = Inventory(0, 0, (), (), (), 0, 0)
-    outlook = Outlook(Work(plan, 0, Loads(0, 0, 0), 0, 0), None, slots, stock, {"six hours": ("figure1",)}, None)
-    assert ("the authors' time for figure1: six hours" in said("\n".join(in_words(outlook, "models")))) == bool(unknown)
+    forecast = Forecast(Work(plan, 0, Loads(0, 0, 0), 0, 0), None, slots, stock, {"six hours": ("figure1",)}, None)
+    assert ("the authors' time for figure1: six hours" in said("\n".join(in_words(forecast, "models")))) == bool(
+        unknown
+    )
 
 
 def test_time_and_disk_follow_from_finished_cells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_time_and_disk_follow_from_finished_cells(capsys: pytest.CaptureFixture[
     assert shown["cells_of_unknown_size"] == 0
     assert shown["expected_bytes_written"] == pytest.approx(mean * left, abs=1)
     text = said(call(capsys, *sweep.arguments("plan")))
-    assert f"the run writes about {format_bytes(mean * left)}, as finished cells took" in text
+    assert f"the run writes about {format_bytes(mean * left)}" in text
     # Of other questions nothing is known; of other GPUs the time is another one, and that is said.
     other = json.loads(call(capsys, *sweep.arguments("plan", "--json")[:-1], "--questions", "2", "--json"))
     assert (other["expected_bytes_written"], other["cells_of_unknown_size"]) == (None, 28)
@@ -275,7 +277,7 @@ class Lacking:
 
 
 def test_what_has_a_remedy_counts_as_had_and_nothing_else() -> None:
-    hopeful = IfComplete(Lacking("fetch it", MissingError("not installed")))
+    hopeful = AssumeAvailable(Lacking("fetch it", MissingError("not installed")))
     assert isinstance(hopeful.target("t"), Located)
     drafters = {hopeful.drafter("t", "d", scale, engine) for scale in ("1x", "2x") for engine in ("torch", "sglang")}
     assert len({one.path for one in drafters if isinstance(one, Located)}) == 4
@@ -283,7 +285,7 @@ def test_what_has_a_remedy_counts_as_had_and_nothing_else() -> None:
     assert isinstance(hopeful.prompts("t", "b", 1), str)
     assert len(hopeful.engine("sglang")) == 2
     assert hopeful.engine_problem(None) == "a problem"  # type: ignore[arg-type]
-    hopeless = IfComplete(Lacking("", ConfigError("damaged")))
+    hopeless = AssumeAvailable(Lacking("", ConfigError("damaged")))
     assert hopeless.target("t") == Absent("no target", "")
     assert hopeless.drafter("t", "d", "1x", "torch") == Absent("no drafter", "")
     with pytest.raises(ConfigError):

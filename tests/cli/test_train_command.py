@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.training_display import job_state, line_on, suite_state
+from prism_ae.cli.output import progress_line
+from prism_ae.cli.train import job_state, suite_state
 from prism_ae.suites.load import load_suite
 from prism_ae.training import run, single
 from prism_ae.training.run import Progress
@@ -94,7 +95,7 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
             return True
 
     stream = Terminal()
-    with line_on(stream) as show:
+    with progress_line(stream) as show:
         show("1 of 2 [models]")
     assert "1 of 2 [models]" in stream.getvalue()
 
@@ -102,8 +103,8 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "prsm"], "nothing called 'prsm' can be trained; did you mean 'prism'?\n  known: mini, "),
-        (["train", "vanilla"], "nothing called 'vanilla' can be trained"),
+        (["train", "prsm"], "'prsm'; did you mean 'prism'?\n  known: mini, "),
+        (["train", "vanilla"], "'vanilla'"),
         (["train", "mini", "--suite", "paper"], "--suite belongs to training one drafter, not to the mini suite"),
     ],
 )

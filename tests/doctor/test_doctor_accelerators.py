@@ -24,7 +24,7 @@ def found(
 ) -> list[Finding]:
     listing = parse_smi(Said(smi, how=how))
     visible = visible_gpus(listing, variables or {}, lambda entry: "not asked")
-    return list(judge_gpus(listing, visible, driver, gpus))
+    return list(judge_gpus(listing, visible, signs=driver, gpus=gpus))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_whole_check_with_a_driver_that_complains(tmp_path: Path, monkeypatc
 
 def test_an_empty_listing_is_no_driver() -> None:
     listing = Listing()
-    [finding] = judge_gpus(listing, visible_gpus(listing, {}, lambda entry: ""), False, None)
+    [finding] = judge_gpus(listing, visible_gpus(listing, {}, lambda entry: ""), signs=False, gpus=None)
     assert finding.level == "ok"
 
 

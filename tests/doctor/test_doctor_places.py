@@ -22,7 +22,7 @@ PLENTY = 10 * LITTLE
 
 
 def of(folder: Folder, reads_only: bool = False) -> dict[str, Finding]:
-    return wrong(judge_folder("models folder", "--models-dir", folder, reads_only))
+    return wrong(judge_folder("models folder", "--models-dir", folder, reads_only=reads_only))
 
 
 def test_a_folder_that_can_be_used_and_one_that_can_be_made(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def assignment(models: Path, engine: str, drafted: bool) -> Assignment:
     point = Point(
         "s", "llama-2-7b-chat", "vanilla", None, "qa", 0.0, tree, engine, None, 1, NEW_TOKENS, MAX_LENGTH, 1, "float32"
     )
-    return Assignment((Cell(point, Fingerprints("t", None, "p", "e", "v")),), models / "target", None, tree)
+    return Assignment((Cell(point, Fingerprints("t", None, "p", "e", "v")),), models / "target", None)
 
 
 def through_torch(

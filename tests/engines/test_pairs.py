@@ -146,8 +146,8 @@ def test_a_plan_leaves_out_what_does_not_fit_and_keeps_the_rest(models: Path) ->
         assert folder is not None
         change(folder, vocab_size=9)
     less = resolve(points("torch"), LocalLookup(PAPER, models))
-    assert {hole.point.drafter for hole in less.holes} - {hole.point.drafter for hole in whole.holes} == {"hass"}
-    assert all("vocabulary 9" in hole.reason for hole in less.holes if hole.point.drafter == "hass")
+    assert {one.point.drafter for one in less.missing} - {one.point.drafter for one in whole.missing} == {"hass"}
+    assert all("vocabulary 9" in one.reason for one in less.missing if one.point.drafter == "hass")
     assert {point.drafter for point in less.cells} == {point.drafter for point in whole.cells} - {"hass"}
 
 

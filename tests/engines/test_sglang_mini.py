@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prism_ae.cells import Cell, Fingerprints, Point, Sample, TreeShape
-from prism_ae.engines.protocol import Assignment, Engine, Room
+from prism_ae.engines.protocol import Assignment, Engine, EngineCapacity
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.models.locate import DrafterKey, Located, locate_drafter, locate_target
@@ -31,7 +31,7 @@ pytestmark = [
 SUITE = load_suite("mini")
 MODELS = Path(__file__).parents[2] / "models"
 TREES = [TreeShape(6, 4, 16), TreeShape(6, 10, 60)]
-ROOM = Room(8, TreeShape(6, 10, 60), SUITE.limits.max_length)
+CAPACITY = EngineCapacity(8, 6, 10, 60, SUITE.limits.max_length)
 QUESTIONS = 16
 FEW = 2
 """Questions of each benchmark that are asked one at a time."""
@@ -52,8 +52,8 @@ def _samples(
     cells = tuple(
         Cell(dataclasses.replace(point, benchmark=benchmark), cell.fingerprints) for benchmark in SUITE.benchmarks
     )
-    room = ROOM if drafter else dataclasses.replace(ROOM, tree=None)
-    assignment = Assignment(cells, target, drafter, tree, (), room)
+    capacity = CAPACITY if drafter else EngineCapacity(8, max_seq_len=SUITE.limits.max_length)
+    assignment = Assignment(cells, target, drafter, (), capacity)
     results = dict(engine.measure(assignment, lambda: False))
     assert set(results) == set(cells)
     return {sample.question_id: sample for result in results.values() for sample in result.samples}

@@ -59,7 +59,7 @@ def _check_state(state: dict[str, Any], *more: Any) -> None:
 def assignment(tree: TreeShape | None = TREE, drafter: str | None = "prism") -> Assignment:
     point = Point("mini", "t", "d", None, "b", 0.0, tree, "sglang", None, 1, 16, 512, 42, "float32")
     cell = Cell(point, Fingerprints("", "", "", "", ""))
-    return Assignment((cell,), Path("target"), Path(drafter) if drafter else None, tree)
+    return Assignment((cell,), Path("target"), Path(drafter) if drafter else None)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
     ):
         with pytest.raises(DeviceError, match=says):
             _check_state(state | {key: found}, assignment(), gpu)
-    chain = dataclasses.replace(assignment(), tree=TreeShape(1, 1, 2))
+    chain = assignment(TreeShape(1, 1, 2))
     _check_state(state | {"tree": [1, 1, 2], "draft_cuda_graphs": "eager"}, chain, gpu)  # it has no loop
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from sglang_prism.sglang_models import Place, make_place
+from sglang_prism.sglang_models import CAPACITY, Place, make_place
 
 from prism_ae.cells import Cell, Result, TreeShape
 from prism_ae.engines.sglang import engine as sglang_engine
@@ -323,18 +323,18 @@ def test_a_temporary_folder_with_a_long_path_is_no_trouble(
     assert not folder.exists()
 
 
-def test_a_tree_larger_than_the_room_still_fits_the_assignment(fake: Fake) -> None:
-    """What an engine is started for is the room's; the fake one, unlike SGLang, would draft any tree."""
+def test_a_tree_larger_than_the_capacity_still_fits_the_assignment(fake: Fake) -> None:
+    """An engine is started for the capacity; the fake one, unlike SGLang, would draft any tree."""
     assignment = fake.place.assignment([fake.place.cell("prism", TREE)])
     list(fake.engine.measure(assignment, lambda: False))
     assert fake.engine._setup
-    assert fake.engine._setup.tree == assignment.room.tree == TreeShape(6, 5, 24)
+    assert fake.engine._setup.tree == TreeShape(6, 5, 24)
     assert (fake.engine._setup.batch, fake.engine._setup.length) == (64, 200)
 
 
 def test_it_keeps_the_largest_batch_that_is_asked_for(fake: Fake) -> None:
     cells: Any = [fake.place.cell("prism", TREE)]
-    small = fake.place.assignment(cells, room=dataclasses.replace(fake.place.assignment(cells).room, batch=1))
+    small = fake.place.assignment(cells, capacity=dataclasses.replace(CAPACITY, max_batch=1))
     list(fake.engine.measure(small, lambda: False))
     assert fake.engine._setup
     assert fake.engine._setup.batch == 8  # questions whose time is not measured are asked eight at a time

@@ -71,7 +71,7 @@ class Place:
     def assignment(self, cells: Sequence[Cell]) -> Assignment:
         point = cells[0].point
         drafter = None if point.drafter == "vanilla" else self.folder / point.drafter
-        return Assignment(tuple(cells), self.folder / "target", drafter, point.tree)
+        return Assignment(tuple(cells), self.folder / "target", drafter)
 
     def measure(self, *cells: Cell, engine: TorchEngine | None = None) -> dict[Cell, Result]:
         return dict((engine or self.engine()).measure(self.assignment(cells), lambda: False))
@@ -356,7 +356,7 @@ def drafted(place: Place, folder: str, compat: tuple[str, ...]) -> tuple[Result,
         return used[-1]
 
     cell = place.cell("one", 0.0, "eagle3", compat=compat)
-    assignment = Assignment((cell,), place.folder / "target", place.folder / folder, TREE)
+    assignment = Assignment((cell,), place.folder / "target", place.folder / folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch_engine, "load_drafter", spy)
         ((_, result),) = place.engine().measure(assignment, lambda: False)

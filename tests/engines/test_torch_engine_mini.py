@@ -89,7 +89,7 @@ class Recorded:
         self._answers.clear()
         self.engine._written.clear()
         cells = _cells(self.name, drafter, tree, questions, temperature)
-        assert len(list(self.engine.measure(Assignment(cells, self.path, path, tree), lambda: False))) == len(cells)
+        assert len(list(self.engine.measure(Assignment(cells, self.path, path), lambda: False))) == len(cells)
         return dict(self._answers)
 
 

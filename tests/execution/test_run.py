@@ -86,11 +86,13 @@ def sweep(tmp_path: Path) -> Sweep:
 
 def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
     """Three untimed ones, and with ``timed`` the same again at two batch sizes."""
+    from prism_ae.experiments.options import Options
     from prism_ae.experiments.request import make_request
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
-    request = make_request(["figure1"], str(sweep.suite_file), "qa", questions=2, engine="fake", targets="llama-2")
+    options = Options(benches=("qa",), questions=2, engine="fake", targets=("llama-2",))
+    request = make_request(["figure1"], str(sweep.suite_file), options)
     batches = (None, 1, 2) if timed else (None,)
     points = [dataclasses.replace(point, batch=batch) for point in request.all_points for batch in batches]
     resolved = resolve(points, LocalLookup(sweep.suite, sweep.models))

@@ -202,7 +202,7 @@ def test_a_batch_of_all_questions_fills(mini: Suite) -> None:
 def test_a_batch_is_given_as_many_questions_as_it_has_places(mini: Suite) -> None:
     mine = parse_experiment(copy.deepcopy(tables(batches=[2, 32])), "my.toml")
     assert {(point.batch, point.questions) for point in expand(mine, mini, Options())} == {(2, 16), (32, 32)}
-    # Asked for fewer, it never fills: a hole of the plan.
+    # Asked for fewer, it never fills: a missing cell of the plan.
     assert {(point.batch, point.questions) for point in expand(mine, mini, Options(questions=4))} == {(2, 4), (32, 4)}
 
 

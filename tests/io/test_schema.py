@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from prism_ae.errors import ConfigError
-from prism_ae.io.schema import check, closest, read_toml, record
+from prism_ae.io.schema import check, read_toml, record, suggest
 
 
 @record
@@ -115,9 +115,9 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 
 def test_closest() -> None:
-    assert closest("Humaneval", ["gsm8k", "HumanEval"]) == "; did you mean 'HumanEval'?"
-    assert closest("xyz", ["gsm8k", "qa"]) == "; there is gsm8k, qa"
-    assert closest("xyz", []) == ""
+    assert suggest("Humaneval", ["gsm8k", "HumanEval"]) == "; did you mean 'HumanEval'?"
+    assert suggest("xyz", ["gsm8k", "qa"]) == "; there is gsm8k, qa"
+    assert suggest("xyz", []) == ""
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from prism_ae.engines.protocol import EngineCapacity
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.errors import CheckpointError
 from prism_ae.models import checkpoints, weights
@@ -59,9 +60,12 @@ def wanted(folder: Path) -> Any:
     point: Any = SimpleNamespace(
         drafter="vanilla", target="mini-llama-2", max_length=32, dtype="float32", seed=1, drafting="exact", compat=()
     )
-    room: Any = SimpleNamespace(batch=1, tree=None, length=32)
     assignment: Any = SimpleNamespace(
-        cells=(SimpleNamespace(point=point),), target_path=folder, drafter_path=None, tree=None, room=room
+        cells=(SimpleNamespace(point=point),),
+        target_path=folder,
+        drafter_path=None,
+        tree=None,
+        capacity=EngineCapacity(max_seq_len=32),
     )
     return engine._wanted(assignment)
 

@@ -94,11 +94,11 @@ def test_loads_lie_between_what_there_is_and_what_all_workers_could_read(seed: i
     trees: list[TreeShape | None] = [None if on_cpu else one.tree for one in served]
     servers = {(one.affinity[:-1] if on_cpu else one.affinity, tree) for one, tree in zip(served, trees, strict=True)}
     for workers in (1, 2, 5, 8):
-        loads = count_loads(assignments, workers, on_cpu)
+        loads = count_loads(assignments, workers, on_cpu=on_cpu)
         assert len({one.target_path for one in torch}) <= loads.targets <= min(len(torch), workers * 2)
         assert len(servers) <= loads.starts <= min(len(served), workers * len(servers))
         assert loads.drafters == sum(one.drafter_path is not None for one in torch)
-        assert loads == count_loads(assignments, workers, on_cpu)
+        assert loads == count_loads(assignments, workers, on_cpu=on_cpu)
     if on_cpu:
-        alone = count_loads(assignments, 1, on_cpu)
+        alone = count_loads(assignments, 1, on_cpu=on_cpu)
         assert (alone.targets, alone.starts) == (len({one.target_path for one in torch}), len(servers))

@@ -1,13 +1,14 @@
-"""The plan: every point is done, to be measured or a hole with a reason, and work is grouped and ordered."""
+"""The plan: every point is done, to be measured or missing with a reason, and work is grouped and ordered."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import Point
 from prism_ae.engines.registry import problem
 from prism_ae.errors import CheckpointError, ConfigError, PrismError, UsageError
 from prism_ae.experiments.expand import expand
@@ -67,15 +68,21 @@ def record(
     return Record(cell, status, message, cell.id, finished, finished, seconds, 3.0, {}, "s", "cpu")
 
 
+def causes(plan: Plan) -> tuple[tuple[str, str, int], ...]:
+    """The missing cells: reason, hint, number; most frequent first."""
+    counts = Counter((one.reason, one.hint) for one in plan.missing)
+    return tuple((reason, hint, count) for (reason, hint), count in counts.most_common())
+
+
 def planned(*records: Record, resolved: Resolved) -> Plan:
     return make_plan(resolved, {one.cell.id: one for one in records})
 
 
-def test_a_pair_that_cannot_be_measured_is_a_hole_and_the_others_are_planned() -> None:
+def test_a_pair_that_cannot_be_measured_is_missing_and_the_others_are_planned() -> None:
     plan = planned(resolved=resolve(points(), Here(unfit="hass")))
-    assert {hole.point.drafter for hole in plan.holes} == {"hass"}
-    assert {(hole.reason, hole.hint) for hole in plan.holes} == {("hass is another target's", "choose another")}
-    assert plan.to_measure == len(points()) - len(plan.holes) > 0
+    assert {one.point.drafter for one in plan.missing} == {"hass"}
+    assert {(one.reason, one.hint) for one in plan.missing} == {("hass is another target's", "choose another")}
+    assert plan.to_measure == len(points()) - len(plan.missing) > 0
 
 
 def test_every_point_is_planned_once_although_figures_share_them() -> None:
@@ -158,13 +165,13 @@ def test_another_checkpoint_engine_or_prompt_is_another_cell() -> None:
     assert planned(*measured, resolved=resolve(points(), Here(version="2"))).to_measure == len(old.cells)
 
 
-def test_holes_say_why_and_what_to_do() -> None:
+def test_missing_cells_say_why_and_what_to_do() -> None:
     plan = planned(resolved=resolve(points(), Here("prism/8x", "mini-llama-3", without_questions="qa")))
-    reasons = {reason: count for reason, _, count in plan.missing()}
+    reasons = {reason: count for reason, _, count in causes(plan)}
     assert reasons["mini-llama-3 is not here"] == 180
     assert reasons["mini-llama-2/prism/8x is not here"] == 12
     assert reasons["qa has no questions"] == 28
-    assert plan.missing()[0] == ("mini-llama-3 is not here", "train it", 180)
+    assert causes(plan)[0] == ("mini-llama-3 is not here", "train it", 180)
     assert plan.total == 360
     assert plan.to_measure == 360 - 180 - 12 - 28
     assert plan.targets == ("mini-llama-2",)
@@ -178,24 +185,17 @@ def test_what_cannot_be_had_is_the_cause_also_where_the_target_is_missing() -> N
             return super().drafter(target, drafter, scale, engine)
 
     for here in (Unpublished(), Unpublished("mini"), Unpublished("prism")):
-        causes = {reason: (hint, count) for reason, hint, count in planned(resolved=resolve(points(), here)).missing()}
-        assert causes["never published"] == ("", 120)
+        found = {reason: (hint, count) for reason, hint, count in causes(planned(resolved=resolve(points(), here)))}
+        assert found["never published"] == ("", 120)
     # Where both could be had, the target comes first.
     both = planned(resolved=resolve(points(targets=("llama-2",)), Here("mini-llama-2", "prism")))
-    assert {reason for reason, _, _ in both.missing()} == {"mini-llama-2 is not here"}
+    assert {reason for reason, _, _ in causes(both)} == {"mini-llama-2 is not here"}
 
 
-def test_a_tree_that_no_engine_can_build_is_a_hole() -> None:
-    impossible = dataclasses.replace(points()[0], tree=TreeShape(2, 2, 60))
-    plan = planned(resolved=resolve([impossible], Here()))
-    assert "at most 7 can be verified" in plan.holes[0].reason
-    assert not plan.assignments
-
-
-def test_a_batch_that_never_fills_is_a_hole() -> None:
+def test_a_batch_that_never_fills_is_missing() -> None:
     small, full = (dataclasses.replace(points()[0], engine="sglang", batch=32, questions=count) for count in (31, 32))
     plan = planned(resolved=resolve([small, full], Here()))
-    assert plan.missing() == (("batch 32 never fills with 31 questions", "ask for more with --questions 32", 1),)
+    assert causes(plan) == (("batch 32 never fills with 31 questions", "ask for more with --questions 32", 1),)
     assert plan.to_measure == 1
 
 
@@ -207,22 +207,22 @@ def test_a_batch_that_never_fills_is_a_hole() -> None:
         ({"compat": ("warm-cache",)}, "imitates none of the authors' serving choices (warm-cache)"),
     ],
 )
-def test_what_an_engine_cannot_measure_is_a_hole(change: dict[str, object], said: str) -> None:
+def test_what_an_engine_cannot_measure_is_missing(change: dict[str, object], said: str) -> None:
     point = dataclasses.replace(points()[0], **change)  # type: ignore[arg-type]
     plan = planned(resolved=resolve([point, points()[0]], Here()))
-    [(reason, hint, count)] = plan.missing()
+    [(reason, hint, count)] = causes(plan)
     assert said in reason
     assert (hint, count, plan.to_measure) == ("choose another engine with --engine", 1, 1)
     other = dataclasses.replace(point, engine="sglang")
-    assert not planned(resolved=resolve([other], Here())).holes
+    assert not planned(resolved=resolve([other], Here())).missing
 
 
-def test_an_unknown_engine_is_a_hole() -> None:
+def test_an_unknown_engine_is_missing() -> None:
     class NoEngine(Here):
         def engine(self, engine: str) -> tuple[str, str]:
             raise UsageError(f"there is no engine '{engine}'")
 
-    assert planned(resolved=resolve(points(), NoEngine())).missing() == (("there is no engine 'torch'", "", 360),)
+    assert causes(planned(resolved=resolve(points(), NoEngine()))) == (("there is no engine 'torch'", "", 360),)
 
 
 def test_without_models_the_newest_record_of_the_point_speaks() -> None:
@@ -237,9 +237,9 @@ def test_without_models_the_newest_record_of_the_point_speaks() -> None:
     for order in ((older, newer, failed), (newer, failed, older)):
         plan = planned(*order, resolved=gone)
         assert plan.done == {point: newer}
-        assert plan.recalled == {point}
+        assert plan.from_store_only == {point}
         assert plan.to_measure == 0
-        assert len(plan.holes) == 359
+        assert len(plan.missing) == 359
 
 
 def test_with_models_a_record_of_another_checkpoint_does_not_speak() -> None:

@@ -26,7 +26,7 @@ def assignment(target: str, *seeds: int, batch: int | None = None, affinity: tup
         )
         for seed in seeds
     )
-    return Assignment(cells, Path(target), None, None, affinity or ("fake", target))
+    return Assignment(cells, Path(target), None, affinity or ("fake", target))
 
 
 A1, A2, B1, B2 = assignment("a", 1, 2), assignment("a", 3), assignment("b", 4, 5), assignment("b", 6)
@@ -206,7 +206,7 @@ def test_whatever_happens_everything_is_done_and_what_is_timed_is_alone(
 ) -> None:
     """Workers start, finish, die, refuse and leave in any order; the parent asks for them in turn, as `Run` does."""
     waiting = _random_assignments(choice)
-    queue = Queue(waiting, alone)
+    queue = Queue(waiting, alone=alone)
     workers = [_Worker() for _ in range(count)]
     given_up: list[str] = []
     done: list[str] = []
@@ -221,7 +221,7 @@ def test_whatever_happens_everything_is_done_and_what_is_timed_is_alone(
             if worker.state == "idle":
                 elsewhere = [other.held for other in others if other.state in ("idle", "busy")]
                 quiet = not any(other.state in ("starting", "leaving") for other in others)
-                worker.task = queue.take(worker.held, elsewhere, quiet)
+                worker.task = queue.take(worker.held, elsewhere, quiet=quiet)
                 if worker.task is not None:
                     worker.state, worker.held = "busy", worker.task.affinity
             busy = [other.task for other in workers if other.task is not None]

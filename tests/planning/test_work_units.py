@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from timed_experiments import experiment
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.engines.protocol import Assignment, Room
+from prism_ae.cells import Cell, Fingerprints, Point
+from prism_ae.engines.protocol import Assignment, EngineCapacity
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
@@ -65,12 +65,12 @@ def test_an_engine_is_started_for_the_most_that_it_will_be_asked() -> None:
     imitated = timed("table", Options(paper_compat=True))
     acceptance = expand(load_experiment("figure10"), MINI, Options(scales=("8x",)))
     points = (*batches, *trees, *other_target, *imitated, *acceptance)
-    rooms = {cell.point: one.room for one in made(*points) for cell in one.cells}
-    assert {rooms[point] for point in (*batches, *trees)} == {Room(16, TreeShape(8, 8, 20), 512)}
-    assert {rooms[point] for point in (*other_target, *imitated)} == {Room(1, TreeShape(6, 4, 16), 512)}
-    assert {rooms[point] for point in acceptance} == {Room(1, TreeShape(4, 4, 16), 512)}
+    found = {cell.point: one.capacity for one in made(*points) for cell in one.cells}
+    assert {found[point] for point in (*batches, *trees)} == {EngineCapacity(16, 8, 8, 20, 512)}
+    assert {found[point] for point in (*other_target, *imitated)} == {EngineCapacity(1, 6, 4, 16, 512)}
+    assert {found[point] for point in acceptance} == {EngineCapacity(1, 4, 4, 16, 512)}
     vanilla = [point for point in batches if point.drafter == "vanilla"]
-    assert {one.room for one in made(*vanilla)} == {Room(16, None, 512)}
+    assert {one.capacity for one in made(*vanilla)} == {EngineCapacity(16, 0, 0, 0, 512)}
 
 
 def test_an_assignment_has_one_batch_one_tree_and_one_way_of_drafting() -> None:

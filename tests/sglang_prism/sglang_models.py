@@ -21,7 +21,7 @@ from prism_ae.cells import Cell, Fingerprints, Point, Result, TreeShape
 from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.model import Drafter
-from prism_ae.engines.protocol import Assignment, Engine, Room
+from prism_ae.engines.protocol import Assignment, Engine, EngineCapacity
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
@@ -44,7 +44,7 @@ QUESTIONS = {
     "talk": [["ab", "cd"], ["e f", "g"], ["h", "ij k"], ["lmn", "o"]],
     "one": [["lm"], ["n"], ["o p q"], ["r"], ["stuv w"], ["xyz"], ["a quick fox"], ["jumps"]],
 }
-ROOM = Room(64, TreeShape(6, 5, 24), 200)
+CAPACITY = EngineCapacity(64, 6, 5, 24, 200)
 """One start of an engine serves every test."""
 
 
@@ -81,13 +81,15 @@ class Place:
         count = min(point.questions, len(QUESTIONS[point.benchmark]))
         return Cell(dataclasses.replace(point, questions=count), Fingerprints("t", "d", "p", "e", "v"))
 
-    def assignment(self, cells: Sequence[Cell], folder: str | None = None, room: Room = ROOM) -> Assignment:
+    def assignment(
+        self, cells: Sequence[Cell], folder: str | None = None, capacity: EngineCapacity = CAPACITY
+    ) -> Assignment:
         """For cells of one drafter and tree; ``folder`` is the drafter's, if it is not named like it."""
         point = cells[0].point
         drafter = None if point.drafter == "vanilla" else self.folder / (folder or point.drafter)
         if point.drafter == "vanilla":
-            room = dataclasses.replace(room, tree=None)
-        return Assignment(tuple(cells), self.target, drafter, point.tree, (), room)
+            capacity = dataclasses.replace(capacity, max_steps=0, max_branch=0, max_verified=0)
+        return Assignment(tuple(cells), self.target, drafter, (), capacity)
 
     def measure(self, engine: Engine, cells: Sequence[Cell], folder: str | None = None) -> list[Result]:
         """The results in the order of the cells."""

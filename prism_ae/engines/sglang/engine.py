@@ -83,9 +83,11 @@ class SGLangEngine:
 
     def _wanted(self, assignment: Assignment) -> EngineSetup:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
-        point, room = assignment.cells[0].point, assignment.room
+        point, capacity, tree = assignment.cells[0].point, assignment.capacity, assignment.tree
         pair = self._pair(assignment)
-        check_branch(pair.config, pair.drafter, assignment.tree)
+        check_branch(pair.config, pair.drafter, tree)
+        if tree is not None and self.device == "cpu":  # where trees are changed while it runs
+            tree = TreeShape(capacity.max_steps, capacity.max_branch, capacity.max_verified)
         architecture = ""
         if pair.drafter is not None:
             architecture = _architecture(pair) if pair.config else "standard"
@@ -93,9 +95,9 @@ class SGLangEngine:
             target=assignment.target_path,
             drafter=assignment.drafter_path,
             architecture=architecture,
-            tree=None if assignment.tree is None else assignment.tree if self.device != "cpu" else room.tree,
-            batch=max(room.batch, ACCEPTANCE_BATCH),
-            length=window_of(max(room.length, point.max_length), assignment.target_path),
+            tree=tree,
+            batch=max(capacity.max_batch, ACCEPTANCE_BATCH),
+            length=window_of(max(capacity.max_seq_len, point.max_length), assignment.target_path),
             dtype=point.dtype,
             seed=point.seed,
             drafting=point.drafting,

@@ -15,7 +15,7 @@ from prism_ae.experiments.kinds.positions import Positions
 from prism_ae.experiments.kinds.scaling import ScalingGrid, ScalingMean
 from prism_ae.experiments.kinds.table import PaperTable
 from prism_ae.experiments.kinds.trees import Trees
-from prism_ae.io.schema import closest
+from prism_ae.io.schema import suggest
 
 KINDS: dict[str, type[Kind]] = {
     "positions": Positions,
@@ -38,4 +38,4 @@ def find_kind(name: object, where: str) -> type[Kind]:
         return found
     if name is None:
         raise ConfigError(f"{where}: key 'kind' is missing", "correct the file and run again")
-    raise ConfigError(f"{where}: kind: there is no '{name}'{closest(str(name), [*KINDS, *entries])}")
+    raise ConfigError(f"{where}: kind: there is no '{name}'{suggest(str(name), [*KINDS, *entries])}")

@@ -14,7 +14,7 @@ from prism_ae.drawing.page import Painter
 from prism_ae.drawing.tree_bars import TreeBars
 from prism_ae.experiments.kinds.speed import TPS_MEANS, Timed, TimedSelection, al_means
 from prism_ae.experiments.records import Look, color_problems, counted
-from prism_ae.io.schema import closest, record
+from prism_ae.io.schema import record, suggest
 
 
 @record
@@ -70,7 +70,7 @@ class Trees(Timed):
             known = [str(tree) for tree in trees]
             for tree in claim.trees:
                 if tree not in trees:
-                    yield f"tree_claims.{number}.trees: '{tree}' is not among cells.trees{closest(str(tree), known)}"
+                    yield f"tree_claims.{number}.trees: '{tree}' is not among cells.trees{suggest(str(tree), known)}"
         if not self.look.right_label:
             yield "look.right_label: must not be empty"
         yield from color_problems("look.right_color", self.look.right_color)

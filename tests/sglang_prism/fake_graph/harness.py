@@ -14,10 +14,10 @@ from fitted import written as written_by
 from sglang_models import QUESTIONS, TARGET, Place, make_place, save
 
 from fake_graph.orders import VARIABLE, Orders, Report
-from prism_ae.cells import Result, TreeShape
+from prism_ae.cells import Result
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.model import Drafter
-from prism_ae.engines.protocol import Room
+from prism_ae.engines.protocol import EngineCapacity
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.engines.torch_engine import TorchEngine
 from prism_ae.models.checkpoints import load_target
@@ -64,7 +64,7 @@ class Engines:
         tree = None if drafter == "vanilla" else TREE
         changes = self._changes | changes
         cells = [self.place.cell(drafter, tree, benchmark=name, **changes) for name in self._benchmarks]
-        assignment = self.place.assignment(cells, folder, Room(8, TreeShape.parse(TREE), 200))
+        assignment = self.place.assignment(cells, folder, EngineCapacity(8, 6, 5, 24, 200))
         found = dict(engine.measure(assignment, lambda: False))
         return [found[cell] for cell in cells]
 

@@ -11,14 +11,13 @@ import pytest
 from sweeps import Sweep
 
 from prism_ae.cells import Cell, Fingerprints, Point
-from prism_ae.cli.causes import Cause, causes_in_words, causes_of
-from prism_ae.cli.closing import Drawn, closing, complain
+from prism_ae.cli.summary import Cause, Drawn, causes_in_words, causes_of, check_complete, run_summary
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import IncompleteError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.planning.plan import Estimate, Hole, Plan
+from prism_ae.planning.plan import MissingCell, Plan, TimeEstimate
 from prism_ae.store import Record
 from prism_ae.suites.load import load_suite
 
@@ -30,7 +29,7 @@ def cell(point: Point) -> Cell:
     return Cell(point, Fingerprints("", None, "", "", ""))
 
 
-def plan(done: int = 0, failed: int = 0, left: int = 0, holes: tuple[tuple[str, str], ...] = ()) -> Plan:
+def plan(done: int = 0, failed: int = 0, left: int = 0, missing: tuple[tuple[str, str], ...] = ()) -> Plan:
     """A plan whose first points are done, the next failed, and so on."""
     points = iter(POINTS)
     finished = [next(points) for _ in range(done)]
@@ -40,11 +39,11 @@ def plan(done: int = 0, failed: int = 0, left: int = 0, holes: tuple[tuple[str, 
     cells = (*broken, *waiting)
     return Plan(
         done=records,
-        recalled=frozenset(),
+        from_store_only=frozenset(),
         failed={one.id: "it broke\nmend it" for one in broken},
-        assignments=(Assignment(cells, Path("t"), None, None),) if cells else (),
-        holes=tuple(Hole(next(points), reason, hint) for reason, hint in holes),
-        estimate=Estimate(0.0, 0.0, 0, 0),
+        assignments=(Assignment(cells, Path("t"), None),) if cells else (),
+        missing=tuple(MissingCell(next(points), reason, hint) for reason, hint in missing),
+        estimate=TimeEstimate(0.0, 0.0, 0, 0),
     )
 
 
@@ -54,19 +53,19 @@ def drawn(*names: str, points: tuple[Point, ...] = POINTS) -> list[Drawn]:
 
 def test_what_is_complete_is_listed_and_nothing_is_missing() -> None:
     everything = plan(done=len(POINTS))
-    assert closing(everything, drawn("figure4")) == [
+    assert run_summary(everything, drawn("figure4")) == [
         "drawn:",
         f"  figure4  {len(POINTS)} of {len(POINTS)} cells  figures/out/mini/figure4.pdf",
     ]
-    complain(everything)
+    check_complete(everything)
 
 
-def test_holes_failures_and_what_was_not_reached_are_told_with_their_remedy() -> None:
+def test_missing_cells_failures_and_what_was_not_reached_are_told_with_their_remedy() -> None:
     made = plan(
-        done=2, failed=3, left=1, holes=(("no model", "train it"), ("never published", ""), ("no model", "train it"))
+        done=2, failed=3, left=1, missing=(("no model", "train it"), ("never published", ""), ("no model", "train it"))
     )
     some = POINTS[:8]
-    lines = closing(made, [*drawn("figure4", points=POINTS[:9]), *drawn("figure10", points=some)])
+    lines = run_summary(made, [*drawn("figure4", points=POINTS[:9]), *drawn("figure10", points=some)])
     assert lines == [
         "drawn:",
         "  figure4   2 of 9 cells  figures/out/mini/figure4.pdf",
@@ -74,31 +73,31 @@ def test_holes_failures_and_what_was_not_reached_are_told_with_their_remedy() ->
         "missing, 7 cells of 9:",
         "  3 cells failed: it broke; mend it (figure4, figure10)",
         "  1 cell not measured (figure4, figure10)",
-        "  1 cell: never published (figure4, figure10)",
-        "  2 cells: no model (figure4, figure10)",
+        "  1 cell cannot be measured: never published (figure4, figure10)",
+        "  2 cells cannot be measured: no model (figure4, figure10)",
         "    train it",
     ]
-    only = closing(plan(holes=(("never published", ""),)), drawn("figure4", points=POINTS[:1]))
-    assert only[-1] == "  1 cell: never published"
+    only = run_summary(plan(missing=(("never published", ""),)), drawn("figure4", points=POINTS[:1]))
+    assert only[-1] == "  1 cell cannot be measured: never published"
 
 
 def test_a_cause_names_the_experiments_that_it_concerns() -> None:
-    made = plan(holes=(("a", "x"), ("b", "x")))
-    lines = closing(made, [*drawn("one", points=POINTS[:1]), *drawn("two", points=POINTS[1:2])])
-    assert lines[-3:] == ["  1 cell: a (one)", "  1 cell: b (two)", "    x"]
+    made = plan(missing=(("a", "x"), ("b", "x")))
+    lines = run_summary(made, [*drawn("one", points=POINTS[:1]), *drawn("two", points=POINTS[1:2])])
+    assert lines[-3:] == ["  1 cell cannot be measured: a (one)", "  1 cell cannot be measured: b (two)", "    x"]
 
 
 def test_only_what_could_be_measured_is_an_error() -> None:
-    complain(plan(done=1, holes=(("never published", ""),)))
-    for made, count in ((plan(failed=2), 2), (plan(left=1), 1), (plan(holes=(("a", "b"), ("c", ""))), 1)):
+    check_complete(plan(done=1, missing=(("never published", ""),)))
+    for made, count in ((plan(failed=2), 2), (plan(left=1), 1), (plan(missing=(("a", "b"), ("c", ""))), 1)):
         with pytest.raises(IncompleteError, match=rf"^{count} of {made.total} cells? have no result"):
-            complain(made)
+            check_complete(made)
 
 
 def test_many_reasons_with_one_remedy_are_one_line_and_more_lines_than_fit_are_counted() -> None:
     alike = [Cause(f": {name} is not here", "fetch it", (point,)) for name, point in zip("abcde", POINTS, strict=False)]
-    assert causes_in_words(alike, "missing for ") == [
-        "  missing for 5 cells: a is not here, and 4 more like it",
+    assert causes_in_words(alike) == [
+        "  5 cells: a is not here, and 4 more like it",
         "    fetch it",
     ]
     assert len(causes_in_words(alike[:3])) == 4

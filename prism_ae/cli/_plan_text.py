@@ -1,42 +1,42 @@
-"""An outlook in words."""
+"""The forecast of ``plan``, in words."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
 
-from prism_ae.cli.causes import causes_in_words, causes_of, from_holes
+from prism_ae.cli.summary import causes_in_words, causes_of, not_measurable
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.execution.progress import duration
 from prism_ae.io.words import format_bytes, pluralise, table, wrapped
-from prism_ae.planning.forecast import Outlook, Work
+from prism_ae.planning.forecast import Forecast, Work
 from prism_ae.planning.load_count import Loads
-from prism_ae.planning.plan import Estimate, Plan
+from prism_ae.planning.plan import Plan, TimeEstimate
 
 _SHOWN, _NAMED = 12, 40
 """Assignments and folders in the text; --json has all."""
 
 
-def in_words(outlook: Outlook, models_dir: str) -> list[str]:
+def in_words(forecast: Forecast, models_dir: str) -> list[str]:
     """The lines below the one that names suite and experiments."""
-    now, complete = outlook.now, outlook.complete
+    now, complete = forecast.now, forecast.complete
     lines = _cells(now.plan)
-    lines += _models(outlook, models_dir)
+    lines += _models(forecast, models_dir)
     if now.plan.assignments:
-        lines += wrapped(_assigned("", now, outlook.slots))
-        lines += _work(now, outlook, "  ")
+        lines += wrapped(_assigned("", now, forecast.slots))
+        lines += _work(now, forecast, "  ")
     if complete is not None:
         cells = pluralise(complete.plan.to_measure, "cell")
-        lines += wrapped(_assigned(f"once what is missing is here: {cells} in ", complete, outlook.slots))
-        lines += _work(complete, outlook, "    ")
-    if not all(slot.here for slot in outlook.slots):
-        absent = _labels(slot for slot in outlook.slots if not slot.here)
+        lines += wrapped(_assigned(f"with everything here: {cells} in ", complete, forecast.slots))
+        lines += _work(complete, forecast, "    ")
+    if not all(slot.here for slot in forecast.slots):
+        absent = _labels(slot for slot in forecast.slots if not slot.here)
         lines += wrapped(f"{absent} not here: this plan assumes a worker on each, 'prism-ae run' would refuse")
-        for why in dict.fromkeys(slot.why for slot in outlook.slots if slot.why):
+        for why in dict.fromkeys(slot.why for slot in forecast.slots if slot.why):
             lines += wrapped(why, "    ")
     if (complete or now).plan.estimate.unknown:
-        for text, names in outlook.authors_times.items():
+        for text, names in forecast.authors_times.items():
             lines += wrapped(f"the authors' time for {', '.join(names)}: {text}; not an estimate for this plan")
     return lines + _first(now.plan.assignments)
 
@@ -45,16 +45,16 @@ def _cells(plan: Plan) -> list[str]:
     """How many there are, and why some cannot be measured."""
     lines = [
         f"  {pluralise(plan.total, 'cell')}: {len(plan.done):,} measured, {plan.to_measure:,} to measure, "
-        f"{len(plan.holes):,} that cannot be measured now"
+        f"{len(plan.missing):,} that cannot be measured now"
     ]
     if plan.failed:
         lines.append(f"  {pluralise(len(plan.failed), 'cell')} failed before and would be tried again")
-    return lines + causes_in_words(causes_of(from_holes(plan.holes)), "missing for ")
+    return lines + causes_in_words(causes_of(not_measurable(plan.missing)))
 
 
-def _models(outlook: Outlook, models_dir: str) -> list[str]:
-    """Which models are here, and what is known about the room they take."""
-    inventory = outlook.inventory
+def _models(forecast: Forecast, models_dir: str) -> list[str]:
+    """Which models are here, and the disk space they take."""
+    inventory = forecast.inventory
     checkpoints = f"{pluralise(inventory.targets, 'target')}, {pluralise(inventory.drafters, 'drafter checkpoint')}"
     count = pluralise(inventory.folders, "folder")
     here = f"all {count}" if not inventory.absent else f"{len(inventory.here):,} of {count}"
@@ -65,10 +65,10 @@ def _models(outlook: Outlook, models_dir: str) -> list[str]:
         lines += wrapped(f"question files that are not here: {', '.join(inventory.questions)}", "    ")
     taken = f"the models here take {format_bytes(inventory.size)}, " if inventory.here else ""
     lines += wrapped(f"disk: {taken}{format_bytes(inventory.free)} are free for the folder {models_dir}")
-    if inventory.absent and outlook.size_note is not None:
-        lines += wrapped("how much is to be fetched, the hub says: 'prism-ae download --dry-run'", "    ")
-        if outlook.size_note:
-            lines += wrapped(f"the authors say: {outlook.size_note}", "    ")
+    if inventory.absent and forecast.size_note is not None:
+        lines += wrapped("'prism-ae download --dry-run' shows the size of the missing files", "    ")
+        if forecast.size_note:
+            lines += wrapped(f"the authors say: {forecast.size_note}", "    ")
     return lines
 
 
@@ -107,43 +107,43 @@ def _labels(slots: Iterable[Slot]) -> str:
     return f"{kinds[0][0]} {', '.join(parts)}"
 
 
-def _work(work: Work, outlook: Outlook, indent: str) -> list[str]:
-    """Loads, time and room of a plan's assignments."""
-    plan, on_cpu = work.plan, outlook.on_cpu
+def _work(work: Work, forecast: Forecast, indent: str) -> list[str]:
+    """Loads, time and disk space of a plan's assignments."""
+    plan, on_cpu = work.plan, forecast.on_cpu
     lines = []
     timed = sum(assignment.timed for assignment in plan.assignments)
     if timed and on_cpu:
-        lines.append(f"{indent}of these {timed:,} measure time, one after the other, with nothing beside them")
+        lines.append(f"{indent}of these {timed:,} measure throughput, one at a time and alone")
     lines += wrapped(f"targets to load: {', '.join(plan.targets)}", indent)
-    lines += wrapped(f"loads: {loads_in_words(work.loads, on_cpu)}", indent)
-    lines += wrapped(f"expected time: {expected_time(plan.estimate, work.used, on_cpu)}", indent)
-    if others := set(plan.estimate.devices) - {slot.name for slot in outlook.slots}:
+    lines += wrapped(f"loads: {loads_in_words(work.loads, on_cpu=on_cpu)}", indent)
+    lines += wrapped(f"expected time: {expected_time(plan.estimate, work.used, on_cpu=on_cpu)}", indent)
+    if others := set(plan.estimate.devices) - {slot.name for slot in forecast.slots}:
         lines += wrapped(
             f"the finished ones were measured on another device ({', '.join(sorted(others))})", f"{indent}  "
         )
     if work.written_cells:
-        text = f"the run writes about {format_bytes(work.written)}, as finished cells took"
+        text = f"the run writes about {format_bytes(work.written)}, by the size of finished cells"
         unknown = plan.to_measure - work.written_cells
         lines += wrapped(f"{text}; unknown for {pluralise(unknown, 'cell')}" if unknown else text, indent)
     return lines
 
 
-def loads_in_words(loads: Loads, on_cpu: bool) -> str:
-    """Of all workers together; what does not occur is not named."""
+def loads_in_words(loads: Loads, *, on_cpu: bool) -> str:
+    """Of all workers together; loads that do not occur are not named."""
     parts = []
     if loads.targets:
         parts.append(f"torch loads a target {_times(loads.targets)} and a drafter {_times(loads.drafters)}")
     if loads.starts:
         what = " and drafter architecture" if on_cpu else ", drafter architecture, draft tree and way of drafting"
         parts.append(f"SGLang is started at most {_times(loads.starts)}, each for one target{what}")
-    return f"{'; '.join(parts)} (counted as if time went by tokens)"
+    return f"{'; '.join(parts)} (simulated, with time proportional to tokens)"
 
 
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
-def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:
+def expected_time(estimate: TimeEstimate, workers: int, *, on_cpu: bool) -> str:
     """From finished cells of the same kind; said to be unknown where there are none. On a CPU only the cells whose time
     is not measured are shared by the workers."""
     if not estimate.known:
@@ -155,7 +155,7 @@ def expected_time(estimate: Estimate, workers: int, on_cpu: bool) -> str:
 
 
 def _first(assignments: Sequence[Assignment]) -> list[str]:
-    """What would be begun first."""
+    """The assignments that are measured first."""
     if not assignments:
         return []
     rows = []

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from prism_ae.cli.summary import causes_in_words, causes_of, not_measurable
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
-from prism_ae.execution.progress import duration
-from prism_ae.io.words import format_bytes, pluralise, table, wrapped
+from prism_ae.io.words import duration, format_bytes, pluralise, table, wrapped
 from prism_ae.planning.forecast import Forecast, Work
 from prism_ae.planning.load_count import Loads
 from prism_ae.planning.plan import Plan, TimeEstimate

@@ -56,11 +56,12 @@ def download(
     import sys
     from typing import cast
 
-    from prism_ae.cli.output import progress_line, say
+    from prism_ae.cli.output import say
     from prism_ae.errors import UsageError
     from prism_ae.hub.download import Reports
     from prism_ae.hub.download import download as fetch
     from prism_ae.hub.selection import HubName, published
+    from prism_ae.processes.progress import display_on
     from prism_ae.suites.load import load_suite
 
     o.check_word("--from", options.source, ("modelscope", "huggingface"))
@@ -69,8 +70,8 @@ def download(
         raise UsageError(f"suite '{suite.name}' is not downloaded", suite.models_hint)
     folders = _folders(suite, only or [])
     wanted = published(suite.hub, folders, cast(HubName, options.source), official=options.official)
-    with progress_line(sys.stderr) as show:
-        reports = Reports(lambda todo: say(_todo(todo)), lambda at: show(_state(at)))
+    with display_on(sys.stderr) as display:
+        reports = Reports(lambda todo: say(_todo(todo)), lambda at: display.show(_state(at)))
         fetch(suite, models_dir, wanted, reports, renew=options.renew, dry_run=options.dry_run)
     if not options.dry_run:
         say([f"all {len(wanted)} folders and the questions are in {models_dir}, verified"])
@@ -112,8 +113,7 @@ def _todo(todo: DownloadPlan) -> list[str]:
 
 def _state(state: DownloadProgress) -> str:
     """ "2 of 12 folders, 12.3 GB of 88.2 GB, 85 MB/s, 14:53 left"."""
-    from prism_ae.execution.progress import duration
-    from prism_ae.io.words import format_bytes
+    from prism_ae.io.words import duration, format_bytes
 
     text = f"{state.folders} of {state.of_folders} folders, {format_bytes(state.size)} of {format_bytes(state.of_size)}"
     if state.rate >= 1:

@@ -46,10 +46,11 @@ def measure(
         DeviceError: no worker can be started.
     """
     from prism_ae.engines.registry import check_environment
-    from prism_ae.execution.interrupts import Signals
-    from prism_ae.execution.progress import progress_on
-    from prism_ae.execution.run import Run
-    from prism_ae.processes.local import LocalProcess
+    from prism_ae.execution.run import CellRun, cells_state
+    from prism_ae.execution.worker import RunSetup, WorkerSetup
+    from prism_ae.processes.child import Child
+    from prism_ae.processes.interrupts import Signals
+    from prism_ae.processes.progress import display_on
     from prism_ae.store.lock import run_lock
     from prism_ae.store.provenance import provenance
 
@@ -58,21 +59,15 @@ def measure(
     store.prepare()
     with run_lock(store.root) as lock, Signals() as signals:
         plan = make_plan(resolved, store.records())  # again: another run may have just ended
-        progress = progress_on(sys.stderr, plan.to_measure)
-        try:
-            outcome = Run(
-                plan.assignments,
-                store,
-                request.suite,
-                models_dir.resolve(),
-                provenance(sys.argv, Path(__file__).parents[1]),
-                where,
-                lambda slot: LocalProcess(slot, lock),
-                signals,
-                progress,
-            ).execute()
-        finally:
-            progress.close()
+        origin = provenance(sys.argv, Path(__file__).parents[1])
+        setup = RunSetup(request.suite, store.root, models_dir.resolve(), origin)
+
+        def launch(worker: WorkerSetup) -> Child:
+            what = f"a worker for {worker.slot.label}"
+            return Child("prism_ae.execution.worker", what, worker, worker.slot.environment, [lock])
+
+        with display_on(sys.stderr, cells_state(0, plan.to_measure, 0, 0.0), plan.to_measure) as display:
+            outcome = CellRun(setup, plan.assignments, where, launch, signals, display=display).execute()
     return plan, outcome
 
 

@@ -9,17 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from prism_ae.errors import StoreError
-
-_EVERY = 10.0
-"""Seconds between states where the stream is no terminal."""
 
 
 def replace_unencodable() -> None:
@@ -45,28 +40,6 @@ def note(lines: Iterable[str]) -> None:
     """Print lines on standard error."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def progress_line(stream: TextIO) -> Iterator[Callable[[str], None]]:
-    """A function to call with every new state, as often as one likes: a line rewritten in place on a terminal, and one
-    every ten seconds elsewhere."""
-    if stream.isatty():
-        from rich.console import Console
-        from rich.text import Text
-
-        with Console(file=stream, highlight=False).status("starting") as status:
-            yield lambda text: status.update(Text(text))
-        return
-    last = -math.inf
-
-    def show(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _EVERY:
-            last = time.monotonic()
-            print(text, file=stream, flush=True)
-
-    yield show
 
 
 def flush() -> None:

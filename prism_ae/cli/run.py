@@ -68,8 +68,7 @@ def run(
 
 def _result(plan: Plan, outcome: Outcome | None) -> str:
     """What the run measured; None for a run that had nothing to measure."""
-    from prism_ae.execution.progress import duration
-    from prism_ae.io.words import pluralise
+    from prism_ae.io.words import duration, pluralise
 
     if outcome is None:
         text = f"nothing to measure: {len(plan.done):,} of {pluralise(plan.total, 'cell')} are in the store"

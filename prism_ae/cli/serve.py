@@ -78,7 +78,7 @@ def serve(
     from prism_ae.engines.sglang.server import Service, check_service, plain_command
     from prism_ae.engines.sglang.server import serve as run_server
     from prism_ae.errors import UsageError
-    from prism_ae.execution.interrupts import Signals
+    from prism_ae.processes.interrupts import Signals
 
     options = list(more or ())
     if drafter is not None and drafter.startswith("-"):  # the first word after "--": there is no drafter

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from prism_ae.cli import options as o
-
-if TYPE_CHECKING:
-    from prism_ae.training.run import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,20 +52,6 @@ def train(
     _train_suite(models_dir, devices)
 
 
-def suite_state(state: Progress) -> str:
-    """ "12 of 77 models, 3:10 left; mini-llama-2 hass 35%, loss 1.21"."""
-    from prism_ae.execution.progress import duration
-
-    left = "" if state.seconds_left is None else f", {duration(state.seconds_left)} left"
-    jobs = (job_state(label, part, loss) for label, part, loss in state.running)
-    return "; ".join([f"{state.done} of {state.total} models{left}", *jobs])
-
-
-def job_state(label: str, part: float, loss: float | None) -> str:
-    """ "prism 35%, loss 1.21": the part done, 0 to 1, and the current loss."""
-    return f"{label} {part:.0%}" + ("" if loss is None else f", loss {loss:.2f}")
-
-
 def _check_name(name: str) -> None:
     """Raises UsageError for a drafter that no recipe makes."""
     from prism_ae.errors import UsageError
@@ -84,13 +67,14 @@ def _check_name(name: str) -> None:
 def _train_suite(models_dir: Path, devices: o.DeviceOptions) -> None:
     import sys
 
-    from prism_ae.cli.output import progress_line, say
+    from prism_ae.cli.output import say
     from prism_ae.io.words import pluralise
+    from prism_ae.processes.progress import display_on
     from prism_ae.training.run import train_suite
 
     count = len(devices.slots())
-    with progress_line(sys.stderr) as show:
-        trained, total = train_suite(models_dir, count, lambda state: show(suite_state(state)))
+    with display_on(sys.stderr) as display:
+        trained, total = train_suite(models_dir, count, display)
     say([f"trained {pluralise(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
 
 
@@ -98,9 +82,10 @@ def _train_drafter(name: str, options: DrafterOptions, devices: o.DeviceOptions)
     import os
     import sys
 
-    from prism_ae.cli.output import note, progress_line, say
+    from prism_ae.cli.output import note, say
     from prism_ae.devices.slots import usable_cores
     from prism_ae.errors import UsageError
+    from prism_ae.processes.progress import display_on
     from prism_ae.prompts.json_lines import is_broken
     from prism_ae.suites.load import load_suite
 
@@ -116,17 +101,18 @@ def _train_drafter(name: str, options: DrafterOptions, devices: o.DeviceOptions)
     # Before torch is imported: it reads them once. There is one job here, so it has all cores, unless the user says.
     threads = {name: os.environ.get(name, str(usable_cores())) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update({**slot.environment, **threads})
+    from prism_ae.training.run import job_state
     from prism_ae.training.single import DrafterOrder, TrainingReports, train_drafter
 
     prompt = suite.system_prompt if options.system is None else options.system
     if is_broken(prompt):
         raise UsageError("--system: not text in UTF-8", "write it in the terminal's own encoding, UTF-8")
-    with progress_line(sys.stderr) as show:
-        show(f"reading {data}")
+    with display_on(sys.stderr) as display:
+        display.show(f"reading {data}")
         reports = TrainingReports(
             data=note,
-            prepared=lambda part: show(f"the target's hidden states of the data: {part:.0%}"),
-            step=lambda part, loss: show(job_state(name, part, loss)),
+            prepared=lambda part: display.show(f"the target's hidden states of the data: {part:.0%}"),
+            step=lambda part, loss: display.show(job_state(name, part, loss)),
         )
         order = DrafterOrder(name, target, data, out, suite.templates[template], prompt, slot.device)
         folder = train_drafter(order, reports)

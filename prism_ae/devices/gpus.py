@@ -6,27 +6,17 @@ asked in processes of their own and with patience, since a driver may hang.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import prism_ae
-
-PATIENCE = 60.0
-"""Seconds that a driver may take: several GPUs that nothing has used for a while are woken one after another."""
+from prism_ae.processes.child import ABSENT, Ask, Said, ask, module_command, python_path
 
 _QUERY = ("nvidia-smi", "--query-gpu=index,uuid,name", "--format=csv,noheader")
 _GPU = re.compile(r"(\d+)\s*,\s*(GPU-[\w-]+)\s*,\s*([^\s\[].*)")
 _LOST = re.compile(r"(\d+)\s*,\s*(.*)")
-_ABSENT = "not found"
 _LONGEST = 300
 """Letters of what a program said that a message repeats."""
 
@@ -73,71 +63,9 @@ class Listing:
     driver: bool = False
 
 
-@dataclasses.dataclass(frozen=True)
-class Said:
-    """What a program said.
-
-    Attributes:
-        out: on its standard output.
-        err: on standard error.
-        how: "" when it ended well; else how it ended, or why it was not started.
-        silent: whether it was ended because it gave no answer.
-    """
-
-    out: str
-    err: str = ""
-    how: str = ""
-    silent: bool = False
-
-
-Ask = Callable[[Sequence[str], Mapping[str, str]], Said]
-"""Runs a command with further variables set."""
-
-
-def ask(command: Sequence[str], variables: Mapping[str, str], patience: float = PATIENCE) -> Said:
-    """Run a program that may hang, and whose process may then not even be killed: nobody waits for that one.
-
-    Args:
-        variables: set beside those of this process.
-        patience: seconds.
-    """
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **variables},
-            process_group=0,
-        )
-    except OSError as error:
-        return Said("", how=_ABSENT if isinstance(error, FileNotFoundError) else error.strerror or str(error))
-    try:
-        out, err = (text.decode(errors="replace") for text in process.communicate(timeout=patience))
-    except subprocess.TimeoutExpired:
-        return Said("", how=f"no answer within {patience:g} s", silent=True)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-    return Said(out, err, _end(process.returncode))
-
-
-def _end(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}" if code else ""
-    with contextlib.suppress(ValueError):
-        return f"signal {signal.Signals(-code).name}"
-    return f"signal {-code}"
-
-
 def list_gpus(asking: Ask = ask) -> Listing:
     """This machine's GPUs; never raises."""
-    said = asking(_module("nvml"), _PATH)
+    said = asking(module_command("prism_ae.devices.nvml"), {"PYTHONPATH": python_path()})
     unable, driver = "", True
     try:
         return _from_nvml(json.loads(said.out))
@@ -153,7 +81,7 @@ def list_gpus(asking: Ask = ask) -> Listing:
     listing = parse_smi(smi)
     if listing.devices:
         said_first: tuple[str, ...] = (f"{words}; nvidia-smi lists GPUs all the same",)
-    elif unable and smi.how == _ABSENT:
+    elif unable and smi.how == ABSENT:
         said_first = (unable, words)
     else:
         said_first = (words,)
@@ -162,7 +90,7 @@ def list_gpus(asking: Ask = ask) -> Listing:
 
 def ask_cuda(entry: str, asking: Ask = ask) -> Part | str:
     """Which GPU an entry of CUDA_VISIBLE_DEVICES is to CUDA, or why CUDA does not say."""
-    said = asking(_module("cuda"), _PATH | {"CUDA_VISIBLE_DEVICES": entry})
+    said = asking(module_command("prism_ae.devices.cuda"), {"PYTHONPATH": python_path(), "CUDA_VISIBLE_DEVICES": entry})
     try:
         found = json.loads(said.out)
         return Part(found["uuid"], found["name"]) if "uuid" in found else printable(found["words"])
@@ -170,28 +98,17 @@ def ask_cuda(entry: str, asking: Ask = ask) -> Part | str:
         return _shortened(said)
 
 
-_PATH = {
-    "PYTHONPATH": os.pathsep.join(
-        [str(Path(prism_ae.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
-}
-
-
-def _module(name: str) -> tuple[str, ...]:
-    return sys.executable, "-P", "-m", f"prism_ae.devices.{name}"
-
-
 class _NothingSaid(Exception):  # noqa: N818 - an event
     """NVML has no list: why, in its words, whether its library is absent, and whether there is none of it at all."""
 
-    def __init__(self, words: str, absent: bool, none: bool) -> None:
+    def __init__(self, words: str, *, absent: bool, none: bool) -> None:
         super().__init__(words)
         self.words, self.absent, self.none = words, absent, none
 
 
 def _from_nvml(found: Any) -> Listing:
     if "devices" not in found:
-        raise _NothingSaid(found["words"], found.get("absent", False), found.get("none", False))
+        raise _NothingSaid(found["words"], absent=bool(found.get("absent")), none=bool(found.get("none")))
     devices = tuple(
         Device(
             number=one["number"],

@@ -5,18 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prism_ae.devices.gpus import Listing, Said, ask, ask_cuda, list_gpus
+from prism_ae.devices.gpus import Listing, ask_cuda, list_gpus
 from prism_ae.devices.slots import plan_slots
 from prism_ae.devices.visible import VARIABLE, Found, gpus_meant, visible_gpus
 from prism_ae.doctor.findings import Finding, from_error, ok, problem, shown, warning
 from prism_ae.doctor.snapshot import Snapshot
 from prism_ae.errors import DeviceError
+from prism_ae.processes.child import Said, ask, module_command
 
 _DRIVER = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"))
 
@@ -55,7 +55,7 @@ def check(snapshot: Snapshot) -> Iterator[Finding]:
 
 def ask_torch() -> Torch:
     """Import torch in another process and read what it says; never raises."""
-    return read_torch(ask((sys.executable, "-P", "-m", "prism_ae.doctor.probe"), {}))
+    return read_torch(ask(module_command("prism_ae.doctor.probe"), {}))
 
 
 def read_torch(said: Said) -> Torch:

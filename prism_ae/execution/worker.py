@@ -1,31 +1,30 @@
 """A worker process: takes assignments from its parent and writes each cell to the store the moment it is measured.
 
-Started as ``python -m prism_ae.execution.worker <parent> <connection> <lock>``: a process id and two descriptors. It
-keeps its engine, and so the target, between assignments. It never outlives its parent, and leaves signals to it: a
+It keeps its engine, and so the target, between assignments. It never outlives its parent, and leaves signals to it: a
 stop is a message.
 """
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import os
-import signal
+import dataclasses
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from prism_ae.analysis.results import columns_of
 from prism_ae.cells import Cell, Result
+from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment, Engine
 from prism_ae.errors import DeviceError, PrismError, StoreError
-from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
 from prism_ae.execution.unchanged import Unchanged
-from prism_ae.processes.parent_death import die_with
+from prism_ae.processes.child import printed_to
+from prism_ae.processes.interrupts import leave_to_parent
+from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
 from prism_ae.processes.shadowing import explained
 from prism_ae.store import Attempt, AttemptOutcome, Store
 from prism_ae.store.records import FAILED, OK, OUT_OF_MEMORY
@@ -33,6 +32,37 @@ from prism_ae.suites.records import Suite
 
 MakeEngine = Callable[[str, Suite, Path, str, int], Engine]
 _LOG_LIMIT = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSetup:
+    """What a run is about: its suite, store and models. ``provenance`` goes into every cell's folder."""
+
+    suite: Suite
+    root: Path
+    models_dir: Path
+    provenance: Mapping[str, Any]
+
+    def open_store(self) -> Store:
+        """Raises StoreError."""
+        return Store(self.root, self.suite.name, self.suite.version)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker needs to know: a run, and its own slot."""
+
+    run: RunSetup
+    slot: Slot
+
+
+@dataclasses.dataclass(frozen=True)
+class CellFinished:
+    """A cell is in the store, as measured or as failed."""
+
+    cell_id: str
+    status: str
+    message: str
 
 
 class Worker:
@@ -44,14 +74,14 @@ class Worker:
     """
 
     def __init__(
-        self, setup: Setup, connection: Connection[Any, Any], make: MakeEngine, output: Callable[[], bytes]
+        self, setup: WorkerSetup, connection: Connection[Any, Any], make: MakeEngine, output: Callable[[], bytes]
     ) -> None:
-        self._setup = setup
+        self._run, self._slot = setup.run, setup.slot
         self._connection = connection
         self._make = make
         self._output = output
-        self._store = Store(setup.root, setup.suite.name, setup.suite.version)
-        self._unchanged = Unchanged(setup.suite, setup.models_dir)
+        self._store = setup.run.open_store()
+        self._unchanged = Unchanged(setup.run.suite, setup.run.models_dir)
         self._engine: tuple[str, Engine] | None = None
         self._stopped = False
 
@@ -65,15 +95,15 @@ class Worker:
             try:
                 engine = self._engine_for(message.cells[0].point.engine)
             except PrismError as error:
-                self._connection.send(Unusable(error))
+                self._connection.send(DeviceFailed(error))
                 return
             try:
-                over = self._measure(message, engine)
+                done = self._measure(message, engine)
             except StoreError as error:
-                self._connection.send(Broken(error))
+                self._connection.send(StoreFailed(error))
                 return
-            self._connection.send(over)
-            if over.leaving:
+            self._connection.send(done)
+            if done.leaving:
                 return
         if self._engine is not None:
             self._engine[1].close()
@@ -86,13 +116,13 @@ class Worker:
             self._stopped = True
         return self._stopped
 
-    def _measure(self, assignment: Assignment, engine: Engine) -> Over:
+    def _measure(self, assignment: Assignment, engine: Engine) -> AssignmentDone:
         """Measure and write the cells of an assignment; raises StoreError."""
         printed = len(self._output())
         point = assignment.cells[0].point
         print(f"{len(assignment.cells)} cells: {point.target} {point.drafter} {point.scale or '-'} {point.tree}")
         together = [cell.id for cell in assignment.cells]
-        provenance = {**self._setup.provenance, "device": self._setup.device_name, "measured_with": together}
+        provenance = {**self._run.provenance, "device": self._slot.name, "measured_with": together}
         attempts = {attempt.cell.id: attempt for attempt in self._store.begin(assignment.cells, provenance)}
         clock = time.monotonic()
 
@@ -101,8 +131,8 @@ class Worker:
             clock, before = time.monotonic(), clock
             log = self._output()[printed:][-_LOG_LIMIT:]
             outcome = AttemptOutcome(status, message, result)
-            self._store.commit(attempt, outcome, clock - before, self._setup.device_name, log)
-            self._connection.send(Finished(attempt.cell.id, status, message))
+            self._store.commit(attempt, outcome, clock - before, self._slot.name, log)
+            self._connection.send(CellFinished(attempt.cell.id, status, message))
 
         failure, leaving = None, False
         try:
@@ -126,7 +156,7 @@ class Worker:
         if failure is not None:
             for attempt in attempts.values():
                 finish(attempt, *failure, None)
-        return Over(leaving)
+        return AssignmentDone(leaving)
 
     def _engine_for(self, name: str) -> Engine:
         """The engine, started if it is another than before; raises PrismError."""
@@ -134,15 +164,15 @@ class Worker:
             if self._engine is not None:
                 self._engine[1].close()
                 self._engine = None
-            setup = self._setup
+            run, slot = self._run, self._slot
             try:
-                engine = self._make(name, setup.suite, setup.models_dir, setup.device, setup.threads)
+                engine = self._make(name, run.suite, run.models_dir, slot.device, slot.threads)
             except PrismError:
                 raise
             except Exception as error:
                 traceback.print_exc()
                 raise explained(error) or DeviceError(
-                    f"engine {name} does not start on {setup.device_name}: {type(error).__name__}: {error}"
+                    f"engine {name} does not start on {slot.name}: {type(error).__name__}: {error}"
                 ) from error
             self._engine = name, engine
         return self._engine[1]
@@ -171,25 +201,11 @@ def _printed() -> bytes:
     """What was written to standard output and error: the parent made them one file."""
     sys.stdout.flush()
     sys.stderr.flush()
-    return os.pread(1, os.fstat(1).st_size, 0)
+    return printed_to(1, 0)
 
 
-def main() -> None:
-    parent, descriptor, lock = (int(argument) for argument in sys.argv[1:])
-    die_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    faulthandler.enable()
-    for inherited in (descriptor, lock):
-        os.set_inheritable(inherited, False)
-    connection: Connection[Any, Any] = Connection(descriptor)
+def main(connection: Connection[Any, Any]) -> None:
     from prism_ae.engines import registry
 
-    # A parent that is gone closes the connection: there is nobody left to tell.
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        setup: Setup = connection.recv()
-        Worker(setup, connection, registry.make, _printed).serve()
-
-
-if __name__ == "__main__":
-    main()
+    leave_to_parent()
+    Worker(connection.recv(), connection, registry.make, _printed).serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterable
 
@@ -47,3 +48,10 @@ def one_line(message: str) -> str:
 def pluralise(count: int, thing: str) -> str:
     """ "1 cell", "1,020 cells"."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """ "1:05" or "2:03:00": minutes and seconds, hours before them where there are any; rounded up."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -17,8 +17,7 @@ from collections.abc import Collection, Iterable
 from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment
 from prism_ae.processes import DEATHS
-
-Affinity = tuple[str, ...]
+from prism_ae.processes.pool import Affinity
 
 
 class Queue:

@@ -18,7 +18,7 @@ from prism_ae.errors import PrismError
 PATH = tuple(sys.path)
 """Where Python looks for modules, in its order, as it was before `own_modules_first` put it in another one."""
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def foreign_modules(path: Sequence[str] | None = None, homes: Sequence[str] | None = None) -> dict[str, str]:

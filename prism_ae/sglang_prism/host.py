@@ -1,6 +1,6 @@
 """The process that hosts an SGLang engine for the sglang engine of this project.
 
-Started as ``python -m prism_ae.sglang_prism.host <parent> <connection>``. SGLang ends the process it lives in when
+SGLang ends the process it lives in when
 one of its own processes fails; so it lives here, and a worker outlives it. It never outlives the worker.
 """
 
@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -18,10 +17,18 @@ from typing import Any
 
 from prism_ae.cells import EngineSettings
 from prism_ae.errors import CheckpointError, PrismError
-from prism_ae.processes.parent_death import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
-from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+from prism_ae.sglang_prism.messages import (
+    Answered,
+    BatchServed,
+    Configure,
+    EngineState,
+    Interrupt,
+    Refused,
+    Serve,
+    Start,
+)
 
 FIRST_TOKEN_ONLY = 1 << 20
 """Stream interval: SGLang reports a request's first token at once, and then nothing until its end."""
@@ -32,7 +39,7 @@ _TICK = 0.2
 """Seconds between looks for an interrupt."""
 
 
-class Host:
+class EngineHost:
     """One engine's life."""
 
     def __init__(self, connection: Connection[Any, Any], start: Start) -> None:
@@ -54,16 +61,16 @@ class Host:
                 self._connection.send(self._serve(message))
             # An `Interrupt` that came too late has nothing to stop.
 
-    def _state(self) -> State:
+    def _state(self) -> EngineState:
         """Read back from the scheduler's process."""
         import torch
 
         info = self._engine.get_server_info()
         (found,) = (state[control.KEY] for state in info["internal_states"])
         settings = dataclasses.replace(EngineSettings.from_json(found), sglang=self._version, torch=torch.__version__)
-        return State(settings.to_json())
+        return EngineState(settings.to_json())
 
-    def _configure(self, asked: Configure) -> State | Refused:
+    def _configure(self, asked: Configure) -> EngineState | Refused:
         changes = {
             key: value
             for key, value in (("drafter", asked.drafter), ("tree", asked.tree), ("drafting", asked.drafting))
@@ -79,7 +86,7 @@ class Host:
                 return Refused(str(error))
         return self._state()
 
-    def _serve(self, asked: Serve) -> Served | Refused:
+    def _serve(self, asked: Serve) -> BatchServed | Refused:
         if asked.flush and not self._flushed():
             return Refused(_NOT_FLUSHED)
         try:
@@ -96,7 +103,7 @@ class Host:
             time.sleep(0.01)
         return True
 
-    async def _answer_all(self, asked: Serve) -> Served | Refused:
+    async def _answer_all(self, asked: Serve) -> BatchServed | Refused:
         conversation = self._conversation(asked)
         places = asyncio.Semaphore(asked.concurrency)
         begin = time.perf_counter()
@@ -110,7 +117,7 @@ class Host:
             await self._unless_interrupted(tasks)
         finally:
             await self._cancel(tasks)
-        return Served(time.perf_counter() - begin)
+        return BatchServed(time.perf_counter() - begin)
 
     async def _unless_interrupted(self, tasks: Sequence[asyncio.Future[None]]) -> None:
         """Wait for all, or for the worker's word that nobody needs them; raises what a task raises."""
@@ -200,17 +207,7 @@ def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
     return [a + b for a, b in zip(*padded, strict=True)]
 
 
-def main() -> None:
-    parent, descriptor = (int(argument) for argument in sys.argv[1:])
-    die_with(parent)
-    os.set_inheritable(descriptor, False)
-    connection: Connection[Any, Any] = Connection(descriptor)
-    # A worker that is gone closes the connection: there is nobody left to serve.
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        start: Start = connection.recv()
-        os.environ[control.NONCE] = start.nonce
-        Host(connection, start).serve()
-
-
-if __name__ == "__main__":
-    main()
+def main(connection: Connection[Any, Any]) -> None:
+    start: Start = connection.recv()
+    os.environ[control.NONCE] = start.nonce
+    EngineHost(connection, start).serve()

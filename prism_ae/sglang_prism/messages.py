@@ -1,7 +1,8 @@
 """What an engine's worker and the process that hosts SGLang say to each other.
 
-Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `State` after a start or a
-configuration, `Answered` per question, `Served` at the end of a batch run, `Refused` where one of them went wrong.
+Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `EngineState` after a start
+or a configuration, `Answered` per question, `BatchServed` at the end of a batch run, `Refused` where one of
+them went wrong.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Interrupt:
 
 
 @dataclasses.dataclass(frozen=True)
-class State:
+class EngineState:
     """What is in effect: `control.state` and versions."""
 
     settings: Mapping[str, Any]
@@ -89,7 +90,7 @@ class Answered:
 
 
 @dataclasses.dataclass(frozen=True)
-class Served:
+class BatchServed:
     """A batch run is over: ``wall_seconds`` from its first request to its last answer."""
 
     wall_seconds: float

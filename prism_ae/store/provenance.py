@@ -6,10 +6,11 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from prism_ae.processes.child import ask
 
 _PACKAGES = ("torch", "numpy", "safetensors", "tokenizers", "transformers", "sglang")
 _SECRET_NAME = re.compile(r"token|secret|passw|credential|(^|[-_])(api)?key($|[-_])", re.IGNORECASE)
@@ -81,20 +82,11 @@ def _commit(package: Path) -> str | None:
     """The checkout's commit, "+changes" when tracked files differ from it; None outside a checkout of this project."""
     if not (package.parent / ".git").exists():
         return None  # an installed package inside somebody else's repository has no commit of ours
-    git = ["git", "-C", str(package)]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True, env=environment
-        )
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-            env=environment,
-        )
-    except (OSError, subprocess.SubprocessError):
+    said = [
+        ask(["git", "-C", str(package), *words], {"GIT_OPTIONAL_LOCKS": "0"}, patience=10)
+        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    ]
+    if any(one.how for one in said):
         return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    head, changes = (one.out.strip() for one in said)
+    return head + ("+changes" if changes else "")

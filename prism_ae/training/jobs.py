@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.errors import PrismError
 from prism_ae.mini.catalogue import SUITE, Artifact
 from prism_ae.mini.recipes import Recipes, load_recipes
 from prism_ae.suites.load import load_suite
@@ -32,7 +33,7 @@ Report = Callable[[float, float | None], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Artifacts that are made together.
 
     Attributes:
@@ -46,12 +47,33 @@ class Job:
     cost: float
 
     @property
+    def affinity(self) -> tuple[str, ...]:
+        """A worker keeps the features of the target that it trained for last."""
+        return (self.artifacts[0].target,)
+
+    @property
     def label(self) -> str:
         first = self.artifacts[0]
         return first.label if len(self.artifacts) == 1 else f"{first.target} {first.name}"
 
 
-def plan_jobs(artifacts: tuple[Artifact, ...], recipe_file: Path) -> tuple[Job, ...]:
+@dataclasses.dataclass(frozen=True)
+class JobProgress:
+    """The part done (0 to 1) and the current loss."""
+
+    part: float
+    loss: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFailed:
+    """``trace``: of a bug, or ""."""
+
+    error: PrismError
+    trace: str = ""
+
+
+def plan_jobs(artifacts: tuple[Artifact, ...], recipe_file: Path) -> tuple[TrainingJob, ...]:
     """The jobs that make what does not exist yet."""
     recipes = load_recipes(recipe_file)
     groups: dict[tuple[str, ...], list[Artifact]] = {}
@@ -61,7 +83,7 @@ def plan_jobs(artifacts: tuple[Artifact, ...], recipe_file: Path) -> tuple[Job, 
             key = (*key, str(artifact.scale))
         groups.setdefault(key, []).append(artifact)
     return tuple(
-        Job(tuple(group), group[-1].needs, _cost(group, recipes))
+        TrainingJob(tuple(group), group[-1].needs, _cost(group, recipes))
         for group in groups.values()
         if not all(artifact.folder.exists() for artifact in group)
     )
@@ -80,7 +102,7 @@ def _cost(group: list[Artifact], recipes: Recipes) -> float:
     return float(passes * recipes.corpus.unit * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
 
 
-def run_job(job: Job, recipe_file: Path, report: Report) -> None:
+def run_job(job: TrainingJob, recipe_file: Path, report: Report) -> None:
     """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
     # Torch is loaded here, not when jobs are planned.
     if job.artifacts[0].kind == "draft-head":
@@ -207,7 +229,7 @@ def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
     return Data(Features(target, _flat(turns), capture), ends)
 
 
-def _train_drafters(job: Job, recipe_file: Path, report: Report) -> None:
+def _train_drafters(job: TrainingJob, recipe_file: Path, report: Report) -> None:
     import torch
 
     from prism_ae.drafters.checkpoint import load_drafter, save_drafter

@@ -1,6 +1,6 @@
 """Training the whole suite: every missing model, in several processes, surviving anything.
 
-The parent hands out jobs, a worker process runs one at a time on one thread. A folder is published whole or not at
+Worker processes run one job at a time, each on one thread. A folder is published whole or not at
 all, so whatever is killed, the next call makes the rest; a job that was cut off starts anew (the longest takes a
 few minutes, which is less than a resumable state would be worth). Workers die with their parent. A lock keeps a
 second run from training the same models.
@@ -9,56 +9,45 @@ second run from training the same models.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prism_ae.errors import PrismError, StoreError
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import why_not
+from prism_ae.io.words import duration
 from prism_ae.mini.catalogue import SUITE, Artifact, catalogue
 from prism_ae.mini.recipes import MINI
-from prism_ae.training.jobs import Job, plan_jobs
-from prism_ae.training.worker import Failed, Finished, Running, work
+from prism_ae.processes import DEATHS
+from prism_ae.processes.child import Child
+from prism_ae.processes.interrupts import Signals
+from prism_ae.processes.pool import Affinity, Pool, Process
+from prism_ae.processes.progress import Display
+from prism_ae.training.jobs import JobFailed, JobProgress, TrainingJob, plan_jobs
 
 _LOCK = ".training.lock"
-_ATTEMPTS = 2
-_POLL_SECONDS = 0.5
 
 
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a training run stands.
-
-    Attributes:
-        done, total: models of the suite that exist, of all.
-        running: label, part done (0 to 1) and current loss (None before the first step) of each job at work.
-        seconds_left: estimate, None before there is anything to estimate from.
-    """
-
-    done: int
-    total: int
-    running: tuple[tuple[str, float, float | None], ...]
-    seconds_left: float | None
-
-
-Show = Callable[[Progress], None]
+def launch_trainer(recipe_file: Path) -> Process:
+    """A worker process; raises DeviceError, StoreError."""
+    return Child("prism_ae.training.worker", "a worker", recipe_file, {"TOKENIZERS_PARALLELISM": "false"})
 
 
 def train_suite(
-    models_dir: Path, workers: int, progress: Show = lambda state: None, recipe_file: Path = MINI
+    models_dir: Path,
+    workers: int,
+    display: Display,
+    recipe_file: Path = MINI,
+    launch: Callable[[Path], Process] = launch_trainer,
 ) -> tuple[int, int]:
     """Train what is missing of the mini suite.
 
     Args:
         models_dir: the models folder; made if it does not exist.
         workers: processes, one thread each.
-        progress: called a few times a second.
         recipe_file: the suite's recipes.
 
     Returns:
@@ -67,6 +56,7 @@ def train_suite(
     Raises:
         ConfigError: the recipe file is wrong.
         StoreError: the folder cannot be written, or another run is training into it.
+        DeviceError: no worker can be started.
         PrismError: a job failed; the others were finished first.
         KeyboardInterrupt: after the workers were stopped; what was finished is kept.
     """
@@ -74,11 +64,18 @@ def train_suite(
     with _locked(models_dir / SUITE):
         before = _existing(artifacts)
         if jobs := plan_jobs(artifacts, recipe_file):
-            _Pool(jobs, recipe_file, workers, artifacts, progress).run()
+            training = _Training(jobs, artifacts, display)
+            slots = {f"cpu slot {number}": lambda: launch(recipe_file) for number in range(min(workers, len(jobs)))}
+            # Nobody counts signals: no job can be finished early, and Ctrl-C ends the workers at once.
+            pool = Pool(training.queue, slots, training.heard, training.died, interrupts=Signals(), note=display.note)
+            pool.run()
+            training.show()
+            if training.errors:
+                raise training.errors[0]
         return len(artifacts) - before, len(artifacts)
 
 
-def _existing(artifacts: tuple[Artifact, ...]) -> int:
+def _existing(artifacts: Sequence[Artifact]) -> int:
     return sum(artifact.folder.exists() for artifact in artifacts)
 
 
@@ -101,121 +98,92 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-@dataclasses.dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    job: Job | None = None
-    part: float = 0.0
-    loss: float | None = None
-    target: str = ""
+class _JobQueue:
+    """The jobs of one run (`pool.WorkQueue`), and how far those under way are: their part done and loss, by label."""
 
+    def __init__(self, jobs: Sequence[TrainingJob]) -> None:
+        self.waiting, self.cost_done = list(jobs), 0.0
+        self.under_way: dict[str, tuple[TrainingJob, float, float | None]] = {}
 
-class _Pool:
-    """The jobs of one run and the processes that work on them."""
+    @property
+    def unfinished(self) -> int:
+        return len(self.under_way) + len(self._ready())
 
-    def __init__(
-        self,
-        jobs: tuple[Job, ...],
-        recipe_file: Path,
-        workers: int,
-        artifacts: tuple[Artifact, ...],
-        progress: Show,
-    ) -> None:
-        self.waiting = list(jobs)
-        self.recipe_file, self.artifacts, self.progress = recipe_file, artifacts, progress
-        self.count = min(workers, len(jobs))
-        self.workers: list[_Worker] = []
-        self.attempts: dict[str, int] = {}
-        self.errors: list[PrismError] = []
-        self.cost_done = 0.0
-        self.began = time.monotonic()
+    def wants_worker(self, workers: int) -> bool:
+        return bool(self._ready())
 
-    def run(self) -> None:
-        try:
-            self.workers = [self._start() for _ in range(self.count)]
-            while True:
-                self._hand_out()
-                busy = [worker for worker in self.workers if worker.job is not None]
-                self._show()
-                if not busy:
-                    break
-                for ready in wait([worker.connection for worker in busy], timeout=_POLL_SECONDS):
-                    self._receive(next(worker for worker in busy if worker.connection is ready))
-        finally:
-            self._stop()
-        if self.errors:
-            raise self.errors[0]
-
-    def _start(self) -> _Worker:
-        # A fresh interpreter: a fork would share torch's threads and locks.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, str(self.recipe_file)), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _hand_out(self) -> None:
-        for worker in self.workers:
-            if worker.job is not None or not (ready := [job for job in self.waiting if self._ready(job)]):
-                continue
-            # A worker keeps the features of the target it trained for last; otherwise the longest job goes first.
-            job = max(ready, key=lambda job: (job.artifacts[0].target == worker.target, job.cost))
+    def take(self, held: Affinity, elsewhere: Sequence[Affinity], *, quiet: bool) -> TrainingJob | None:
+        """One of the target that the worker has loaded, or else the longest."""
+        job = max(self._ready(), key=lambda job: (job.affinity == held, job.cost), default=None)
+        if job is not None:
             self.waiting.remove(job)
-            worker.job, worker.part, worker.loss, worker.target = job, 0.0, None, job.artifacts[0].target
-            worker.connection.send(job)
+            self.under_way[job.label] = job, 0.0, None
+        return job
 
-    def _ready(self, job: Job) -> bool:
-        return all(folder.exists() for folder in job.needs)
+    def over(self, job: TrainingJob) -> None:
+        self.cost_done += job.cost
+        del self.under_way[job.label]
 
-    def _receive(self, worker: _Worker) -> None:
-        assert worker.job is not None
-        try:
-            message = worker.connection.recv()
-        except (EOFError, OSError):
-            self._lost(worker, worker.job)
+    def put_back(self, job: TrainingJob) -> None:
+        self.waiting.append(job)
+        del self.under_way[job.label]
+
+    def _ready(self) -> list[TrainingJob]:
+        return [job for job in self.waiting if all(folder.exists() for folder in job.needs)]
+
+
+class _Training:
+    """What becomes of the jobs, shown and noted."""
+
+    def __init__(self, jobs: Sequence[TrainingJob], artifacts: Sequence[Artifact], display: Display) -> None:
+        self.queue, self.errors = _JobQueue(jobs), list[PrismError]()
+        self._artifacts, self._display = artifacts, display
+        self._deaths: Counter[str] = Counter()
+        self._began = time.monotonic()
+
+    def heard(self, job: TrainingJob, message: JobProgress | JobFailed) -> None:
+        if isinstance(message, JobProgress):
+            self.queue.under_way[job.label] = job, message.part, message.loss
+            self.show()
             return
-        match message:
-            case Running(part, loss):
-                worker.part, worker.loss = part, loss
-            case Finished():
-                self.cost_done += worker.job.cost
-                worker.job = None
-            case Failed(error):
-                self.errors.append(error)
-                worker.job = None
+        self.errors.append(message.error)
+        if message.trace:
+            self._display.note(message.trace)
 
-    def _lost(self, worker: _Worker, job: Job) -> None:
-        """A worker died: another takes its job, unless that happened before."""
-        worker.process.join()
-        worker.connection.close()
-        self.workers.remove(worker)
-        self.attempts[job.label] = self.attempts.get(job.label, 0) + 1
-        if self.attempts[job.label] < _ATTEMPTS:
-            self.waiting.append(job)
-        else:
-            code = worker.process.exitcode
-            self.errors.append(
-                PrismError(
-                    f"training {job.label} ended without a word {_ATTEMPTS} times (exit code {code})",
-                    "is there enough memory? run again with --workers 1",
-                )
+    def died(self, job: TrainingJob, label: str, how: str, words: bytes) -> None:
+        """Another worker takes its job, unless that happened before."""
+        self._deaths[job.label] += 1
+        if self._deaths[job.label] < DEATHS:
+            self._display.note(f"the worker of {label} died ({how}); {job.label} is trained again")
+            self.queue.put_back(job)
+            return
+        self.queue.over(job)
+        said = f"{how}):\n{words.decode(errors='replace').strip()[-2000:]}" if words.strip() else f"{how})"
+        self.errors.append(
+            PrismError(
+                f"training {job.label} exited without a result {DEATHS} times ({said}",
+                "is there enough memory? run again with --workers 1",
             )
-        self.workers.append(self._start())
-
-    def _show(self) -> None:
-        running = tuple((w.job.label, w.part, w.loss) for w in self.workers if w.job is not None)
-        done = self.cost_done + sum(w.job.cost * w.part for w in self.workers if w.job is not None)
-        left = sum(job.cost for job in self.waiting) + sum(
-            w.job.cost * (1 - w.part) for w in self.workers if w.job is not None
         )
-        seconds = (time.monotonic() - self.began) * left / done if done > 0 else None
-        self.progress(Progress(_existing(self.artifacts), len(self.artifacts), running, seconds))
 
-    def _stop(self) -> None:
-        for worker in self.workers:
-            worker.process.kill() if worker.job is not None else worker.process.terminate()
-        for worker in self.workers:
-            worker.process.join()
-            worker.connection.close()
+    def show(self) -> None:
+        under_way = self.queue.under_way.values()
+        done = self.queue.cost_done + sum(job.cost * part for job, part, _ in under_way)
+        left = sum(job.cost for job in self.queue.waiting) + sum(job.cost * (1 - part) for job, part, _ in under_way)
+        seconds = (time.monotonic() - self._began) * left / done if done > 0 else None
+        there = _existing(self._artifacts)
+        running = [(job.label, part, loss) for job, part, loss in under_way]
+        self._display.show(suite_state(there, len(self._artifacts), seconds, running), there)
+
+
+def suite_state(
+    done: int, total: int, seconds_left: float | None, running: Sequence[tuple[str, float, float | None]]
+) -> str:
+    """ "12 of 77 models, 3:10 left; mini-llama-2 hass 35%, loss 1.21"."""
+    left = "" if seconds_left is None else f", {duration(seconds_left)} left"
+    return "; ".join([f"{done} of {total} models{left}", *(job_state(*one) for one in running)])
+
+
+def job_state(label: str, part: float, loss: float | None) -> str:
+    """ "prism 35%, loss 1.21": the part done, 0 to 1, and the current loss (None before the first step)."""
+    return f"{label} {part:.0%}" + ("" if loss is None else f", loss {loss:.2f}")

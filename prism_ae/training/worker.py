@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-import multiprocessing
-import os
-import signal
 import time
 import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from prism_ae.errors import PrismError
-from prism_ae.processes.parent_death import die_with
-from prism_ae.training.jobs import Job, run_job
-
-
-@dataclasses.dataclass(frozen=True)
-class Running:
-    part: float
-    loss: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Finished:
-    pass
-
-
-@dataclasses.dataclass(frozen=True)
-class Failed:
-    error: PrismError
-
+from prism_ae.processes.interrupts import leave_to_parent
+from prism_ae.processes.pool import AssignmentDone, Ready, Stop
+from prism_ae.training.jobs import JobFailed, JobProgress, TrainingJob, run_job
 
 _REPORT_SECONDS = 0.5
 
 
-def work(connection: Connection, recipe_file: str) -> None:
-    """Run jobs until the parent closes the connection or dies."""
-    # Ctrl-C reaches the whole process group: the parent decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    assert parent.pid is not None
-    die_with(parent.pid)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+def main(connection: Connection[Any, Any]) -> None:
+    """Run jobs until told to stop."""
+    leave_to_parent()
+    recipe_file: Path = connection.recv()
     single_thread()
-    while True:
-        try:
-            job: Job = connection.recv()
-        except EOFError:
-            return
-        try:
-            run_job(job, Path(recipe_file), _Reporter(connection))
-        except PrismError as error:
-            connection.send(Failed(error))
-        except Exception as error:  # a bug: its trace is for us, the other jobs go on
-            traceback.print_exc()
-            connection.send(Failed(PrismError(f"training {job.label} failed: {type(error).__name__}: {error}")))
-        else:
-            connection.send(Finished())
+    connection.send(Ready())
+    while not isinstance(job := connection.recv(), Stop):
+        if failure := _failure(job, recipe_file, _Reporter(connection)):
+            connection.send(failure)
+        connection.send(AssignmentDone())
+
+
+def _failure(job: TrainingJob, recipe_file: Path, report: _Reporter) -> JobFailed | None:
+    try:
+        run_job(job, recipe_file, report)
+    except PrismError as error:
+        return JobFailed(error)
+    except Exception as error:  # a bug: its trace is for us, the other jobs go on
+        what = PrismError(f"training {job.label} failed: {type(error).__name__}: {error}")
+        return JobFailed(what, traceback.format_exc())
+    return None
 
 
 def single_thread() -> None:
@@ -72,11 +50,11 @@ def single_thread() -> None:
 class _Reporter:
     """Passes progress on, not more often than a person can read."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection[Any, Any]) -> None:
         self.connection, self.last = connection, 0.0
 
     def __call__(self, part: float, loss: float | None) -> None:
         now = time.monotonic()
         if now - self.last >= _REPORT_SECONDS:
             self.last = now
-            self.connection.send(Running(part, loss))
+            self.connection.send(JobProgress(part, loss))

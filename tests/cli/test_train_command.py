@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from prism_ae import __main__ as entry
-from prism_ae.cli.output import progress_line
-from prism_ae.cli.train import job_state, suite_state
+from prism_ae.processes.progress import display_on
 from prism_ae.suites.load import load_suite
 from prism_ae.training import run, single
-from prism_ae.training.run import Progress
+from prism_ae.training.run import job_state, suite_state
 from prism_ae.training.single import DrafterOrder
 
 ONE = ["train", "prism", "--target", "t", "--data", "d.jsonl", "--out", "o", "--template", "llama-3"]
@@ -24,9 +23,10 @@ def test_the_suite_is_trained_with_the_workers_asked_for(
 ) -> None:
     asked: list[Any] = []
 
-    def train_suite(models_dir: Path, workers: int, progress: Any) -> tuple[int, int]:
+    def train_suite(models_dir: Path, workers: int, display: Any) -> tuple[int, int]:
         asked.append((models_dir, workers))
-        progress(Progress(3, 70, (("mini-llama-2", 0.5, 1.234),), 61.0))
+        display.note("a worker died")
+        display.show(suite_state(3, 70, 61.0, [("mini-llama-2", 0.5, 1.234)]))
         return 67, 70
 
     monkeypatch.setattr(run, "train_suite", train_suite)
@@ -34,7 +34,7 @@ def test_the_suite_is_trained_with_the_workers_asked_for(
     out, err = capsys.readouterr()
     assert asked == [(tmp_path, 3)]
     assert out == f"trained 67 models; all 70 of the mini suite are in {tmp_path / 'mini'}\n"
-    assert err == "3 of 70 models, 1:01 left; mini-llama-2 50%, loss 1.23\n"
+    assert err == "a worker died\n3 of 70 models, 1:01 left; mini-llama-2 50%, loss 1.23\n"
 
 
 def test_one_drafter_is_trained_with_a_template_that_was_named(
@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused(
 
 
 def test_what_is_not_known_yet_is_not_said() -> None:
-    assert suite_state(Progress(0, 70, (), None)) == "0 of 70 models"
+    assert suite_state(0, 70, None, []) == "0 of 70 models"
     assert job_state("prism", 0.0, None) == "prism 0%"
 
 
@@ -95,8 +95,8 @@ def test_a_terminal_gets_one_line_that_changes() -> None:
             return True
 
     stream = Terminal()
-    with progress_line(stream) as show:
-        show("1 of 2 [models]")
+    with display_on(stream) as display:
+        display.show("1 of 2 [models]")
     assert "1 of 2 [models]" in stream.getvalue()
 
 

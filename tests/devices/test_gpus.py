@@ -16,8 +16,9 @@ import pynvml  # type: ignore[import-untyped]
 import pytest
 
 from prism_ae.devices.cuda import first_device
-from prism_ae.devices.gpus import Device, Listing, Part, Said, ask, ask_cuda, list_gpus, parse_smi
+from prism_ae.devices.gpus import Device, Listing, Part, ask_cuda, list_gpus, parse_smi
 from prism_ae.devices.nvml import devices_of
+from prism_ae.processes.child import Said, ask
 
 A, B = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000"
 
@@ -192,7 +193,9 @@ def test_the_real_children_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     listing = list_gpus()
     assert isinstance(listing, Listing)
     assert listing.devices or listing.words
-    assert isinstance(ask_cuda("0"), Part | str)
+    cuda = ask_cuda("0")
+    assert isinstance(cuda, Part | str)
+    assert "No module" not in f"{listing.words} {cuda}"
     # Another package called pynvml is no end, and its file is named.
     (tmp_path / "pynvml.py").write_text("raise RuntimeError('a foreign pynvml')")
     said = ask([sys.executable, "-m", "prism_ae.devices.nvml"], {"PYTHONPATH": f"{tmp_path}{os.pathsep}."})

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from environments import environment, wrong
 
-from prism_ae.devices.gpus import Listing, Said, parse_smi
+from prism_ae.devices.gpus import Listing, parse_smi
 from prism_ae.devices.visible import visible_gpus
 from prism_ae.doctor import accelerators
 from prism_ae.doctor.accelerators import Torch, judge_gpus, judge_torch, read_torch
 from prism_ae.doctor.findings import Finding
+from prism_ae.processes.child import Said
 
 TWO = "0, GPU-aaaa1111-0000, NVIDIA A100\n1, GPU-bbbb2222-0000, NVIDIA A100\n"
 

@@ -19,7 +19,7 @@ from prism_ae.engines.sglang.options import EngineSetup
 from prism_ae.engines.sglang.process import HostDied
 from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
-from prism_ae.sglang_prism.host import Host, _added, _cut
+from prism_ae.sglang_prism.host import EngineHost, _added, _cut
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve
 from prism_ae.suites.compat import GRAPHS_BATCH_1
 from prism_ae.suites.records import Template
@@ -177,7 +177,7 @@ def test_out_of_memory_is_explained(words: str) -> None:
 def test_other_deaths_are_explained_by_the_last_error(words: str, last: str) -> None:
     error = _explained(HostDied("signal SIGKILL", words))
     assert error.__cause__ is None
-    assert error.what == f"SGLang's process ended {sglang_engine.DEATHS} times (signal SIGKILL): {last}"
+    assert error.what == f"SGLang's process ended 2 times (signal SIGKILL): {last}"
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ class _Engine:
 
 
 def _answer(engine: _Engine, users: tuple[str, ...], window: int, tokens: int) -> Answered:
-    host = Host.__new__(Host)
+    host = EngineHost.__new__(EngineHost)
     host._engine = engine
     # A prompt of ten tokens per user turn, and the answers before.
     conversation: Any = SimpleNamespace(

@@ -221,7 +221,7 @@ def test_a_hung_engine_is_replaced(fake: Fake, monkeypatch: pytest.MonkeyPatch) 
     fake.works()
     assert not psutil.pid_exists(pid)
     fake.order("answer:hang", "start:", "answer:hang")
-    with pytest.raises(DeviceError, match=r"\(no word for 0 s\)"):
+    with pytest.raises(DeviceError, match=r"\(no response for 0 s\)"):
         fake.works()
 
 

@@ -20,12 +20,11 @@ from prism_ae.cells import EngineSettings, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
-from prism_ae.execution.messages import Broken, Finished, Over, Ready, Setup, Stop, Unusable
-from prism_ae.execution.run import Outcome, Run
-from prism_ae.execution.worker import Worker
-from prism_ae.store import Store
+from prism_ae.execution.run import CellRun, Outcome
+from prism_ae.execution.worker import CellFinished, RunSetup, Worker, WorkerSetup
+from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
 
-Script = Callable[[Connection, Setup], None]
+Script = Callable[[Connection, WorkerSetup], None]
 
 
 class Scripted:
@@ -57,20 +56,17 @@ class Scripted:
 
 
 class Quiet:
-    """Progress that remembers its notes."""
+    """A display that remembers its notes, and how many cells were done."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
-        self.outcomes: list[bool] = []
+        self.done: list[int] = []
 
-    def cell(self, ok: bool) -> None:
-        self.outcomes.append(ok)
+    def show(self, text: str, done: int = 0) -> None:
+        self.done.append(done)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-    def close(self) -> None:
-        pass
 
 
 class Never:
@@ -99,7 +95,7 @@ def assignments(sweep: Sweep, timed: bool = False) -> tuple[Assignment, ...]:
     return make_plan(resolved, sweep.store().records()).assignments
 
 
-def honest(connection: Connection, setup: Setup) -> None:
+def honest(connection: Connection, setup: WorkerSetup) -> None:
     """The real worker's code, in this process."""
     Worker(setup, connection, lambda *arguments: FakeEngine(*arguments[1:]), lambda: b"").serve()
 
@@ -116,20 +112,26 @@ def go(
     waiting = list(workers)
     progress = Quiet()
 
-    def launch(slot: Slot) -> Scripted:
-        return (waiting.pop(0) if len(waiting) > 1 else waiting[0])()
+    def launch(setup: WorkerSetup) -> Scripted:
+        worker = (waiting.pop(0) if len(waiting) > 1 else waiting[0])()
+        worker.connection.send(setup)
+        return worker
 
     places = [Slot(f"slot {number}", device, "a device", 1, {}) for number in range(slots)]
     work = assignments(sweep, timed)
     stop = interrupts or Never()
-    run = Run(work, sweep.store(), sweep.suite, sweep.models, {}, places, launch, stop, progress)
+    run = CellRun(setup_of(sweep), work, places, launch, stop, display=progress)
     return run.execute(), progress
+
+
+def setup_of(sweep: Sweep) -> RunSetup:
+    return RunSetup(sweep.suite, sweep.root, sweep.models, {"argv": []})
 
 
 def test_all_cells_are_measured(sweep: Sweep) -> None:
     outcome, progress = go(sweep, lambda: Scripted(honest))
     assert (outcome.measured, outcome.left, outcome.interrupted) == (6, 0, False)
-    assert progress.outcomes == [True] * 6
+    assert progress.done == [1, 2, 3, 4, 5, 6]
     assert assignments(sweep) == ()
 
 
@@ -138,10 +140,10 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
 ) -> None:
     written: list[str] = []
 
-    def dies(connection: Connection, setup: Setup) -> None:
+    def dies(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
         assignment = connection.recv()
-        store = Store(setup.root, setup.suite.name, setup.suite.version)
+        store = setup.run.open_store()
         (attempt, _) = store.begin(assignment.cells, {})
         store.commit(
             attempt, Outcome("ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings())), 1.0, "x", b""
@@ -150,7 +152,7 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
 
     outcome, progress = go(sweep, lambda: Scripted(dies, "signal SIGKILL"), lambda: Scripted(honest))
     assert outcome.measured == 6
-    assert len(progress.outcomes) == 6
+    assert progress.done[-1] == len(progress.done) == 6
     log = (sweep.root / "log.jsonl").read_text()
     assert log.count(f'"cell_id":"{written[0]}"') == 1
     assert sorted(path.name for path in (sweep.root / "cells").iterdir()) == sorted(sweep.store().records())
@@ -158,7 +160,7 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
 
 
 def test_workers_that_do_not_start_end_the_run_with_their_last_words(sweep: Sweep) -> None:
-    def stillborn(connection: Connection, setup: Setup) -> None:
+    def stillborn(connection: Connection, setup: WorkerSetup) -> None:
         pass
 
     with pytest.raises(DeviceError, match=r"does not start \(exit code 1\):\nfamous last words"):
@@ -167,10 +169,10 @@ def test_workers_that_do_not_start_end_the_run_with_their_last_words(sweep: Swee
 
 
 def test_a_slot_that_cannot_be_used_leaves_its_work_to_the_others(sweep: Sweep) -> None:
-    def refuses(connection: Connection, setup: Setup) -> None:
+    def refuses(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
         connection.recv()
-        connection.send(Unusable(DeviceError("this device is broken")))
+        connection.send(DeviceFailed(DeviceError("this device is broken")))
 
     outcome, progress = go(sweep, lambda: Scripted(refuses), lambda: Scripted(honest), slots=2)
     assert (outcome.measured, outcome.failed) == (6, {})
@@ -178,21 +180,21 @@ def test_a_slot_that_cannot_be_used_leaves_its_work_to_the_others(sweep: Sweep) 
 
 
 def test_a_store_that_cannot_be_written_ends_the_run(sweep: Sweep) -> None:
-    def full(connection: Connection, setup: Setup) -> None:
+    def full(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
         connection.recv()
-        connection.send(Broken(StoreError("the disk is full")))
+        connection.send(StoreFailed(StoreError("the disk is full")))
 
     with pytest.raises(StoreError, match="the disk is full"):
         go(sweep, lambda: Scripted(full))
 
 
 def test_a_worker_that_leaves_is_replaced(sweep: Sweep) -> None:
-    def leaves(connection: Connection, setup: Setup) -> None:
+    def leaves(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
         for cell in connection.recv().cells:
-            connection.send(Finished(cell.id, "failed", "a bug"))
-        connection.send(Over(leaving=True))
+            connection.send(CellFinished(cell.id, "failed", "a bug"))
+        connection.send(AssignmentDone(leaving=True))
 
     outcome, _ = go(sweep, lambda: Scripted(leaves), lambda: Scripted(honest))
     assert (outcome.measured, set(outcome.failed.values())) == (4, {"a bug"})
@@ -228,7 +230,7 @@ class Watched:
                 with watched.lock:
                     watched.busy.remove(assignment.timed)
 
-        def live(connection: Connection, setup: Setup) -> None:
+        def live(connection: Connection, setup: WorkerSetup) -> None:
             Worker(setup, connection, lambda *arguments: Engine(*arguments[1:]), lambda: b"").serve()
 
         return Scripted(live)
@@ -261,7 +263,7 @@ def test_for_timed_assignments_alone_one_worker_is_started(sweep: Sweep) -> None
 def test_a_timed_assignment_whose_worker_dies_is_begun_again_by_a_new_one(sweep: Sweep) -> None:
     go(sweep, Watched(), slots=3)
 
-    def dies(connection: Connection, setup: Setup) -> None:
+    def dies(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
         connection.recv()
 
@@ -276,7 +278,7 @@ def test_workers_that_wait_for_something_timed_are_told_to_stop(sweep: Sweep) ->
 
     asked, begun = Asked(), threading.Event()
 
-    def slow(connection: Connection, setup: Setup) -> None:
+    def slow(connection: Connection, setup: WorkerSetup) -> None:
         class Engine(FakeEngine):
             def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Any:
                 if not assignment.timed:
@@ -298,14 +300,14 @@ def test_workers_that_wait_for_something_timed_are_told_to_stop(sweep: Sweep) ->
     assert progress.notes == ["stopping: writing what is measured; once more to stop at once"]
 
 
-@pytest.mark.parametrize("last", [Over(leaving=True), Unusable(DeviceError("this device is broken"))])
+@pytest.mark.parametrize("last", [AssignmentDone(leaving=True), DeviceFailed(DeviceError("this device is broken"))])
 def test_a_worker_that_said_it_leaves_and_does_not_is_killed(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, last: Over | Unusable
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, last: AssignmentDone | DeviceFailed
 ) -> None:
     """Otherwise what is timed would wait for it for ever."""
-    from prism_ae.execution import run
+    from prism_ae.processes import pool
 
-    monkeypatch.setattr(run, "_PATIENCE", 0.2)
+    monkeypatch.setattr(pool, "_PATIENCE", 0.2)
     killed = threading.Event()
 
     class Stubborn(Scripted):
@@ -316,16 +318,16 @@ def test_a_worker_that_said_it_leaves_and_does_not_is_killed(
             self._thread.join()
             return "signal SIGKILL"
 
-    def stays(connection: Connection, setup: Setup) -> None:
+    def stays(connection: Connection, setup: WorkerSetup) -> None:
         connection.send(Ready())
-        for cell in connection.recv().cells if isinstance(last, Over) else ():
-            connection.send(Finished(cell.id, "failed", "a bug"))
+        for cell in connection.recv().cells if isinstance(last, AssignmentDone) else ():
+            connection.send(CellFinished(cell.id, "failed", "a bug"))
         connection.send(last)
         killed.wait()
 
     outcome, progress = go(sweep, lambda: Stubborn(stays), lambda: Scripted(honest), slots=2, timed=True)
     assert killed.is_set()
-    failed = 2 if isinstance(last, Over) else 0
+    failed = 2 if isinstance(last, AssignmentDone) else 0
     assert (outcome.measured, len(outcome.failed)) == (18 - failed, failed)
     assert [note for note in progress.notes if "does not start" in note] == []
 
@@ -335,7 +337,7 @@ class Talk:
 
     def __init__(self, sweep: Sweep, make: Any) -> None:
         self.connection, theirs = multiprocessing.Pipe()
-        setup = Setup(sweep.suite, sweep.root, sweep.models, "cpu", "a cpu", 1, {"argv": []})
+        setup = WorkerSetup(setup_of(sweep), Slot("cpu slot 0", "cpu", "a cpu", 1, {}))
         worker = Worker(setup, theirs, make, lambda: b"")
         self._thread = threading.Thread(target=worker.serve, daemon=True)
         self._thread.start()
@@ -344,7 +346,7 @@ class Talk:
     def ask(self, assignment: Assignment) -> list[Any]:
         self.connection.send(assignment)
         heard = [self.connection.recv()]
-        while isinstance(heard[-1], Finished):
+        while isinstance(heard[-1], CellFinished):
             heard.append(self.connection.recv())
         return heard
 
@@ -368,7 +370,7 @@ def test_a_worker_keeps_its_engine_between_assignments_and_closes_it(sweep: Swee
 
     talk = Talk(sweep, make)
     for one in assignments(sweep):
-        assert talk.ask(one)[-1] == Over()
+        assert talk.ask(one)[-1] == AssignmentDone()
     talk.end()
     assert made == [("fake", sweep.suite, sweep.models, "cpu", 1)]
     assert len(closed) == 1
@@ -383,7 +385,7 @@ def test_a_worker_that_met_a_bug_leaves_and_is_not_used_again(sweep: Sweep) -> N
 
     talk = Talk(sweep, lambda name, *arguments: Buggy(*arguments))
     heard = talk.ask(assignments(sweep)[0])
-    assert heard[-1] == Over(leaving=True)
+    assert heard[-1] == AssignmentDone(leaving=True)
     assert heard[0].message == "ZeroDivisionError: no such number; the trace is in engine.log"
     talk.end()
 
@@ -398,9 +400,9 @@ def test_numbers_that_contradict_themselves_do_not_enter_the_store(sweep: Sweep)
 
     talk = Talk(sweep, lambda name, *arguments: Wrong(*arguments))
     one = assignments(sweep)[0]
-    few, torn, over = talk.ask(one)
+    few, torn, done = talk.ask(one)
     talk.end()
-    assert over == Over()
+    assert done == AssignmentDone()
     assert (few.status, torn.status) == ("failed", "failed")
     assert "1 questions were answered, 2 were asked" in few.message
     assert "counts cannot be right" in torn.message
@@ -442,6 +444,6 @@ def test_a_worker_stops_within_an_assignment_and_writes_nothing_half(sweep: Swee
     talk.connection.send(one)
     assert reached.wait(10)
     talk.end()
-    assert talk.connection.recv() == Finished(one.cells[0].id, "ok", "")
-    assert talk.connection.recv() == Over()
+    assert talk.connection.recv() == CellFinished(one.cells[0].id, "ok", "")
+    assert talk.connection.recv() == AssignmentDone()
     assert set(sweep.store().records()) == {one.cells[0].id}

@@ -11,13 +11,11 @@ import pytest
 
 import prism_ae
 from prism_ae import __main__ as entry
-from prism_ae.devices.slots import Slot
 from prism_ae.errors import DeviceError, PrismError
-from prism_ae.execution.run import _not_started
+from prism_ae.processes.pool import not_started
 from prism_ae.processes.shadowing import explained, foreign_modules, shadowing_error
 
 REPOSITORY = Path(prism_ae.__file__).parents[1]
-SLOT = Slot("cpu slot 0", "cpu", "a cpu", 1, {})
 
 
 def write(folder: Path, **modules: str) -> Path:
@@ -43,6 +41,8 @@ def test_only_what_both_have_is_foreign(tmp_path: Path) -> None:
     }
     assert foreign_modules([str(home), str(first)], [str(home)]) == {}
     assert foreign_modules(["/nowhere", str(home / "six.py"), str(home)], [str(home)]) == {}
+    write(home, prism_ae_="")  # this program itself, wherever it is found
+    assert set(foreign_modules([str(first), str(home)], [str(home)])) == {"numpy", "random"}
     (tmp_path / "link").symlink_to(home)
     assert foreign_modules([str(tmp_path / "link"), str(home)], [str(home)]) == {}
 
@@ -79,14 +79,16 @@ def test_a_worker_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyte
     write(tmp_path, numpy_="")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", f"/nowhere:{tmp_path}")
-    error = _not_started(SLOT, "exit code 1", "Traceback …\nAttributeError: module 'numpy' has no attribute 'dtype'")
+    error = not_started(
+        "cpu slot 0", "exit code 1", "Traceback …\nAttributeError: module 'numpy' has no attribute 'dtype'"
+    )
     assert str(tmp_path / "numpy/__init__.py") in error.what
     assert "PYTHONPATH" in error.hint
     assert "Traceback" not in str(error)
-    missing = _not_started(SLOT, "exit code 1", "ModuleNotFoundError: No module named 'torch'")
+    missing = not_started("cpu slot 0", "exit code 1", "ModuleNotFoundError: No module named 'torch'")
     assert isinstance(missing, DeviceError)
     assert "make setup" in missing.hint
-    killed = _not_started(SLOT, "signal SIGKILL", "")
+    killed = not_started("cpu slot 0", "signal SIGKILL", "")
     assert "make setup" not in killed.hint
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import multiprocessing
 import os
-import signal
+import random
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,22 +21,37 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from prism_ae.drafters.checkpoint import load_drafter
-from prism_ae.errors import PrismError, StoreError
+from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.io.digests import file_digest
-from prism_ae.mini.catalogue import catalogue
+from prism_ae.mini.catalogue import Artifact, catalogue
 from prism_ae.models.checkpoints import load_target, read_manifest
-from prism_ae.training import run as module
+from prism_ae.processes.pool import Ready
 from prism_ae.training.examples import Example
 from prism_ae.training.jobs import plan_jobs, suite_data
-from prism_ae.training.run import Progress, train_suite
+from prism_ae.training.run import train_suite
 
 TINY = Path(__file__).parent / "tiny.toml"
 _CHILD = """
 import sys
 from pathlib import Path
 from prism_ae.training.run import train_suite
-train_suite(Path(sys.argv[1]), 2, recipe_file=Path(sys.argv[2]))
+from prism_ae.processes.progress import PlainLines
+train_suite(Path(sys.argv[1]), 2, PlainLines(sys.stderr), Path(sys.argv[2]))
 """
+
+
+class Shown:
+    """A display that remembers."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.notes: list[str] = []
+
+    def show(self, text: str, done: int = 0) -> None:
+        self.texts.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def _content(models: Path) -> dict[str, dict[str, str]]:
@@ -50,12 +69,11 @@ def _content(models: Path) -> dict[str, dict[str, str]]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
-    states: list[Progress] = []
-    made, total = train_suite(models, 2, states.append, TINY)
+    shown = Shown()
+    made, total = train_suite(models, 2, shown, TINY)
     assert made == total == len(catalogue(models, TINY)) == 17
-    assert states[-1].done == total
-    assert states[-1].running == ()
-    assert any(state.running and state.seconds_left is not None for state in states)
+    assert shown.texts[-1] == "17 of 17 models, 0:00 left"
+    assert any(" left; mini-llama-3 " in text and "%, loss " in text for text in shown.texts)
     return models
 
 
@@ -76,29 +94,60 @@ def test_everything_is_there_and_loads(trained: Path) -> None:
 
 
 def test_running_again_trains_nothing(trained: Path) -> None:
-    assert train_suite(trained, 2, recipe_file=TINY) == (0, 17)
+    assert train_suite(trained, 2, Shown(), TINY) == (0, 17)
     assert plan_jobs(catalogue(trained, TINY), TINY) == ()
 
 
-def test_kills_anywhere_leave_whole_folders_and_the_same_bytes(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_parents_killed_at_any_moment_leave_whole_folders_and_the_same_bytes(
+    trained: Path, tmp_path: Path, seed: int
+) -> None:
     """A worker, then the parent, killed while they train: the next run makes the rest, as if nothing had been."""
-    command = [sys.executable, "-c", _CHILD, str(tmp_path), str(TINY)]
-    parent = subprocess.Popen(command)
+    chance = random.Random(seed)
+    parent = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), str(TINY)])
     _wait_for(lambda: _folders(tmp_path) >= 1)
-    workers = [child for child in psutil.Process(parent.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    assert workers
-    workers[0].send_signal(signal.SIGKILL)
+    time.sleep(chance.uniform(0.0, 1.0))
+    chance.choice(_workers(parent.pid)).kill()
     _wait_for(lambda: _folders(tmp_path) >= 7 or parent.poll() is not None)
-    workers = psutil.Process(parent.pid).children(recursive=True)
+    time.sleep(chance.uniform(0.0, 1.0))
+    workers = _workers(parent.pid)
     parent.kill()
     parent.wait()
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive, "workers outlive their parent"
-    left = _folders(tmp_path)
-    assert left < 17
-    train_suite(tmp_path, 2, recipe_file=TINY)
+    assert _folders(tmp_path) < 17
+    train_suite(tmp_path, 2, Shown(), TINY)
     assert _content(tmp_path) == _content(trained)
     assert not [path for path in (tmp_path / "mini").glob(".*") if path.is_dir()]
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "prism_ae.training.worker" in child.cmdline()]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_workers_killed_at_any_moment_lose_nothing(trained: Path, tmp_path: Path, seed: int) -> None:
+    """What a worker was at is trained again by another one, and nobody has to start anything."""
+    _link(trained, tmp_path, lambda artifact: artifact.kind != "draft-head")
+    chance, shown, killed, over = random.Random(seed), Shown(), list[int](), threading.Event()
+
+    def kill() -> None:
+        while len(killed) < 2 and not over.wait(chance.uniform(0.5, 1.5)):
+            if workers := _workers(os.getpid()):
+                worker = chance.choice(workers)
+                worker.kill()
+                killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with contextlib.suppress(PrismError):  # where the same job was under way at both deaths
+        train_suite(tmp_path, 2, shown, TINY)
+    over.set()
+    killer.join()
+    assert killed
+    assert all("died (signal SIGKILL)" in note for note in shown.notes)
+    train_suite(tmp_path, 2, Shown(), TINY)
+    assert _content(tmp_path) == _content(trained)
 
 
 def _folders(models: Path) -> int:
@@ -111,15 +160,15 @@ def _wait_for(condition: object) -> None:
 
 
 def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(tmp_path: Path) -> None:
-    class Stop:
-        def __call__(self, state: Progress) -> None:
-            if state.done >= 1:
+    class Stop(Shown):
+        def show(self, text: str, done: int = 0) -> None:
+            if done >= 1:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train_suite(tmp_path, 1, Stop(), TINY)
     assert 1 <= _folders(tmp_path) < 17
-    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not _workers(os.getpid())
 
 
 def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
@@ -128,27 +177,51 @@ def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         with pytest.raises(StoreError, match="another run"):
-            train_suite(tmp_path, 1, recipe_file=TINY)
+            train_suite(tmp_path, 1, Shown(), TINY)
     finally:
         os.close(descriptor)
 
 
-def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class _Mayfly:
+    """A worker that dies once it has a job, or before it can have one."""
+
+    def __init__(self, *, starts: bool) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+
+        def live() -> None:
+            with theirs:
+                if starts:
+                    theirs.send(Ready())
+                    theirs.recv()
+
+        threading.Thread(target=live, daemon=True).start()
+
+    def kill(self) -> None: ...
+
+    def wait(self, seconds: float) -> str:
+        return "exit code 9"
+
+    def output(self) -> bytes:
+        return b"famous last words\n"
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path) -> None:
     _link(trained, tmp_path, lambda artifact: artifact.scale is None or artifact.name == "eagle3")
-    monkeypatch.setattr(module, "work", _die_on_hass)
-    with pytest.raises(PrismError, match="mini-llama-3 hass ended without a word 2 times"):
-        train_suite(tmp_path, 1, recipe_file=TINY)
+    said = r"mini-llama-3 hass exited without a result 2 times \(exit code 9\):\nfamous last words"
+    with pytest.raises(PrismError, match=said):
+        train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=True))
     assert _folders(tmp_path) == 7
+    with pytest.raises(DeviceError, match=r"a worker on cpu slot 0 does not start \(exit code 9\)"):
+        train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=False))
 
 
-def _die_on_hass(connection: object, recipe_file: str) -> None:
-    os._exit(9)
-
-
-def _link(trained: Path, models: Path, keep: object) -> None:
+def _link(trained: Path, models: Path, keep: Callable[[Artifact], bool]) -> None:
     (models / "mini").mkdir(parents=True)
     for artifact in catalogue(trained, TINY):
-        if keep(artifact):  # type: ignore[operator]
+        if keep(artifact):
             (models / "mini" / artifact.folder.name).symlink_to(artifact.folder)
 
 
@@ -158,7 +231,7 @@ def test_a_damaged_parent_is_one_message(trained: Path, tmp_path: Path) -> None:
     target.folder.mkdir()
     (target.folder / "config.json").write_text(json.dumps({}))
     with pytest.raises(PrismError, match=r"config\.json"):
-        train_suite(tmp_path, 1, recipe_file=TINY)
+        train_suite(tmp_path, 1, Shown(), TINY)
 
 
 def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> None:

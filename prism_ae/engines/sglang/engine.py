@@ -32,7 +32,7 @@ from prism_ae.models.config import named_rope_theta
 from prism_ae.processes import DEATHS
 from prism_ae.prompts.conversation import window_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.sglang_prism.messages import Answered, Configure, Serve, Served
+from prism_ae.sglang_prism.messages import Answered, BatchServed, Configure, Serve
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.suites.records import Suite
@@ -153,7 +153,7 @@ class SGLangEngine:
         answered: dict[int, Answered] = {}
         wall = 0.0
         for message in self._host.serve(serve):
-            if isinstance(message, Served):
+            if isinstance(message, BatchServed):
                 wall = message.wall_seconds
             else:
                 answered[message.index] = message

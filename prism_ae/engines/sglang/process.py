@@ -6,27 +6,29 @@ import contextlib
 import os
 import secrets
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-import prism_ae
-from prism_ae.errors import DeviceError, StoreError
-from prism_ae.io.temporary import output_file, socket_folder
+from prism_ae.errors import DeviceError, PrismError
+from prism_ae.io.temporary import socket_folder
+from prism_ae.processes.child import Child
 from prism_ae.processes.shadowing import shadowing_error
-from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+from prism_ae.sglang_prism.messages import (
+    Answered,
+    BatchServed,
+    Configure,
+    EngineState,
+    Interrupt,
+    Refused,
+    Serve,
+    Start,
+)
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
-"""Seconds without a word after which a starting, or an answering, engine counts as hung."""
+"""Seconds without a response after which a starting, or an answering, engine counts as hung."""
 
 _TICK = 0.2
-_LAST_WORDS = 8000
 
 
 class HostDied(Exception):  # noqa: N818 - an event
@@ -38,7 +40,7 @@ class HostDied(Exception):  # noqa: N818 - an event
 
 
 class Host:
-    """One SGLang engine in a process of its own, with its own process group.
+    """One SGLang engine in a process of its own.
 
     Args:
         options: of ``sglang.Engine``.
@@ -58,38 +60,18 @@ class Host:
     ) -> None:
         self.nonce = secrets.token_hex(8)
         self._should_stop = should_stop
-        self._output = output_file()
         self._said = 0
         # The engine's processes are ended by force: what they leave behind lies in a folder that goes with them.
+        self._folder = str(socket_folder("prism-ae-engine-", os.environ))
         try:
-            self._folder = str(socket_folder("prism-ae-engine-", os.environ))
-        except StoreError:
-            self._output.close()
-            raise
-        ours, theirs = socket.socketpair()
-        package = str(Path(prism_ae.__file__).resolve().parents[1])
-        given = {**os.environ, **environment, "TMPDIR": self._folder}
-        path = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package, os.environ.get("PYTHONPATH")]))
-        try:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "prism_ae.sglang_prism.host", str(os.getpid()), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._output,
-                env={name: value for name, value in (given | {"PYTHONPATH": path}).items() if value is not None},
-                pass_fds=(theirs.fileno(),),
-                process_group=0,
-            )
-        except OSError as error:
-            ours.close()
-            self._output.close()
+            variables = {**environment, "TMPDIR": self._folder}
+            start = Start(options, self.nonce)
+            self._child = Child("prism_ae.sglang_prism.host", "a process for SGLang", start, variables)
+        except PrismError:
             shutil.rmtree(self._folder, ignore_errors=True)
-            raise DeviceError(f"cannot start a process for SGLang: {error.strerror}") from error
-        finally:
-            theirs.close()
-        self._connection: Connection[Any, Any] = Connection(ours.detach())
+            raise
         try:
-            self.state: Mapping[str, Any] = self._settings(Start(options, self.nonce), START_PATIENCE)
+            self.state: Mapping[str, Any] = self._settings(START_PATIENCE)
         except HostDied as death:
             self.discard()
             raise shadowing_error(death.words) or death from None
@@ -99,7 +81,7 @@ class Host:
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._child.pid
 
     def stop_when(self, should_stop: Callable[[], bool]) -> None:
         """Ask this, from now on, while waiting."""
@@ -107,10 +89,11 @@ class Host:
 
     def configure(self, asked: Configure) -> Mapping[str, Any]:
         """What is in effect afterwards; raises DeviceError if it cannot be done, HostDied, Interrupted."""
-        self.state = self._settings(asked, PATIENCE)
+        self._send(asked)
+        self.state = self._settings(PATIENCE)
         return self.state
 
-    def serve(self, asked: Serve) -> Iterator[Answered | Served]:
+    def serve(self, asked: Serve) -> Iterator[Answered | BatchServed]:
         """Every answer as it comes, then how long all took; raises DeviceError, HostDied, Interrupted."""
         self._send(asked)
         while True:
@@ -122,35 +105,31 @@ class Host:
             if isinstance(message, Refused):
                 raise DeviceError(f"SGLang could not answer: {message.message}", "its log is in engine.log")
             yield message
-            if isinstance(message, Served):
+            if isinstance(message, BatchServed):
                 return
 
     def new_output(self) -> str:
         """What it printed since the last call."""
-        size = os.fstat(self._output.fileno()).st_size
-        text = os.pread(self._output.fileno(), size - self._said, self._said)
-        self._said = size
+        text = self._child.output(self._said)
+        self._said += len(text)
         return text.decode(errors="replace")
 
     def close(self) -> None:
         """End the process and everything that it started; what it printed can still be read."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
-        self._connection.close()
+        self._child.end()
+        self._child.connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def discard(self) -> None:
         """`close`, and forget what it printed."""
         self.close()
-        self._output.close()
+        self._child.close()
 
-    def _settings(self, message: Start | Configure, patience: float) -> Mapping[str, Any]:
-        self._send(message)
+    def _settings(self, patience: float) -> Mapping[str, Any]:
         answer = self._receive(patience)
         if isinstance(answer, Refused):
             raise DeviceError(f"SGLang refused: {answer.message}", "its log is in engine.log")
-        assert isinstance(answer, State)
+        assert isinstance(answer, EngineState)
         if answer.settings["nonce"] != self.nonce:
             raise DeviceError("the engine that answered is not the one that was started", "please report this")
         return answer.settings
@@ -160,45 +139,39 @@ class Host:
         self._should_stop = lambda: False
         with contextlib.suppress(HostDied, DeviceError):
             self._send(Interrupt())
-            while not isinstance(self._receive(60.0), Served | Refused):
+            while not isinstance(self._receive(60.0), BatchServed | Refused):
                 pass
             return
         self.close()
 
     def _send(self, message: Any) -> None:
         try:
-            self._connection.send(message)
+            self._child.connection.send(message)
         except OSError:
             raise self._death() from None
 
     def _receive(self, patience: float) -> Any:
         deadline = time.monotonic() + patience
-        while not self._connection.poll(_TICK):
+        while not self._child.connection.poll(_TICK):
             if self._should_stop():
                 raise Interrupted
             if time.monotonic() > deadline:
-                how = f"no word for {patience:.0f} s"
+                how = f"no response for {patience:.0f} s"
                 self.close()
                 raise HostDied(how, self.last_words())
         try:
-            return self._connection.recv()
+            return self._child.connection.recv()
         except (EOFError, OSError):
             raise self._death() from None
 
     def _death(self) -> HostDied:
-        try:
-            code = self._popen.wait(30)
-            how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-        except subprocess.TimeoutExpired:
-            how = "it closed its connection"
+        how = self._child.wait(30) or "it closed its connection"
         self.close()
         return HostDied(how, self.last_words())
 
     def last_words(self) -> str:
         """The end of what it printed."""
-        size = os.fstat(self._output.fileno()).st_size
-        start = max(0, size - _LAST_WORDS)
-        return os.pread(self._output.fileno(), size - start, start).decode(errors="replace")
+        return self._child.output().decode(errors="replace")
 
 
 class Interrupted(Exception):  # noqa: N818 - an event

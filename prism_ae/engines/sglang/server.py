@@ -6,16 +6,12 @@ on the path, a backend with a tree mask, no compiler, a scheduler that sleeps wh
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shlex
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from prism_ae.engines.pairs import check_branch
 from prism_ae.errors import DeviceError, MissingError, UsageError
 from prism_ae.io.temporary import short_temporary_folder
 from prism_ae.models.checkpoints import read_json
+from prism_ae.processes.child import Program
 from prism_ae.sglang_prism.description import read_for_sglang
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 
@@ -212,25 +209,19 @@ def serve(service: Service, should_stop: Callable[[], bool], ready: Callable[[],
         DeviceError: it ended by itself.
     """
     die_with_us = f"import os, sys; from prism_ae.processes.parent_death import die_with; die_with({os.getpid()}); "
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", f"{die_with_us}os.execv(sys.argv[1], sys.argv[1:])", *_words(service)],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
-        env={**os.environ, **server_environment(service, os.environ)},
-        process_group=0,
-    )
+    command = [sys.executable, "-P", "-c", f"{die_with_us}os.execv(sys.argv[1], sys.argv[1:])", *_words(service)]
+    server = Program(command, server_environment(service, os.environ), out=sys.stderr.fileno())
     answers = False
     try:
-        while process.poll() is None:
+        while (how := server.wait(_TICK)) is None:
             if should_stop():
                 return
             if not answers and _answers(service.url):
                 answers = True
                 ready()
-            time.sleep(_TICK)
-        raise DeviceError(f"SGLang ended with exit code {process.returncode}", "its last words are above")
+        raise DeviceError(f"SGLang ended with {how}", "its last words are above")
     finally:
-        _end(process)
+        server.end(GRACE)
 
 
 def _answers(url: str) -> bool:
@@ -240,14 +231,3 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/health", timeout=5, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """As a Ctrl-C ends it, then by force: its processes are a group of their own, and none of them is left."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from prism_ae.execution.interrupts import Signals
+from prism_ae.processes.interrupts import Signals
 
 
 def test_signals_are_counted_while_the_block_lasts() -> None:

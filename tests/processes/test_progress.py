@@ -6,7 +6,9 @@ import io
 
 import pytest
 
-from prism_ae.execution.progress import Lines, duration, progress_on, state
+from prism_ae.execution.run import cells_state
+from prism_ae.io.words import duration
+from prism_ae.processes.progress import PlainLines, display_on
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ from prism_ae.execution.progress import Lines, duration, progress_on, state
     ],
 )
 def test_rate_and_time_left_follow_from_what_is_done(arguments: tuple[int, int, int, float], said: str) -> None:
-    assert state(*arguments) == said
+    assert cells_state(*arguments) == said
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.2, "1:00"), (61, "1:01"), (3600, "1:00:00")])
@@ -30,10 +32,10 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_plain_lines_come_first_then_every_ten_seconds_and_at_the_end() -> None:
     stream, time = io.StringIO(), iter(range(1000))
-    lines = Lines(25, stream, clock=lambda: float(next(time)))
-    for _ in range(25):
-        lines.cell(ok=True)
-    said = [line.split(" cells")[0] for line in stream.getvalue().splitlines()]
+    lines = PlainLines(stream, 25, clock=lambda: float(next(time)))
+    for done in range(1, 26):
+        lines.show(f"{done} of 25", done)
+    said = stream.getvalue().splitlines()
     assert said == ["1 of 25", "11 of 25", "21 of 25", "25 of 25"]
 
 
@@ -43,10 +45,8 @@ def test_a_terminal_gets_a_bar_that_shows_notes_as_they_are() -> None:
             return True
 
     stream = Terminal()
-    bar = progress_on(stream, 2)
-    bar.note("cell [1] failed: [red]why[/red]")
-    bar.cell(ok=False)
-    bar.cell(ok=True)
-    bar.close()
+    with display_on(stream, "0 of 2 [cells]", 2) as bar:
+        bar.note("cell [1] failed: [red]why[/red]")
+        bar.show("2 of 2 [cells], 1 failed", 2)
     assert "cell [1] failed: [red]why[/red]" in stream.getvalue()
-    assert "2 of 2 cells, 1 failed" in stream.getvalue()
+    assert "2 of 2 [cells], 1 failed" in stream.getvalue()

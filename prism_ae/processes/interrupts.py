@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import signal
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
+
+_ORDERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts(Protocol):
@@ -23,7 +26,7 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _ORDERS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._handle)
         return self
@@ -36,3 +39,10 @@ class Signals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def leave_to_parent() -> None:
+    """In a worker: whoever signals it means its parent, which stops it by a message. A crash says where it was."""
+    faulthandler.enable()
+    for number in _ORDERS:
+        signal.signal(number, signal.SIG_IGN)

@@ -55,10 +55,11 @@ all-figures: setup ## measure the paper suite and draw every figure and table, e
 	case $$code in 8) echo "make says Error 8 as long as something that could be measured is missing; it continues";; esac; \
 	exit $$code
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, import-linter and hadolint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/hadolint docker/*Dockerfile
 
 # One thread per test process: two processes with a thread pool each would only get in each other's way. A file's tests
 # stay in one process, because they share engines that take long to start.

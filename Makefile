@@ -59,6 +59,7 @@ lint: setup ## ruff, mypy, import-linter and hadolint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(VENV)/bin/hadolint docker/*Dockerfile
 
 # One thread per test process: two processes with a thread pool each would only get in each other's way. A file's tests

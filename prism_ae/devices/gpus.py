@@ -184,14 +184,14 @@ def _module(name: str) -> tuple[str, ...]:
 class _NothingSaid(Exception):  # noqa: N818 - an event
     """NVML has no list: why, in its words, whether its library is absent, and whether there is none of it at all."""
 
-    def __init__(self, words: str, absent: bool, none: bool) -> None:
+    def __init__(self, words: str, *, absent: bool, none: bool) -> None:
         super().__init__(words)
         self.words, self.absent, self.none = words, absent, none
 
 
 def _from_nvml(found: Any) -> Listing:
     if "devices" not in found:
-        raise _NothingSaid(found["words"], found.get("absent", False), found.get("none", False))
+        raise _NothingSaid(found["words"], absent=bool(found.get("absent")), none=bool(found.get("none")))
     devices = tuple(
         Device(
             number=one["number"],

@@ -5,6 +5,8 @@ WORKERS ?= 2
 GPUS ?=
 # GPU=1 sets up for GPUs: the whole SGLang, with the torch it is built for.
 GPU ?=
+# COVERAGE=1 has the tests noted down: make coverage.
+COVERAGE ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -12,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 PRISM := $(RUN) -m prism_ae
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mini all-figures test lint clean clean-mini
+.PHONY: help setup mini all-figures test coverage lint clean clean-mini
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -55,18 +57,26 @@ all-figures: setup ## measure the paper suite and draw every figure and table, e
 	case $$code in 8) echo "make says Error 8 as long as something that could be measured is missing; it continues";; esac; \
 	exit $$code
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, import-linter and hadolint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports --no-logo --no-cache
+	$(VENV)/bin/hadolint docker/*Dockerfile
 
 # One thread per test process: two processes with a thread pool each would only get in each other's way. A file's tests
 # stay in one process, because they share engines that take long to start.
 test: setup lint ## lint, then all tests
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) $(if $(COVERAGE),-m coverage run) -m pytest -n 2 --dist loadfile
+
+coverage: setup ## the same, and which lines and branches no test reaches; fails below what pyproject.toml asks for
+	$(RUN) -m coverage erase
+	$(MAKE) test COVERAGE=1
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 clean: ## delete caches and built packages; models, runs, figures and tables stay
-	rm -rf dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find prism_ae tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-mini: ## delete the mini suite's models, runs, figures and tables

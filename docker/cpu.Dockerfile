@@ -9,6 +9,7 @@
 # The Python that the lock files were made with.
 FROM python:3.11.13-slim-bookworm
 
+# No versions: a release of Debian keeps one of each package, and an older one could not be had.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends make \

@@ -184,7 +184,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported(repositor
 def test_make_alone_explains_itself(repository: Path) -> None:
     done = run("make", cwd=repository)
     assert done.returncode == 0, done.stderr
-    for target in ("setup", "mini", "test", "all-figures", "clean"):
+    for target in ("setup", "mini", "test", "coverage", "all-figures", "clean"):
         assert re.search(rf"^  {target} +\S", done.stdout, re.MULTILINE), target
     for target in re.findall(r"^\.PHONY: (.*)$", (repository / "Makefile").read_text(), re.MULTILINE)[0].split():
         assert f"  {target} " in done.stdout

@@ -115,7 +115,7 @@ class DeviceOptions:
         from prism_ae.devices.slots import find_gpus, plan_slots, usable_cores
         from prism_ae.store.provenance import processor_name
 
-        return plan_slots(self.gpus, self.workers, usable_cores(), processor_name(), find_gpus, elsewhere)
+        return plan_slots(self.gpus, self.workers, usable_cores(), processor_name(), find_gpus, elsewhere=elsewhere)
 
 
 @dataclasses.dataclass(frozen=True)

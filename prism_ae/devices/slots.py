@@ -40,7 +40,7 @@ _MOST_WORKERS = 4096
 
 
 def plan_slots(
-    gpus: str | None, workers: int | None, cores: int, processor: str, found: FindGpus, elsewhere: bool = False
+    gpus: str | None, workers: int | None, cores: int, processor: str, found: FindGpus, *, elsewhere: bool = False
 ) -> tuple[Slot, ...]:
     """The slots that ``--gpus`` or ``--workers`` asks for.
 

@@ -7,6 +7,7 @@ Both draft, verify and extend as SGLang's EAGLE does, with PRISM's draft model: 
 from __future__ import annotations
 
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ OVERRIDDEN = frozenset({"is_eagle", "is_eagle3", "create_worker"})
 written in terms of these."""
 
 
-def register_algorithms() -> None:
-    """Add both to SGLang's registry; once per process."""
+def register_algorithms(missing_hooks: Callable[[], list[str]]) -> None:
+    """Add both to SGLang's registry; once per process.
+
+    Args:
+        missing_hooks: names the functions of SGLang that should be wrapped in this process and are not.
+    """
     from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
     from sglang.srt.speculative.spec_registry import CustomSpecAlgo
 
@@ -51,24 +56,21 @@ def register_algorithms() -> None:
         if isinstance(function, types.FunctionType) and not name.startswith("_") and name not in OVERRIDDEN:
             setattr(Prism, name, function)
 
-    SpeculativeAlgorithm.register(PRISM, supports_overlap=True, spec_class=Prism)(_worker)
-    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismCaptured)(_worker)
+    def worker(server_args: ServerArgs) -> Any:
+        """The class of the worker, asked for in the scheduler's process.
 
+        Raises:
+            RuntimeError: a hook is not in place. SGLang only logs that, and would draft with the wrong modules or
+                answer wrongly.
+        """
+        from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
 
-def _worker(server_args: ServerArgs) -> Any:
-    """The class of the worker, asked for in the scheduler's process.
+        if missing := missing_hooks():
+            raise RuntimeError(
+                f"PRISM's changes to {', '.join(missing)} could not be made (SGLang's log says why): another plugin, "
+                "or a changed SGLang, is in the way"
+            )
+        return EAGLEWorkerV2
 
-    Raises:
-        RuntimeError: a hook is not in place. SGLang only logs that, and would draft with the wrong modules or answer
-            wrongly.
-    """
-    from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
-
-    from prism_ae.sglang_prism.plugin import missing_hooks
-
-    if missing := missing_hooks():
-        raise RuntimeError(
-            f"PRISM's changes to {', '.join(missing)} could not be made (SGLang's log says why): another plugin, or "
-            "a changed SGLang, is in the way"
-        )
-    return EAGLEWorkerV2
+    SpeculativeAlgorithm.register(PRISM, supports_overlap=True, spec_class=Prism)(worker)
+    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismCaptured)(worker)

@@ -32,7 +32,7 @@ def register() -> None:
         return
     from prism_ae.sglang_prism import control
 
-    register_algorithms()
+    register_algorithms(missing_hooks)
     control.install()
     for target, hook, kind in hooks():
         _register_hook(target, hook, kind)

@@ -121,15 +121,15 @@ def around_sample(original: Callable[..., Any], verify_input: Any, batch: Any, *
     unfiltered = copy.copy(filters)
     unfiltered.need_top_k_sampling = unfiltered.need_top_p_sampling = False
     with (
-        _replaced(batch, "sampling_info", unfiltered),
-        _replaced(eagle_utils, "_is_cpu", False),  # read only where it decides between likeliest and sample
-        _replaced(sgl_kernel, "tree_speculative_sampling_target_only", filtered),  # imported at each call
+        _replaced(batch, "sampling_info", value=unfiltered),
+        _replaced(eagle_utils, "_is_cpu", value=False),  # read only where it decides between likeliest and sample
+        _replaced(sgl_kernel, "tree_speculative_sampling_target_only", value=filtered),  # imported at each call
     ):
         return original(verify_input, batch, *args, **options)
 
 
 @contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+def _replaced(owner: Any, name: str, *, value: object) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -25,6 +25,7 @@ from published import (
     write,
     write_state,
 )
+from raising import raises
 
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.layouts.configs import NOTE
@@ -282,29 +283,32 @@ def test_a_folder_that_says_its_hidden_states_is_believed(tmp_path: Path, form: 
 
 
 @pytest.mark.parametrize(
-    ("form", "change", "message"),
+    ("form", "change", "subject"),
     [
-        ("huggingface", lambda data: data[NOTE].update(capture=[]), "which hidden states of the target"),
-        ("huggingface", lambda data: data[NOTE].update(capture=["1", "2", "3"]), "are not integers from 0 on"),
+        ("huggingface", lambda data: data[NOTE].update(capture=[]), "capture"),
+        ("huggingface", lambda data: data[NOTE].update(capture=["1", "2", "3"]), "capture"),
         ("huggingface", lambda data: data[NOTE].update(capture=3), "prism_ae_drafter"),
         ("huggingface", lambda data: data[NOTE].pop("capture"), "prism_ae_drafter"),
         ("huggingface", lambda data: data.update({NOTE: [1, 2, 3]}), "prism_ae_drafter"),
         ("huggingface", lambda data: data.update({NOTE: None}), "prism_ae_drafter"),
         ("huggingface", lambda data: data[NOTE].update(capture=None), "prism_ae_drafter"),
-        ("huggingface", lambda data: data.pop("rope_theta"), "rope_theta is missing"),
-        ("sglang", lambda data: data[NOTE].update(capture=[1, 2, 4]), r"layer_ids \[0, 1, 2\] are not the layers"),
-        ("sglang", lambda data: data["eagle_config"].update(eagle_aux_hidden_state_layer_ids=[1, 2]), "are not the"),
-        ("sglang", lambda data: data.pop("eagle_config"), "key 'eagle_config' is missing"),
+        ("huggingface", lambda data: data.pop("rope_theta"), "rope_theta"),
+        ("sglang", lambda data: data[NOTE].update(capture=[1, 2, 4]), r"layer_ids.*\[0, 1, 2\]"),
+        (
+            "sglang",
+            lambda data: data["eagle_config"].update(eagle_aux_hidden_state_layer_ids=[1, 2]),
+            r"layer_ids.*\[1, 2\]",
+        ),
+        ("sglang", lambda data: data.pop("eagle_config"), "eagle_config"),
     ],
 )
 def test_a_note_that_cannot_be_is_refused(
-    tmp_path: Path, form: str, change: Callable[[dict[str, Any]], object], message: str
+    tmp_path: Path, form: str, change: Callable[[dict[str, Any]], object], subject: str
 ) -> None:
     there = convert(written(tmp_path / "own", "own eagle3"), form, tmp_path / "there")
     change_config(there, change)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(CheckpointError, match=f"{there / 'config.json'}.*{subject}"):
         read_drafter(there, SIZES, CAPTURE)
-    assert str(there / "config.json") in caught.value.what
 
 
 def test_others_folders_of_the_same_architecture_are_read_as_before(tmp_path: Path) -> None:
@@ -318,7 +322,7 @@ def test_others_folders_of_the_same_architecture_are_read_as_before(tmp_path: Pa
 def test_a_base_is_not_guessed_where_no_target_is_known(tmp_path: Path) -> None:
     source = written(tmp_path / "source", "torch prism")
     change_config(source, lambda data: data["eagle_config"].pop("rope_theta"))
-    with pytest.raises(CheckpointError, match=r"and the target's is not known\n.*name its target"):
+    with raises(CheckpointError, "rope_theta"):
         read_drafter(source, None)
     assert read_config(source).layer.rope_theta == 10000.0  # whoever loads it knows the target
     assert read_drafter(source, None, rope_theta=500000.0).config.layer.rope_theta == 500000.0
@@ -338,14 +342,14 @@ _STAR, _EAGLE3 = DRAFTERS["prism_star"], DRAFTERS["eagle3"]
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (dataclasses.replace(_STAR, step_mapping=(1, 0)), r"its steps run modules \[1, 0\]"),
-        (dataclasses.replace(_STAR, step_mapping=(0, 0, 1)), r"its steps run modules \[0, 0, 1\]"),
+        (dataclasses.replace(_STAR, step_mapping=(1, 0)), r"\[1, 0\]"),
+        (dataclasses.replace(_STAR, step_mapping=(0, 0, 1)), r"\[0, 0, 1\]"),
         (dataclasses.replace(_STAR, modules=1, step_mapping=(0,)), "one module"),
         (DRAFTERS["prism3"], "3 modules"),
         (dataclasses.replace(DRAFTERS["prism"], modules=4, step_mapping=(0, 1, 2, 3)), "4 modules"),
         (dataclasses.replace(DRAFTERS["hass2"], modules=2, step_mapping=(0, 1)), "2 layers"),
-        (dataclasses.replace(_EAGLE3, capture=(1, 3, 2)), r"ascending order, not \[1, 3, 2\]"),
-        (dataclasses.replace(_EAGLE3, capture=(1, 1, 2)), "ascending order"),
+        (dataclasses.replace(_EAGLE3, capture=(1, 3, 2)), r"\[1, 3, 2\]"),
+        (dataclasses.replace(_EAGLE3, capture=(1, 1, 2)), r"\[1, 1, 2\]"),
         (dataclasses.replace(_EAGLE3, capture=(0, 1, 2)), "from 1 on"),
     ],
 )
@@ -356,9 +360,7 @@ def test_what_sglang_cannot_serve_is_refused_and_the_other_layouts_can_say_it(
     source = written(tmp_path / "source", f"own {config.cell}", Drafter(config, make_target()))
     with pytest.raises(UsageError, match=reason) as caught:
         convert(source, "sglang", tmp_path / "sglang")
-    assert caught.value.what.startswith(
-        f"the drafter cannot be written in the layout {layout_for('sglang', config).name}"
-    )
+    assert layout_for("sglang", config).name in caught.value.what
     assert "--to own" in caught.value.hint
     for form in ("huggingface", "own"):
         assert_equal(read_drafter(convert(source, form, tmp_path / form), SIZES), read_drafter(source, SIZES))
@@ -373,10 +375,10 @@ def stretched(config: DrafterConfig) -> DrafterConfig:
 @pytest.mark.parametrize(
     ("config", "forms", "reason"),
     [
-        (dataclasses.replace(_STAR, capture=(1, 3)), ("huggingface", "sglang"), "reads 2 hidden state"),
-        (dataclasses.replace(_STAR, capture=(0, 1, 2, 3)), ("huggingface", "sglang"), "reads 4 hidden state"),
-        (dataclasses.replace(_EAGLE3, capture=(1, 3)), ("huggingface",), "reads 2 hidden state"),
-        (dataclasses.replace(_EAGLE3, capture=(2,)), ("huggingface", "sglang"), "hidden state"),
+        (dataclasses.replace(_STAR, capture=(1, 3)), ("huggingface", "sglang"), " 2 "),
+        (dataclasses.replace(_STAR, capture=(0, 1, 2, 3)), ("huggingface", "sglang"), " 4 "),
+        (dataclasses.replace(_EAGLE3, capture=(1, 3)), ("huggingface",), " 2 "),
+        (dataclasses.replace(_EAGLE3, capture=(2,)), ("huggingface", "sglang"), " 1 "),
         (stretched(DRAFTERS["prism"]), ("huggingface",), "Llama-3.1"),
         (stretched(_EAGLE3), ("huggingface",), "Llama-3.1"),
     ],
@@ -407,7 +409,7 @@ def test_a_draft_vocabulary_in_another_order_is_refused(tmp_path: Path) -> None:
     drafter.draft_ids = drafter.draft_ids.flip(0)
     source = written(tmp_path / "source", "own eagle3", drafter)
     for form in ("sglang", "huggingface"):
-        with pytest.raises(UsageError, match="not in ascending order"):
+        with raises(UsageError, layout_for(form, DRAFTERS["eagle3"]).name):
             convert(source, form, tmp_path / form)
     assert_equal(read_drafter(convert(source, "own", tmp_path / "own"), SIZES), read_drafter(source, SIZES))
 
@@ -498,7 +500,7 @@ def test_weights_in_another_dtype_are_the_nearest_and_ids_stay() -> None:
     found = cast(state, torch.float16, "here")
     assert torch.equal(found["weight"], torch.tensor([0.333251953125, -65504.0, float("inf")], dtype=torch.float16))
     assert torch.equal(found["draft_ids"], state["draft_ids"])
-    with pytest.raises(CheckpointError, match="here: 'weight' has values too large for float16"):
+    with raises(CheckpointError, "here", "'weight'", "float16"):
         cast({"weight": torch.tensor([1.0, -1e6])}, torch.float16, "here")
 
 

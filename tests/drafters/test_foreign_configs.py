@@ -21,6 +21,7 @@ from published import (
     write,
     write_state,
 )
+from raising import raises
 from torch import Tensor
 
 from prism_ae.drafters.checkpoint import load_drafter
@@ -104,10 +105,8 @@ def test_a_key_that_changes_a_drafters_arithmetic_is_refused_by_name(
 ) -> None:
     folder = foreign(tmp_path, case, **said)
     for read in (read_config, lambda folder, capture: read_drafter(folder, SIZES, capture)):
-        with pytest.raises(CheckpointError) as caught:
+        with raises(CheckpointError, key, folder / "config.json"):
             read(folder, CAPTURE)
-        assert key in caught.value.what
-        assert str(folder / "config.json") in caught.value.what
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_the_folder_says_which_hidden_states_it_reads(tmp_path: Path, layers: li
         assert read_drafter(folder, SIZES, capture).config.capture == states
     check_capture(folder, states, "mine")
     check_capture(folder, (), "mine")
-    with pytest.raises(CheckpointError, match=r"layer_ids.*\[2, 3\] of target mine"):
+    with raises(CheckpointError, "layer_ids", [2, 3], "mine"):
         check_capture(folder, (2, 3), "mine")
 
 
@@ -264,7 +263,7 @@ def test_half_of_the_tables_or_of_the_head_is_missing(tmp_path: Path) -> None:
     state = read_state(folder)
     for name in ("d2t", "t2d", "lm_head.weight"):
         write_state(folder, {key: tensor for key, tensor in state.items() if key != name})
-        with pytest.raises(CheckpointError, match=f"'{name}' is missing"):
+        with raises(CheckpointError, f"'{name}'"):
             read_drafter(folder, SIZES, CAPTURE)
 
 
@@ -288,7 +287,7 @@ def test_a_fusion_layer_without_bias(tmp_path: Path, architecture: str) -> None:
     write_state(tmp_path, {name: tensor for name, tensor in read_state(tmp_path).items() if name != "fc.bias"})
     for said in ({}, {"bias": True}, {"bias": None}):
         change_config(tmp_path, lambda data, said=said: data.update({"architectures": [architecture], **said}))
-        with pytest.raises(CheckpointError, match=r"'fc\.bias' is missing"):
+        with raises(CheckpointError, "'fc.bias'"):
             read_drafter(tmp_path, SIZES)
     change_config(tmp_path, lambda data: data.update(bias=False))
     loaded = load_drafter(tmp_path, target, torch.float32, CPU)
@@ -323,7 +322,7 @@ def test_quantised_tensors_are_called_that(tmp_path: Path, change: Callable[[dic
     state = read_state(folder)
     change(state)
     write_state(folder, state)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: the weights are quantised"):
+    with raises(CheckpointError, folder / "model.safetensors", "quantised"):
         read_drafter(folder, SIZES, CAPTURE)
 
 
@@ -338,9 +337,9 @@ def test_quantised_tensors_are_called_that(tmp_path: Path, change: Callable[[dic
 )
 def test_a_config_of_quantised_weights_is_called_that(tmp_path: Path, said: dict[str, Any], method: str) -> None:
     folder = foreign(tmp_path, **said)
-    with pytest.raises(CheckpointError, match=rf"config\.json: the weights are quantised .*method {method}"):
+    with raises(CheckpointError, folder / "config.json", "quantised", method):
         read_config(folder, CAPTURE)
-    with pytest.raises(CheckpointError, match="the weights are quantised"):
+    with raises(CheckpointError, "config.json", "quantised", method):
         LlamaConfig.from_hf({**TARGET.to_hf(), **said}, "config.json")
 
 

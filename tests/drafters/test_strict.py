@@ -22,6 +22,7 @@ from published import (
     write,
     write_state,
 )
+from raising import raises
 
 from prism_ae.drafters.layouts.read import read_config, read_drafter
 from prism_ae.drafters.layouts.records import TargetSizes
@@ -42,54 +43,54 @@ def used(case: str, state: State) -> str:
     return max(name for name in state if name.endswith("mlp.down_proj.weight") and not name.startswith(alias))
 
 
-def _missing(state: State, name: str) -> str:
+def _missing(state: State, name: str) -> tuple[str, ...]:
     del state[name]
-    return f"'{name}' is missing"
+    return (name,)
 
 
-def _renamed(state: State, name: str) -> str:
+def _renamed(state: State, name: str) -> tuple[str, ...]:
     state[f"x{name}"] = state.pop(name)
-    return f"'{name}' is missing"
+    return (name,)
 
 
-def _extra(state: State, name: str) -> str:
+def _extra(state: State, name: str) -> tuple[str, ...]:
     state[f"{name}.stray"] = torch.zeros(1)
-    return f"'{name}.stray' is unexpected"
+    return (f"{name}.stray",)
 
 
-def _transposed(state: State, name: str) -> str:
+def _transposed(state: State, name: str) -> tuple[str, ...]:
     state[name] = state[name].T
-    return f"'{name}' has shape [24, 16], expected [16, 24]"
+    return name, "[24, 16]", "[16, 24]"
 
 
-def _integer(state: State, name: str) -> str:
+def _integer(state: State, name: str) -> tuple[str, ...]:
     state[name] = state[name].to(torch.int8)
-    return f"'{name}' is int8"
+    return name, "int8"
 
 
-def _double(state: State, name: str) -> str:
+def _double(state: State, name: str) -> tuple[str, ...]:
     state[name] = state[name].double()
-    return f"'{name}' is float64"
+    return name, "float64"
 
 
 @pytest.mark.parametrize("fault", [_missing, _renamed, _extra, _transposed, _integer, _double])
 @pytest.mark.parametrize("case", CASES)
-def test_one_wrong_tensor_is_named_with_its_file(tmp_path: Path, case: str, fault: Callable[[State, str], str]) -> None:
+def test_one_wrong_tensor_is_named_with_its_file(
+    tmp_path: Path, case: str, fault: Callable[[State, str], tuple[str, ...]]
+) -> None:
     state = written(tmp_path, case)
     read_drafter(tmp_path, SIZES, CAPTURE)
-    expected = fault(state, used(case, state))
+    subjects = fault(state, used(case, state))
     write_state(tmp_path, state)
-    with pytest.raises(CheckpointError) as caught:
+    with raises(CheckpointError, tmp_path / "model.safetensors", *subjects):
         read_drafter(tmp_path, SIZES, CAPTURE)
-    assert caught.value.what.startswith(f"{tmp_path / 'model.safetensors'}: ")
-    assert expected in caught.value.what
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_drafter_for_another_vocabulary_or_width_is_refused(tmp_path: Path, case: str) -> None:
     written(tmp_path, case)
     for sizes in (TargetSizes(48, 16, 3, 500000.0), TargetSizes(40, 32, 3, 500000.0)):
-        with pytest.raises(CheckpointError, match=r"vocabulary 40 and hidden size 16 .*\n.*another target"):
+        with raises(CheckpointError, tmp_path, 40, 16, sizes.vocab_size, sizes.hidden_size):
             read_drafter(tmp_path, sizes, CAPTURE)
 
 
@@ -99,14 +100,14 @@ def test_an_unused_copy_of_the_targets_weights_must_be_the_targets_in_shape(tmp_
     (name,) = state.keys() & {"embed_tokens.weight", "lm_head.weight"}
     state[name] = torch.zeros(48, 16)
     write_state(tmp_path, state)
-    with pytest.raises(CheckpointError, match=rf"'{name}' has shape \[48, 16\], expected \[40, 16\]"):
+    with raises(CheckpointError, name, [48, 16], [40, 16]):
         read_drafter(tmp_path, SIZES, CAPTURE)
 
 
 def test_a_module_that_is_missing_as_a_whole_is_noticed(tmp_path: Path) -> None:
     state = written(tmp_path, "sglang prism")
     write_state(tmp_path, {name: t for name, t in state.items() if not name.startswith(("midlayer.1.", "fc1."))})
-    with pytest.raises(CheckpointError, match=r"'fc1.weight' is missing|'midlayer.1"):
+    with pytest.raises(CheckpointError, match=r"fc1\.weight|midlayer\.1"):
         read_drafter(tmp_path, SIZES)
 
 
@@ -121,10 +122,10 @@ def test_hidden_states_that_a_folder_does_not_name_are_asked_for(tmp_path: Path,
         with pytest.raises(CheckpointError, match="--capture"):
             read(tmp_path)
     assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.capture == (0, 1, 2)
-    with pytest.raises(CheckpointError, match="no hidden state 4"):
+    with raises(CheckpointError, 4):
         read_drafter(tmp_path, SIZES, (2, 3, 4))
     entry = "fc" if "eagle3" in case else "fusion_layer"
-    with pytest.raises(CheckpointError, match=rf"'{entry}.weight' has shape \[16, 48\], expected \[16, 32\]"):
+    with raises(CheckpointError, f"{entry}.weight", [16, 48], [16, 32]):
         read_drafter(tmp_path, SIZES, (2, 3))
 
 
@@ -138,27 +139,27 @@ def _swap(state: State) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "subject"),
     [
-        (lambda state: state.update(t2d=~state["t2d"]), "'t2d' is not the draft vocabulary that 'd2t' lists"),
-        (lambda state: state["t2d"].index_fill_(0, state["t2d"].nonzero()[3], False), "'t2d' is not the draft"),
-        (_swap, "'t2d' is not the draft"),
-        (lambda state: state.update(t2d=state["t2d"].to(torch.int64)), "'t2d' is int64, expected bool"),
-        (lambda state: state.update(t2d=torch.cat([state["t2d"]] * 2)), r"'t2d' has shape \[80\], expected \[40\]"),
-        (lambda state: state.pop("t2d"), "'t2d' is missing"),
-        (lambda state: state.update(d2t=state["d2t"].int()), "'d2t' is int32, expected int64"),
-        (lambda state: state["d2t"].add_(40), "'d2t' are not distinct token ids"),
-        (lambda state: state["d2t"][5:6].sub_(1 + state["d2t"][5] - state["d2t"][4]), "'d2t' are not distinct"),
-        (lambda state: state["d2t"][:1].fill_(-1), "'d2t' are not distinct"),
+        (lambda state: state.update(t2d=~state["t2d"]), "'t2d'.*'d2t'"),
+        (lambda state: state["t2d"].index_fill_(0, state["t2d"].nonzero()[3], False), "'t2d'.*'d2t'"),
+        (_swap, "'t2d'.*'d2t'"),
+        (lambda state: state.update(t2d=state["t2d"].to(torch.int64)), "'t2d'.*int64.*bool"),
+        (lambda state: state.update(t2d=torch.cat([state["t2d"]] * 2)), r"'t2d'.*\[80\].*\[40\]"),
+        (lambda state: state.pop("t2d"), "'t2d'"),
+        (lambda state: state.update(d2t=state["d2t"].int()), "'d2t'.*int32.*int64"),
+        (lambda state: state["d2t"].add_(40), "'d2t'"),
+        (lambda state: state["d2t"][5:6].sub_(1 + state["d2t"][5] - state["d2t"][4]), "'d2t'"),
+        (lambda state: state["d2t"][:1].fill_(-1), "'d2t'"),
     ],
 )
 def test_a_draft_vocabulary_that_disagrees_with_itself_is_refused(
-    tmp_path: Path, change: Callable[[State], object], message: str
+    tmp_path: Path, change: Callable[[State], object], subject: str
 ) -> None:
     state = written(tmp_path, "torch eagle3")
     change(state)
     write_state(tmp_path, state)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=subject):
         read_drafter(tmp_path, SIZES, CAPTURE)
 
 
@@ -175,7 +176,7 @@ def test_the_authors_eagle3_is_read_with_the_base_it_is_trained_with(tmp_path: P
 def test_a_base_that_no_config_names_is_not_guessed(tmp_path: Path) -> None:
     written(tmp_path, "sglang prism")
     change_config(tmp_path, lambda data: data.pop("rope_theta"))
-    with pytest.raises(CheckpointError, match=r"rope_theta is missing, and the target's is 500000\.0"):
+    with raises(CheckpointError, "rope_theta", 500000.0):
         read_drafter(tmp_path, SIZES)
     assert read_drafter(tmp_path, SIZES, rope_theta=500000.0).config.layer.rope_theta == 500000.0
     llama2 = TargetSizes(40, 16, 3, 10000.0)
@@ -183,45 +184,49 @@ def test_a_base_that_no_config_names_is_not_guessed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("case", "change", "message"),
+    ("case", "change", "subject"),
     [
-        ("own prism", lambda data: data.update(format="prism-ae-drafter-9"), "unknown drafter layout.*drafter-9"),
-        ("own prism", lambda data: data.update(modules=10**12), "modules is 1000000000000"),
-        ("own prism", lambda data: data["layer"].update(num_hidden_layers=10**12), "num_hidden_layers is 1000"),
-        ("own prism", lambda data: data["layer"].update(hidden_size="16"), "hidden_size is '16'"),
-        ("own prism", lambda data: data["layer"].update(num_attention_heads=0), "num_attention_heads is 0"),
+        ("own prism", lambda data: data.update(format="prism-ae-drafter-9"), "prism-ae-drafter-9"),
+        ("own prism", lambda data: data.update(modules=10**12), "modules.*1000000000000"),
+        ("own prism", lambda data: data["layer"].update(num_hidden_layers=10**12), "num_hidden_layers.*1000000000000"),
+        ("own prism", lambda data: data["layer"].update(hidden_size="16"), "hidden_size.*'16'"),
+        ("own prism", lambda data: data["layer"].update(num_attention_heads=0), "num_attention_heads.*0"),
         ("own prism", lambda data: data["layer"].update(num_attention_heads=3), "3 heads"),
-        ("own prism", lambda data: data["layer"].update(rope_theta=float("nan")), "rope_theta is nan"),
+        ("own prism", lambda data: data["layer"].update(rope_theta=float("nan")), "rope_theta.*nan"),
         ("own prism", lambda data: data["layer"].pop("hidden_size"), "hidden_size"),
-        ("own prism", lambda data: data.update(cell="other"), "cell 'other'"),
+        ("own prism", lambda data: data.update(cell="other"), "'other'"),
         ("own prism", lambda data: data.update(capture=["3"]), "capture"),
         ("own prism", lambda data: data.update(step_mapping=[0, 0]), "step_mapping"),
-        ("own eagle3", lambda data: data.update(draft_vocab_size="24"), "draft_vocab_size is '24'"),
+        ("own eagle3", lambda data: data.update(draft_vocab_size="24"), "draft_vocab_size.*'24'"),
         ("torch prism", lambda data: data.update(use_adapter=True), "use_adapter"),
         ("torch prism", lambda data: data.update(moe_config={"experts": 2}), "moe_config"),
-        ("torch prism", lambda data: data.update(num_step_models=10**12), "num_step_models is 1000000000000"),
-        ("torch prism", lambda data: data.update(num_steps=2), "does not name the 2 steps from 0 on"),
-        ("torch prism", lambda data: data["step_mapping"].update({"1": 0, "2": 0}), "does not use exactly 2 modules"),
-        ("torch prism", lambda data: data.update(step_mapping={"0": 0, "2": 1, "1": 1}), "does not name the 3 steps"),
-        ("torch prism", lambda data: data.pop("step_mapping"), "'step_mapping' is missing"),
-        ("torch prism", lambda data: data["eagle_config"].pop("hidden_size"), "'hidden_size' is missing"),
-        ("torch prism", lambda data: data["eagle_config"].update(rope_scaling={"type": "linear"}), "rope type"),
-        ("torch hass2", lambda data: data["eagle_config"].update(num_hidden_layers=1), r"'layers.1.*' is unexpected"),
-        ("torch eagle3", lambda data: data.update(draft_vocab_size=23), r"has shape \[24.*expected \[23"),
-        ("torch eagle3", lambda data: data.update(num_hidden_layers=2), "one module of one layer"),
-        ("torch eagle3", lambda data: data.pop("draft_vocab_size"), r"'d2t' has shape \[24\], expected \[40"),
-        ("sglang prism", lambda data: data.update(architectures=["Other"]), "unknown drafter layout.*Other.*fc0.bias"),
+        ("torch prism", lambda data: data.update(num_step_models=10**12), "num_step_models.*1000000000000"),
+        ("torch prism", lambda data: data.update(num_steps=2), "step_mapping.* 2 "),
+        ("torch prism", lambda data: data["step_mapping"].update({"1": 0, "2": 0}), "step_mapping.* 2 "),
+        ("torch prism", lambda data: data.update(step_mapping={"0": 0, "2": 1, "1": 1}), "step_mapping.* 3 "),
+        ("torch prism", lambda data: data.pop("step_mapping"), "step_mapping"),
+        ("torch prism", lambda data: data["eagle_config"].pop("hidden_size"), "hidden_size"),
+        (
+            "torch prism",
+            lambda data: data["eagle_config"].update(rope_scaling={"type": "linear"}),
+            "rope.*linear",
+        ),
+        ("torch hass2", lambda data: data["eagle_config"].update(num_hidden_layers=1), r"'layers\.1\."),
+        ("torch eagle3", lambda data: data.update(draft_vocab_size=23), r"\[24.*\[23"),
+        ("torch eagle3", lambda data: data.update(num_hidden_layers=2), "num_hidden_layers|layer"),
+        ("torch eagle3", lambda data: data.pop("draft_vocab_size"), r"'d2t'.*\[24\].*\[40"),
+        ("sglang prism", lambda data: data.update(architectures=["Other"]), "Other.*fc0.bias"),
         ("sglang prism", lambda data: data.update(attention_bias=True), "attention_bias"),
-        ("sglang eagle2", lambda data: data.update(num_hidden_layers=2), r"'layers.1.*' is missing"),
-        ("sglang prism_star", lambda data: data.update(architectures=["LlamaForCausalLMLD"]), "'fusion_layer.bias' is"),
+        ("sglang eagle2", lambda data: data.update(num_hidden_layers=2), r"'layers\.1\."),
+        ("sglang prism_star", lambda data: data.update(architectures=["LlamaForCausalLMLD"]), "fusion_layer.bias"),
     ],
 )
 def test_a_config_that_is_not_its_layouts_is_refused(
-    tmp_path: Path, case: str, change: Callable[[dict[str, Any]], object], message: str
+    tmp_path: Path, case: str, change: Callable[[dict[str, Any]], object], subject: str
 ) -> None:
     written(tmp_path, case)
     change_config(tmp_path, change)
-    with pytest.raises(CheckpointError, match=message) as caught:
+    with pytest.raises(CheckpointError, match=subject) as caught:
         read_drafter(tmp_path, SIZES, CAPTURE)
     assert str(tmp_path) in caught.value.what
 
@@ -239,5 +244,5 @@ def test_sizes_of_a_target_come_from_either_config() -> None:
     assert TargetSizes.from_hf(TARGET.to_hf(), "here") == SIZES == TargetSizes(40, 16, 3, 500000.0)
     newer = TARGET.to_hf() | {"rope_theta": None, "rope_parameters": {"rope_theta": 500000.0}}
     assert TargetSizes.from_hf(newer, "here") == SIZES
-    with pytest.raises(CheckpointError, match="here: key 'vocab_size' is missing"):
+    with raises(CheckpointError, "here", "vocab_size"):
         TargetSizes.from_hf({}, "here")

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from published import CAPTURE, TARGET, make_drafter, make_target, read_state, repack, write, write_state
+from raising import raises
 from safetensors.torch import save_file
 
 from prism_ae.drafters.layouts.read import read_config, read_drafter, read_layout
@@ -71,7 +72,7 @@ def test_a_dtype_that_is_not_read_is_named(tmp_path: Path, form: str | None) -> 
     write_state(tmp_path, state)
     if form:
         repack(tmp_path, form)
-    with pytest.raises(CheckpointError, match=r"'model.norm.weight' is float64, expected float16, bfloat16, float32"):
+    with raises(CheckpointError, "'model.norm.weight'", "float64", "float16, bfloat16, float32"):
         load_target(tmp_path, torch.float32, CPU)
 
 
@@ -104,9 +105,8 @@ def test_a_pickle_that_would_run_code_is_not_run(
     marker = tmp_path / "marker"
     save({"stepFCs.0.weight": torch.zeros(1), "evil": _Hostile(marker)}, file)
     for read in (read_layout, lambda folder: read_drafter(folder, SIZES), open_weights):
-        with pytest.raises(CheckpointError, match="holds more than tensors; not loaded") as caught:
+        with raises(CheckpointError, file):
             read(tmp_path)
-        assert str(file) in caught.value.what
         assert not marker.exists()
 
 
@@ -130,7 +130,7 @@ def test_the_hostile_pickle_is_one(tmp_path: Path) -> None:
 )
 def test_a_pickle_of_anything_but_named_tensors_is_refused(tmp_path: Path, value: object) -> None:
     torch.save(value, tmp_path / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="holds more than tensors"):
+    with raises(CheckpointError, tmp_path / "pytorch_model.bin"):
         open_weights(tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_a_truncated_pickle_is_an_error_with_its_name(
     save(read_state(tmp_path), file)
     (tmp_path / "model.safetensors").unlink()
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin"):
+    with raises(CheckpointError, file):
         read_drafter(tmp_path, SIZES)
 
 
@@ -164,14 +164,14 @@ def test_a_truncated_safetensors_file_is_an_error_with_its_name(tmp_path: Path, 
     file = tmp_path / ("model-00003-of-00003.safetensors" if form else "model.safetensors")
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     for read in (read_layout, lambda folder: read_drafter(folder, SIZES)):
-        with pytest.raises(CheckpointError, match=f"{file.name} is {'damaged' if share else 'empty'}"):
+        with raises(CheckpointError, file):
             read(tmp_path)
 
 
 def test_an_archive_whose_content_is_gone_is_damaged(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as archive:
         archive.writestr("archive/nothing", "")
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin is damaged"):
+    with raises(CheckpointError, tmp_path / "pytorch_model.bin"):
         open_weights(tmp_path)
 
 
@@ -185,21 +185,21 @@ def test_a_shard_outside_the_folder_is_not_read(tmp_path: Path, shard: object) -
         (tmp_path / place).mkdir()
         save_file({"x": torch.zeros(1)}, tmp_path / place / "model-00001-of-00001.safetensors")
     (tmp_path / "inside" / INDEX).write_text(json.dumps({"weight_map": {"x": shard}}))
-    with pytest.raises(CheckpointError, match=r"tensor 'x' lies in .* which is no shard of this folder"):
+    with raises(CheckpointError, tmp_path / "inside" / INDEX, "'x'", shard):
         open_weights(tmp_path / "inside")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "subject"),
     [
-        (lambda listed: listed.pop("b"), r"00002-of-00002.safetensors: tensor 'b' is unexpected"),
-        (lambda listed: listed.update(c=listed["b"]), r"00002-of-00002.safetensors: tensor 'c' is missing"),
-        (lambda listed: listed.update(a=listed["b"]), r"00001-of-00002.safetensors: tensor 'a' belongs into .*00002"),
-        (lambda listed: listed.clear(), "has no weight_map"),
+        (lambda listed: listed.pop("b"), r"00002-of-00002.safetensors.*'b'"),
+        (lambda listed: listed.update(c=listed["b"]), r"00002-of-00002.safetensors.*'c'"),
+        (lambda listed: listed.update(a=listed["b"]), r"00001-of-00002.safetensors.*'a'.*00002"),
+        (lambda listed: listed.clear(), "weight_map"),
     ],
 )
 def test_shards_hold_what_the_index_says(
-    tmp_path: Path, change: Callable[[dict[str, str]], object], message: str
+    tmp_path: Path, change: Callable[[dict[str, str]], object], subject: str
 ) -> None:
     listed = {name: f"model-{number:05d}-of-00002.safetensors" for number, name in enumerate("ab", start=1)}
     for name, shard in listed.items():
@@ -209,7 +209,7 @@ def test_shards_hold_what_the_index_says(
     assert set(read_weights(tmp_path)) == {"a", "b", "a2", "b2"}
     change(listed)
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": listed}))
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=subject):
         open_weights(tmp_path)
 
 
@@ -217,10 +217,10 @@ def test_a_tensor_in_two_shards_and_a_missing_shard_are_refused(tmp_path: Path) 
     shards = [tmp_path / f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     save_file({"a": torch.zeros(1)}, shards[0])
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": shards[0].name, "b": shards[1].name}}))
-    with pytest.raises(MissingError, match=r"00002-of-00002.safetensors does not exist"):
+    with raises(MissingError, shards[1]):
         open_weights(tmp_path)
     save_file({"a": torch.ones(1), "b": torch.zeros(1)}, shards[1])
-    with pytest.raises(CheckpointError, match="tensor 'a' is also in model-00001"):
+    with raises(CheckpointError, "'a'", shards[0].name):
         open_weights(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_a_shard_that_no_index_lists_is_noticed(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": shard.name}}))
     open_weights(tmp_path)
     save_file({"b": torch.zeros(1)}, tmp_path / "model-00001-of-00002.safetensors")
-    with pytest.raises(CheckpointError, match=r"00001-of-00002.safetensors is a shard that .* does not list"):
+    with raises(CheckpointError, "00001-of-00002.safetensors", INDEX):
         open_weights(tmp_path)
 
 
@@ -246,7 +246,7 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_safetensors_are_preferred_to_pickles_and_one_file_to_shards(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"model.safetensors does not exist"):
+    with raises(MissingError, tmp_path / "model.safetensors"):
         open_weights(tmp_path)
     torch.save({"pickled": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     assert set(read_weights(tmp_path)) == {"pickled"}
@@ -277,7 +277,7 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(
     (tmp_path / name).write_bytes(b"x")
     monkeypatch.setattr("safetensors.safe_open", refuse)
     monkeypatch.setattr(torch, "load", refuse)
-    with pytest.raises(StoreError, match=rf"{name} cannot be read: Permission denied"):
+    with raises(StoreError, tmp_path / name, "Permission denied"):
         open_weights(tmp_path)
 
 

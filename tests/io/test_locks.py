@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 
 from prism_ae.errors import StoreError
 from prism_ae.experiments import render
@@ -43,10 +44,8 @@ def test_a_file_system_without_locks_is_named(
     hold: Hold, name: str, option: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", no_locks(number))
-    said = f"cannot lock {tmp_path / name}: {os.strerror(number)}"
-    with pytest.raises(StoreError, match=said) as caught, hold(tmp_path):
+    with raises(StoreError, tmp_path / name, os.strerror(number), option), hold(tmp_path):
         pytest.fail("it was not locked")
-    assert option in caught.value.hint
 
 
 @pytest.mark.parametrize(("hold", "name", "option"), HOLDERS)
@@ -54,7 +53,7 @@ def test_the_second_is_told_of_the_first(
     hold: Hold, name: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_PATIENCE", 0.0)
-    with hold(tmp_path), pytest.raises(StoreError, match=f"process {os.getpid()} on"), hold(tmp_path):
+    with hold(tmp_path), raises(StoreError, tmp_path, f"process {os.getpid()}"), hold(tmp_path):
         pass
     with hold(tmp_path):
         pass
@@ -70,15 +69,15 @@ def test_a_full_disk_does_not_keep_a_lock_from_being_held(tmp_path: Path, monkey
 def test_a_link_to_nowhere_is_named(tmp_path: Path, below: str) -> None:
     link = tmp_path / "models"
     link.symlink_to(tmp_path / "gone")
-    said = f"{link} is a link to {tmp_path / 'gone'}, which does not exist"
+    named = link, tmp_path / "gone"
     for hold in (training._locked, download._lock):
-        with pytest.raises(StoreError, match=said), hold(link / below):
+        with raises(StoreError, *named), hold(link / below):
             pass
-    with pytest.raises(StoreError, match=said):
+    with raises(StoreError, *named):
         Store(link / below, "mini", 1).prepare()
-    with pytest.raises(StoreError, match=said):
+    with raises(StoreError, *named):
         render._write({link / below / "figure1.csv": b""})
-    with pytest.raises(StoreError, match=said):
+    with raises(StoreError, *named):
         checkpoints.check_place(link / below / "my-prism")
 
 
@@ -86,7 +85,7 @@ def test_a_file_in_a_folders_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("")
     for folder in (tmp_path / "models", tmp_path / "models/mini"):
         for hold in (training._locked, download._lock):
-            with pytest.raises(StoreError, match=f"{tmp_path / 'models'} is a file"), hold(folder):
+            with raises(StoreError, tmp_path / "models"), hold(folder):
                 pass
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from raising import raises
 
 from prism_ae.errors import ConfigError
 from prism_ae.io.schema import check, read_toml, record, suggest
@@ -45,45 +46,44 @@ def test_a_sound_table_becomes_a_record() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "subjects"),
     [
-        ({"rows": "2"}, 'figures/f.toml: rows: must be a whole number, got "2"'),
-        ({"rows": 2.5}, "figures/f.toml: rows: must be a whole number, got 2.5"),
-        ({"rows": True}, "figures/f.toml: rows: must be a whole number, got true"),
-        ({"name": 3}, 'figures/f.toml: name: must be a text in quotes ("..."), got 3'),
-        ({"grid": 1}, "figures/f.toml: grid: must be true or false, got 1"),
-        ({"grid": "yes"}, 'figures/f.toml: grid: must be true or false, got "yes"'),
-        ({"axes": [1]}, "figures/f.toml: axes: must be a table, got [1]"),
-        ({"axes": {"x": 1}}, "figures/f.toml: axes.x: must be a table, got 1"),
-        ({"axes": {"x": {"label": "X", "ticks": 3}}}, "axes.x.ticks: must be a list in square brackets, got 3"),
-        ({"axes": {"x": {"label": "X", "ticks": [1, "a"]}}}, 'axes.x.ticks.1: must be a number, got "a"'),
-        ({"scale": "lin"}, "scale: must be 'linear' or 'log', got \"lin\"; did you mean 'linear'?"),
-        ({"scale": "zzz"}, "scale: must be 'linear' or 'log', got \"zzz\""),
-        ({"rowz": 1}, "figures/f.toml: unknown key 'rowz'; did you mean 'rows'?"),
-        ({"zzz": 1}, "unknown key 'zzz'; there is name, rows, scale, axes, grid, span, note, panels"),
-        ({"axes": {"x": {"lable": "X", "label": "X"}}}, "unknown key 'axes.x.lable'; did you mean 'label'?"),
-        ({"note": {"lable": "X", "label": "X"}}, "unknown key 'note.lable'; did you mean 'label'?"),
-        ({"panels": [{"label": "a", "tick": [1]}]}, "unknown key 'panels.0.tick'; did you mean 'ticks'?"),
-        ({"axes": {"x": {}}}, "figures/f.toml: key 'axes.x.label' is missing"),
+        ({"rows": "2"}, 'rows: "2"'),
+        ({"rows": 2.5}, "rows: 2.5"),
+        ({"rows": True}, "rows: true"),
+        ({"name": 3}, "name: 3"),
+        ({"grid": 1}, "grid: 1"),
+        ({"grid": "yes"}, 'grid: "yes"'),
+        ({"axes": [1]}, "axes: [1]"),
+        ({"axes": {"x": 1}}, "axes.x: 1"),
+        ({"axes": {"x": {"label": "X", "ticks": 3}}}, "axes.x.ticks: 3"),
+        ({"axes": {"x": {"label": "X", "ticks": [1, "a"]}}}, 'axes.x.ticks.1: "a"'),
+        ({"scale": "lin"}, "scale: 'linear' 'log' \"lin\" 'linear'?"),
+        ({"scale": "zzz"}, "scale: 'linear' 'log' \"zzz\""),
+        ({"rowz": 1}, "'rowz' 'rows'"),
+        ({"zzz": 1}, "'zzz' name, rows, scale, axes, grid, span, note, panels"),
+        ({"axes": {"x": {"lable": "X", "label": "X"}}}, "'axes.x.lable' 'label'"),
+        ({"note": {"lable": "X", "label": "X"}}, "'note.lable' 'label'"),
+        ({"panels": [{"label": "a", "tick": [1]}]}, "'panels.0.tick' 'ticks'"),
+        ({"axes": {"x": {}}}, "'axes.x.label'"),
     ],
 )
-def test_a_wrong_value_is_named(change: dict[str, Any], says: str) -> None:
-    assert message(GOOD | change).endswith(says)
+def test_a_wrong_value_is_named(change: dict[str, Any], subjects: str) -> None:
+    with raises(ConfigError, "figures/f.toml: ", *subjects.split()):
+        check(GOOD | change, Figure, "figures/f.toml")
 
 
 def test_every_problem_is_told_at_once() -> None:
     lines = message({"rows": "2", "scale": "log", "axes": {}, "colour": 1}).split("\n")
-    assert lines == [
-        "figures/f.toml: key 'name' is missing",
-        'figures/f.toml: rows: must be a whole number, got "2"',
-        "figures/f.toml: unknown key 'colour'; there is name, rows, scale, axes, grid, span, note, panels",
-    ]
+    assert len(lines) == 3
+    assert all(line.startswith("figures/f.toml: ") for line in lines)
+    assert all(key in line for key, line in zip(("'name'", "rows: ", "'colour'"), lines, strict=True))
 
 
 def test_dates_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "f.toml"
     path.write_text('name = 2026-01-01\nrows = 1\nscale = "log"\naxes = {}\n')
-    with pytest.raises(ConfigError, match=r"f\.toml: 2026-01-01 is a date, which no key takes; write it in quotes"):
+    with raises(ConfigError, path, "2026-01-01"):
         check(read_toml(path), Figure, str(path))
 
 
@@ -92,31 +92,31 @@ def test_a_long_value_is_shortened() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "place"),
     [
-        (None, "does not exist"),
-        (b"a = \n", r"is not valid TOML: .*line 1"),
-        (b"a = 1\na = 2\n", r"is not valid TOML: .*line 2"),
-        (b'a = "\xff"\n', "is not UTF-8 text: .* at byte 5"),
+        (None, ""),
+        (b"a = \n", "line 1"),
+        (b"a = 1\na = 2\n", "line 2"),
+        (b'a = "\xff"\n', "byte 5"),
     ],
 )
-def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None, place: str) -> None:
     path = tmp_path / "f.toml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigError, match=says) as caught:
+    with raises(ConfigError, path, place):
         read_toml(path)
-    assert str(path) in caught.value.what
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with raises(ConfigError, tmp_path, "Is a directory"):
         read_toml(tmp_path)
 
 
 def test_closest() -> None:
-    assert suggest("Humaneval", ["gsm8k", "HumanEval"]) == "; did you mean 'HumanEval'?"
-    assert suggest("xyz", ["gsm8k", "qa"]) == "; there is gsm8k, qa"
+    assert "'HumanEval'" in suggest("Humaneval", ["gsm8k", "HumanEval"])
+    assert "gsm8k" not in suggest("Humaneval", ["gsm8k", "HumanEval"])
+    assert "gsm8k, qa" in suggest("xyz", ["gsm8k", "qa"])
     assert suggest("xyz", []) == ""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 
 from prism_ae.errors import StoreError
 from prism_ae.io import temporary
@@ -75,9 +76,8 @@ def test_no_place_at_all_names_tmpdir(tmp_path: Path, monkeypatch: pytest.Monkey
     long = tmp_path / ("a" * 90)
     long.mkdir()
     monkeypatch.setattr(temporary, "_candidates", lambda environ: iter([str(long), "/nowhere"]))
-    with pytest.raises(StoreError, match=r"TMPDIR=/long\): .*a: .*too long; /nowhere: No such file") as caught:
+    with raises(StoreError, "TMPDIR=/long", long, "/nowhere: No such file"):
         socket_folder("engine-", {"TMPDIR": "/long"})
-    assert "TMPDIR" in caught.value.hint
     assert list(long.iterdir()) == []
 
 
@@ -90,6 +90,5 @@ def test_every_usual_place_is_asked_where_python_finds_none(monkeypatch: pytest.
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.ENOENT])
 def test_no_room_for_what_a_process_prints(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", refusing(number))
-    with pytest.raises(StoreError, match=os.strerror(number)) as caught:
+    with raises(StoreError, os.strerror(number), "TMPDIR"):
         output_file()
-    assert "TMPDIR" in caught.value.hint

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from raising import raises
 from safetensors.torch import load_file, save_file
 
 from prism_ae.errors import CheckpointError
@@ -92,9 +93,8 @@ def test_a_tokenizer_with_another_kind_of_file(tmp_path: Path, name: str, conten
 def test_a_servers_answer_in_words(tmp_path: Path, name: str, text: bytes) -> None:
     target(tmp_path, name)
     (tmp_path / name).write_bytes(text)
-    with pytest.raises(CheckpointError, match="is text: ") as caught:
+    with raises(CheckpointError, tmp_path / name, text.decode().strip()):
         load_target(tmp_path, torch.float32, torch.device("cpu"))
-    assert text.decode().strip() in caught.value.what
 
 
 @pytest.mark.parametrize("share", [0.2, 0.9])
@@ -102,7 +102,7 @@ def test_an_archive_that_is_cut_off(tmp_path: Path, share: float) -> None:
     target(tmp_path, "pytorch_model.bin")
     file = tmp_path / "pytorch_model.bin"
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is cut off"):
+    with raises(CheckpointError, file):
         load_target(tmp_path, torch.float32, torch.device("cpu"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from raising import raises
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -91,29 +92,24 @@ def test_a_head_that_is_what_the_config_says(tmp_path: Path, tied: Any, head: st
 
 @pytest.mark.parametrize("pickled", [False, True])
 @pytest.mark.parametrize(
-    ("tied", "head", "said"),
+    ("tied", "head", "key"),
     [
         (True, "differs", "tie_word_embeddings"),
         (True, "shape", "tie_word_embeddings"),
-        (False, "none", "is missing"),
-        (None, "none", "is missing"),
-        ("absent", "none", "is missing"),
+        (False, "none", HEAD),
+        (None, "none", HEAD),
+        ("absent", "none", HEAD),
     ],
 )
-def test_a_head_that_is_not_what_the_config_says(
-    tmp_path: Path, tied: Any, head: str, said: str, pickled: bool
-) -> None:
+def test_a_head_that_is_not_what_the_config_says(tmp_path: Path, tied: Any, head: str, key: str, pickled: bool) -> None:
     folder = write(tmp_path, None if tied == "absent" else tied, head, pickled)
     if tied == "absent":
         data = json.loads((folder / "config.json").read_text())
         del data["tie_word_embeddings"]
         (folder / "config.json").write_text(json.dumps(data))
     for use in (wanted, check_target_weights, lambda folder: load_target(folder, torch.float32, CPU)):
-        with pytest.raises(CheckpointError) as caught:
+        with raises(CheckpointError, key, HEAD, folder) as caught:
             use(folder)
-        assert said in caught.value.what
-        assert HEAD in caught.value.what
-        assert str(folder) in caught.value.what
         assert caught.value.hint
 
 
@@ -155,7 +151,7 @@ def test_a_quantised_head_is_a_head(tmp_path: Path) -> None:
     state = load_file(folder / "model.safetensors") | {"lm_head.qweight": torch.zeros(2, 40, dtype=torch.int32)}
     save_file(state, folder / "model.safetensors")
     check_target_weights(folder)
-    with pytest.raises(CheckpointError, match="quantised"):
+    with raises(CheckpointError, folder):
         load_target(folder, torch.float32, CPU)
 
 

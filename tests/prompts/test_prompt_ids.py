@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raising import raises
 from tokenizer_files import (
     BEGIN,
     CONFIG,
@@ -246,7 +247,7 @@ def test_what_the_file_says_where_its_rules_do_not(opened: Callable[..., Convers
         right = slow_ids(fastchat(SYSTEM, users, [said]), legacy)
         assert opened(json.dumps(data), rules).prompt(users, [PLAIN.encode(said)]) == right
     data["pre_tokenizer"]["prepend_scheme"] = "never"
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json: how it treats spaces is not known"):
+    with raises(CheckpointError, "tokenizer.json"):
         opened(json.dumps(data), rules)
 
 
@@ -282,7 +283,7 @@ def test_rules_of_another_tokenizer_are_refused(opened: Callable[..., Conversati
     opened(OLD, LLAMA_2_RULES | {"added_tokens_decoder": named})
     for number, text in (("2", "</end>"), ("700", "<|im_start|>"), ("x", "<s>")):
         wrong = named | {number: {"content": text}}
-        with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json says that token {number} is"):
+        with raises(CheckpointError, "tokenizer_config.json", number):
             opened(OLD, LLAMA_2_RULES | {"added_tokens_decoder": wrong})
 
 
@@ -324,23 +325,23 @@ def test_cutting_and_padding_that_a_file_asks_for_are_not_done(opened: Callable[
 
 def test_a_template_that_lacks_the_begin_marker_is_refused(opened: Callable[..., Conversation]) -> None:
     template = dataclasses.replace(LLAMA_2, first=LLAMA_2.first.removeprefix(BEGIN))
-    with pytest.raises(CheckpointError, match=r"names '<s>' .* begins with no special token"):
+    with raises(CheckpointError, "'<s>'", template.name):
         opened(OLD, LLAMA_2_RULES, template)
-    with pytest.raises(CheckpointError, match=r"names '<s>' .* begins with '</s>'"):
+    with raises(CheckpointError, "'<s>'", "'</s>'"):
         opened(OLD, LLAMA_2_RULES, dataclasses.replace(LLAMA_2, first=END + LLAMA_2.first))
 
 
 def test_a_file_that_treats_spaces_in_a_way_not_known_is_refused(opened: Callable[..., Conversation]) -> None:
     data = json.loads(OLD)
     data["normalizer"]["normalizers"].reverse()
-    with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
+    with raises(CheckpointError, "tokenizer.json"):
         opened(json.dumps(data), LLAMA_2_RULES)
     splits = json.loads(NEW)
     splits["pre_tokenizer"]["split"] = True
-    with pytest.raises(CheckpointError, match="how it treats spaces is not known"):
+    with raises(CheckpointError, "tokenizer.json"):
         opened(json.dumps(splits), LLAMA_2_RULES)
     for file in (OLD, NEW):
-        with pytest.raises(CheckpointError, match=r"tokenizer_config\.json does not exist; it says where"):
+        with raises(CheckpointError, "tokenizer_config.json"):
             opened(file, None)
     # A byte-level one has no prefix to disagree about.
     rules = LLAMA_3_RULES | {"tokenizer_class": "LlamaTokenizerFast"}
@@ -358,7 +359,7 @@ def test_a_damaged_file_is_refused(opened: Callable[..., Conversation], data: st
 
 @pytest.mark.parametrize("marker", [1, {}, {"content": None}, "", ["<s>"]])
 def test_damaged_rules_are_refused(opened: Callable[..., Conversation], marker: Any) -> None:
-    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: 'bos_token' must be a text"):
+    with raises(CheckpointError, "tokenizer_config.json", "bos_token"):
         opened(OLD, LLAMA_2_RULES | {"bos_token": marker})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 from tokenizer_files import CONFIG, LLAMA_2, LLAMA_2_RULES, NEW, OLD, SYSTEM
 
 from prism_ae.errors import CheckpointError, ConfigError, MissingError, PrismError
@@ -77,7 +78,7 @@ def test_ends_that_cannot_be_read_are_refused(tmp_path: Path, files: dict[str, s
     with pytest.raises(CheckpointError, match=r"generation_config\.json"):
         fingerprint(write(tmp_path, **files))
     for wrong in ([2, None], [[2]], True, -1, 2.0, {"a": 1}):
-        with pytest.raises(CheckpointError, match=r"config\.json: eos_token_id"):
+        with raises(CheckpointError, tmp_path / "config.json", "eos_token_id"):
             fingerprint(write(tmp_path, config=json.dumps(CONFIG | {"eos_token_id": wrong}), generation_config="{}"))
 
 
@@ -109,7 +110,7 @@ def test_a_plan_asks_for_all_that_asking_the_target_will_need(models: Path) -> N
     (target / "tokenizer_config.json").unlink()
     error = problem()
     assert isinstance(error, CheckpointError)
-    assert "tokenizer_config.json does not exist" in error.what
+    assert str(target / "tokenizer_config.json") in error.what
     write(target, tokenizer=NEW.replace("</s>", "</end>"))
     assert "'</s>'" in problem().what
     write(target, tokenizer="{")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 
 from prism_ae.errors import ConfigError, MissingError
 from prism_ae.prompts.questions import Question, load_questions, read_questions
@@ -40,51 +41,49 @@ def test_every_published_layout_is_read(tmp_path: Path, newline: str, end: str) 
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "subject"),
     [
-        ('{"question_id": 2, "turns": ["x"', "line 2: not valid JSON"),
-        ("[1]", "line 2: expected an object"),
-        (json.dumps({"turns": ["x"]}), "line 2: 'question_id' must be"),
-        (json.dumps({"question_id": True, "turns": ["x"]}), "line 2: 'question_id' must be"),
-        (json.dumps({"question_id": 2}), "line 2: 'turns' must be"),
-        (json.dumps({"question_id": 2, "turns": "x"}), "line 2: 'turns' must be"),
-        (json.dumps({"question_id": 2, "turns": [" "]}), "line 2: 'turns' must be"),
-        (json.dumps({"question_id": 2, "turns": ["x", "y"]}), "line 2: question 2 has 2 turns"),
-        (line(1, "again"), "line 2: question_id 1 occurs a second time"),
-        (line("1", "again"), "line 2: question_id 1 occurs a second time"),
+        ('{"question_id": 2, "turns": ["x"', ""),
+        ("[1]", ""),
+        (json.dumps({"turns": ["x"]}), "question_id"),
+        (json.dumps({"question_id": True, "turns": ["x"]}), "question_id"),
+        (json.dumps({"question_id": 2}), "turns"),
+        (json.dumps({"question_id": 2, "turns": "x"}), "turns"),
+        (json.dumps({"question_id": 2, "turns": [" "]}), "turns"),
+        (json.dumps({"question_id": 2, "turns": ["x", "y"]}), "question 2"),
+        (line(1, "again"), "question_id 1"),
+        (line("1", "again"), "question_id 1"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, bad: str, says: str) -> None:
+def test_a_bad_line_is_named(tmp_path: Path, bad: str, subject: str) -> None:
     path = write(tmp_path / "q.jsonl", "\n".join([line(1, "one"), bad, line(3, "three")]))
-    with pytest.raises(ConfigError) as caught:
+    with raises(ConfigError, f"{path}, line 2", subject):
         read_questions(path, 1)
-    assert str(path) in str(caught.value)
-    assert says in str(caught.value)
 
 
 def test_a_file_that_is_missing_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"q\.jsonl does not exist"):
+    with raises(MissingError, tmp_path / "q.jsonl"):
         read_questions(tmp_path / "q.jsonl", 1)
     (tmp_path / "q.jsonl").write_bytes(line(1, "one").encode() + b'\n{"turns": ["\xff"]}')
-    with pytest.raises(ConfigError, match=r"q\.jsonl, line 2: not UTF-8"):
+    with raises(ConfigError, f"{tmp_path / 'q.jsonl'}, line 2", "UTF-8"):
         read_questions(tmp_path / "q.jsonl", 1)
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "kind"),
     [
         ("{}".encode("utf-16"), "UTF-16"),
         (gzip.compress(b"{}", mtime=0), "gzip"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git-LFS pointer"),
-        (json.dumps({"question_id": 1, "turns": ["x"]}, indent=1).encode(), "over several lines"),
-        (b"", "no question"),
-        (b"\n \r\n", "no question"),
-        (b"[]", "no question"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git-LFS"),
+        (json.dumps({"question_id": 1, "turns": ["x"]}, indent=1).encode(), "JSON"),
+        (b"", ""),
+        (b"\n \r\n", ""),
+        (b"[]", ""),
     ],
 )
-def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes, says: str) -> None:
+def test_a_file_of_another_kind_is_named(tmp_path: Path, data: bytes, kind: str) -> None:
     (tmp_path / "q.jsonl").write_bytes(data)
-    with pytest.raises(ConfigError, match=rf"q\.jsonl.*{says}"):
+    with raises(ConfigError, tmp_path / "q.jsonl", kind):
         read_questions(tmp_path / "q.jsonl", 1)
 
 
@@ -101,7 +100,7 @@ def test_blank_lines_marks_and_arrays_change_nothing(tmp_path: Path, text: str) 
 def test_half_a_surrogate_pair_is_refused_with_its_line(tmp_path: Path, escape: str) -> None:
     """Valid JSON that no encoder takes. A whole pair is a letter."""
     path = write(tmp_path / "q.jsonl", line(1, "one") + f'\n{{"question_id": 2, "turns": ["{escape}"]}}')
-    with pytest.raises(ConfigError, match=r"q\.jsonl, line 2: .*surrogate"):
+    with raises(ConfigError, f"{path}, line 2", "surrogate"):
         read_questions(path, 1)
     path = write(tmp_path / "q.jsonl", '{"question_id": 2, "turns": ["\\ud83d\\ude00"]}')
     assert read_questions(path, 1)[0].turns == ("\U0001f600",)
@@ -118,7 +117,7 @@ def test_all_bad_lines_are_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         read_questions(path, 1)
     assert len(caught.value.what.splitlines()) == 9
-    assert "92 more" in caught.value.what
+    assert " 92 " in caught.value.what.splitlines()[-1]
 
 
 def test_only_what_is_fetched_can_be_fetched_again(tmp_path: Path) -> None:
@@ -136,10 +135,9 @@ def test_the_first_questions_of_a_file(tmp_path: Path) -> None:
     write(tmp_path / "benchmarks/gsm8k/question.jsonl", "\n".join(line(n, f"question {n}") for n in range(4)))
     assert [q.question_id for q in load_questions(PAPER, "gsm8k", 3, tmp_path)] == ["0", "1", "2"]
     assert len(load_questions(PAPER, "gsm8k", 4, tmp_path)) == 4
-    with pytest.raises(ConfigError, match="has 4 questions, 5 are asked for") as caught:
+    with raises(ConfigError, "question.jsonl", 4, 5, "--questions 4"):
         load_questions(PAPER, "gsm8k", 5, tmp_path)
-    assert "--questions 4" in caught.value.hint
-    with pytest.raises(ConfigError, match="at least 1"):
+    with raises(ConfigError, 0):
         load_questions(PAPER, "gsm8k", 0, tmp_path)
 
 
@@ -165,5 +163,5 @@ def test_turns_follow_the_suite(tmp_path: Path) -> None:
     assert load_questions(PAPER, "mt_bench", 1, tmp_path)[0].turns == ("one", "two")
     record = dataclasses.replace(PAPER.benchmarks["mt_bench"], turns=1)
     changed = dataclasses.replace(PAPER, benchmarks={"mt_bench": record})
-    with pytest.raises(ConfigError, match="has 2 turns, this benchmark's questions have 1"):
+    with raises(ConfigError, "question.jsonl", 81, 2, 1):
         load_questions(changed, "mt_bench", 1, tmp_path)

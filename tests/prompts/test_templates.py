@@ -12,6 +12,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raising import raises
 
 from prism_ae.errors import CheckpointError
 from prism_ae.prompts.templates import render_turn, stop_ids
@@ -157,7 +158,7 @@ def test_a_prompt_is_the_beginning_of_the_next_turns_prompt() -> None:
 
 @pytest.mark.parametrize(("users", "answers"), [([], []), (["a"], ["b"]), (["a", "b"], []), (["a"], ["b", "c"])])
 def test_turns_and_answers_must_alternate(users: list[str], answers: list[str]) -> None:
-    with pytest.raises(ValueError, match="user turns need"):
+    with raises(ValueError, len(users), len(answers)):
         render_turn(LLAMA_2, "S", users, answers)
 
 
@@ -190,7 +191,7 @@ def test_stop_ids_in_the_templates_order() -> None:
 
 
 def test_a_tokenizer_without_the_end_token_is_refused() -> None:
-    with pytest.raises(CheckpointError, match=r"no token '</s>', which ends an answer in template 'llama-2-chat'"):
+    with raises(CheckpointError, "'</s>'", "llama-2-chat"):
         stop_ids(LLAMA_2, Words("<|eot_id|>"))
 
 

@@ -8,15 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+from raising import raises
 
 from prism_ae.errors import StoreError
 from prism_ae.store.lock import run_lock
 
 
 def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
-    said = f"in use by another run .process {os.getpid()} on"
-    with run_lock(tmp_path), pytest.raises(StoreError, match=said), run_lock(tmp_path, patience=0.1):
+    with run_lock(tmp_path), raises(StoreError, tmp_path, f"process {os.getpid()}"), run_lock(tmp_path, patience=0.1):
         pass
     with run_lock(tmp_path):
         pass
@@ -25,7 +24,7 @@ def test_a_second_run_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
 def test_a_worker_that_is_left_keeps_its_share_of_the_lock(tmp_path: Path) -> None:
     with run_lock(tmp_path) as lock:
         share = os.dup(lock)
-    with pytest.raises(StoreError, match="in use"), run_lock(tmp_path, patience=0.1):
+    with raises(StoreError, tmp_path), run_lock(tmp_path, patience=0.1):
         pass
     os.close(share)
     with run_lock(tmp_path, patience=0):
@@ -45,7 +44,7 @@ def test_a_killed_run_leaves_the_folder_free_once_its_workers_are_gone(tmp_path:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    with pytest.raises(StoreError, match="in use"), run_lock(tmp_path, patience=0.1):
+    with raises(StoreError, tmp_path), run_lock(tmp_path, patience=0.1):
         pass
     os.kill(worker, signal.SIGKILL)
     with run_lock(tmp_path, patience=5.0):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fake_engine import fake_samples
+from raising import raises
 
 from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, Result, Sample, TreeShape
 from prism_ae.errors import StoreError
@@ -124,7 +125,7 @@ def test_a_failure_is_kept_beside_the_attempt_that_follows(store: Store) -> None
     measure(store, cell, FAILED, "no luck")
     failed = store.records()[cell.id]
     assert (failed.status, failed.message, failed.samples_sha256, failed.ok) == (FAILED, "no luck", None, False)
-    with pytest.raises(StoreError, match="recorded as failed"):
+    with raises(StoreError, cell.id):
         store.samples(failed)
     measure(store, cell, FAILED, "again")
     assert store.records()[cell.id].message == "again"
@@ -156,14 +157,15 @@ def test_samples_that_changed_after_the_measurement_are_refused(store: Store) ->
     record = store.records()[cell.id]
     path = store.root / "cells" / cell.id / "samples.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"rounds":', b'"rounds": '))
-    with pytest.raises(StoreError, match="checksum differs"):
+    with raises(StoreError, path):
         store.samples(record)
     path.unlink()
-    with pytest.raises(StoreError, match="No such file") as caught:
+    with raises(StoreError, path) as caught:
         store.samples(record)
     # What the message advises works: without the line the cell is not measured, and can be.
     log = store.root / "log.jsonl"
-    assert caught.value.hint.startswith(f"restore it, or delete the line that names attempt {cell.id} from {log}")
+    assert f"attempt {cell.id}" in caught.value.hint
+    assert str(log) in caught.value.hint
     log.write_text("".join(line for line in log.read_text().splitlines(True) if f'"attempt":"{cell.id}"' not in line))
     assert cell.id not in store.records()
     measure(store, cell)
@@ -199,7 +201,7 @@ def test_damage_is_counted_and_hides_no_neighbour(store: Store) -> None:
 def test_a_result_belongs_to_ok_and_only_there(store: Store) -> None:
     (attempt,) = store.begin([a_cell()], {})
     for status, result in ((OK, None), (FAILED, Result((), 1.0, EngineSettings()))):
-        with pytest.raises(ValueError, match="belongs to"):
+        with raises(ValueError, status):
             store.commit(attempt, AttemptOutcome(status, "", result), 0.0, "", b"")
 
 
@@ -212,20 +214,19 @@ def test_reading_a_folder_that_does_not_exist_makes_nothing(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("suite", "version"), [("paper", 1), ("mini", 2)])
 def test_a_folder_of_another_suite_or_version_is_refused(store: Store, suite: str, version: int) -> None:
-    with pytest.raises(StoreError, match="was written for") as caught:
+    with raises(StoreError, store.root, suite, version, "--runs-dir"):
         Store(store.root, suite, version)
-    assert "--runs-dir" in caught.value.hint
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(StoreError, match="no runs folder of prism-ae"):
+    with raises(StoreError, tmp_path):
         Store(tmp_path, "mini", 1)
 
 
 def test_a_damaged_marker_is_refused(store: Store) -> None:
     (store.root / "suite.json").write_text("{")
-    with pytest.raises(StoreError, match=r"suite\.json is damaged\n.*must say \{"):
+    with raises(StoreError, store.root / "suite.json", "{"):
         Store(store.root, "mini", 1)
 
 
@@ -269,9 +270,8 @@ def test_preparing_twice_changes_nothing(store: Store) -> None:
 
 def test_a_place_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot") as caught:
+    with raises(StoreError, tmp_path / "file", "--runs-dir"):
         Store(tmp_path / "file" / "mini", "mini", 1).prepare()
-    assert "--runs-dir" in caught.value.hint
 
 
 def test_a_full_disk_in_the_middle_of_the_samples_loses_nothing_old(
@@ -286,7 +286,7 @@ def test_a_full_disk_in_the_middle_of_the_samples_loses_nothing_old(
 
     with monkeypatch.context() as patch:
         patch.setattr(durable_module, "write_all", full)
-        with pytest.raises(StoreError, match="No space left"):
+        with raises(StoreError, "No space left on device"):
             store.commit(
                 attempt,
                 AttemptOutcome(OK, "", Result(fake_samples(a_cell(1)), 1.0, EngineSettings())),

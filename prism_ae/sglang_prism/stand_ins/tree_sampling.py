@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prism_ae.sglang_prism.stand_ins.tree import parents_of_links, write_walk
+from prism_ae.sglang_prism.stand_ins.tree import Committed, parents_of_links, write_walk
 
 
 def tree_speculative_sampling_target_only(
@@ -67,7 +67,8 @@ def tree_speculative_sampling_target_only(
     last = _draw(target_probs[rows, node], candidates, refused, uniform_samples_for_final_sampling)
     # Place i of a row holds the token committed at its node i: drafts up to `accepted`, there the last token.
     committed = [torch.where(accepted == level, last, token) for level, token in enumerate([*tokens, last])]
-    write_walk(nodes, committed, accepted, retrive_index, predicts, accept_index, accept_token_num)
+    to = Committed(predicts, accept_index, accept_token_num)
+    write_walk(to, nodes, committed, accepted, retrive_index)
 
 
 def _draw(probs: Tensor, candidates: Tensor, refused: Tensor, numbers: Tensor) -> Tensor:

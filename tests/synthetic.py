@@ -8,11 +8,17 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from prism_ae.analysis.results import Measured
 from prism_ae.cells import Point, Sample
+from prism_ae.experiments.compose import compose
+from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.options import Options
+from prism_ae.experiments.render import render as write
 from prism_ae.suites.records import Suite
 
 STRENGTH = {
@@ -40,6 +46,13 @@ SERVED = {
     "concurrency": 64,
 }
 """What an engine that measures time reads back."""
+
+
+def render(
+    experiment: Kind, suite: Suite, options: Options, measured: dict[Point, Measured], out: Path, **how: Any
+) -> list[Path]:
+    """The files of a drawing."""
+    return write(compose(experiment, suite, options, measured, **how), out)
 
 
 def measure(points: Iterable[Point], suite: Suite) -> dict[Point, Measured]:

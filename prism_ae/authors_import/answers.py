@@ -38,7 +38,7 @@ class Answers:
     sha256: str
 
 
-def parse_answers(text: bytes, file: str, model: str, benchmark: str, turns: int, steps: int) -> Answers:
+def parse_answers(text: bytes, file: str, model: str, benchmark: str, *, turns: int, steps: int) -> Answers:
     """Read an answer file.
 
     Args:

@@ -136,7 +136,8 @@ class _Reader:
             raise RefusedError(log.file, log.broke, f"the evaluation failed here, so {path.name} is not complete")
         tree = log.tree if log and log.tree else self._suite.trees["main"]
         turns = self._suite.benchmarks[benchmark].turns
-        answers = parse_answers(_bytes(path), file, f"{name}-temperature-{temperature}", benchmark, turns, tree.steps)
+        of = f"{name}-temperature-{temperature}"
+        answers = parse_answers(_bytes(path), file, of, benchmark, turns=turns, steps=tree.steps)
         asked, got = self._suite.limits.questions, len(answers.samples)
         if got < asked and log and not log.ended:
             raise RefusedError(
@@ -152,13 +153,13 @@ class _Reader:
             raise RefusedError(self._shown(path), None, "is not named as the artifact's logs are")
         job = self._job(path, path.parent.parent, match["name"], match["benchmark"], match["temperature"])
         names = match["name"], match["benchmark"], match["temperature"], match["gpu"]
-        return job, parse_log(_text(path), self._shown(path), *names)
+        return job, parse_log(_text(path), self._shown(path), names)
 
     def _job(self, path: Path, tag: Path, name: str, benchmark: str, temperature: str) -> Evaluation:
         """The evaluation that a file of a tag's folder belongs to."""
         model = tag.parent
         try:
-            return job_of(self._suite, model.parent.name, model.name, name, benchmark, temperature)
+            return job_of(self._suite, model, name, benchmark, temperature)
         except ValueError as error:
             raise RefusedError(self._shown(path), None, str(error)) from None
 

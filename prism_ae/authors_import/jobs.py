@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 from prism_ae.suites.records import Suite
 
@@ -25,16 +26,17 @@ class Evaluation:
         return f"{self.target} {self.drafter} {self.scale} {self.benchmark} T={self.temperature:g}"
 
 
-def job_of(suite: Suite, project: str, model: str, name: str, benchmark: str, temperature: str) -> Evaluation:
+def job_of(suite: Suite, place: Path, name: str, benchmark: str, temperature: str) -> Evaluation:
     """The evaluation of a checkpoint folder.
 
     Args:
-        project, model: folders below ``outputs``.
+        place: ``outputs/<project>/<model>``.
         name: of the checkpoint's folder, which is in ``<project>-drafter``.
 
     Raises:
         ValueError: says what the suite does not have, or that the names contradict each other.
     """
+    project, model = place.parent.name, place.name
     if not name.startswith(f"{model}-"):
         raise ValueError(f"'{name}' lies in the folder of '{model}': two models are mixed here")
     if benchmark not in suite.benchmarks:

@@ -68,12 +68,12 @@ class EvaluationLog:
     reached_line: int
 
 
-def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str, gpu: str) -> EvaluationLog:
+def parse_log(text: str, file: str, of: tuple[str, str, str, str]) -> EvaluationLog:
     """Read a log.
 
     Args:
         file: as it is shown.
-        name, benchmark, temperature, gpu: of the file's name.
+        of: name, benchmark, temperature and GPU in the file's name.
 
     Raises:
         RefusedError: it is of another evaluation than its name says, or of more than one.
@@ -92,7 +92,7 @@ def parse_log(text: str, file: str, name: str, benchmark: str, temperature: str,
                 raise RefusedError(file, number, "a second run begins here: logs of two runs are mixed")
         if match := _HEADER.match(line):
             said = match.group("name"), match.group("benchmark"), match.group("temperature"), match.group("gpu")
-            if said != (name, benchmark, temperature, gpu):
+            if said != of:
                 raise RefusedError(file, number, f"is the log of {' '.join(said)}, which its name contradicts")
         if match := _FLAG.match(line):
             flags[match.group(1)] = int(match.group(2))

@@ -48,6 +48,7 @@ def check_writable(out: Path | None, request: Request) -> None:
 
 def draw(request: Request, plan: Plan, store: Store, out: Path | None, *, with_paper: bool) -> tuple[Drawn, ...]:
     """Draw every experiment and print the files, one per line; ``out`` as `drawn_in` takes it. Raises StoreError."""
+    from prism_ae.experiments.compose import compose
     from prism_ae.experiments.render import render
 
     check_labels(request)
@@ -58,7 +59,8 @@ def draw(request: Request, plan: Plan, store: Store, out: Path | None, *, with_p
         present = [point for point in own if point not in plan.from_store_only]
         notes = (*_mixture(len(own) - len(present), len(own)), *_recipes(request.suite, present))
         place = drawn_in(out, experiment)
-        files = render(experiment, request.suite, request.options, own, place, with_paper=with_paper, notes=notes)
+        drawing = compose(experiment, request.suite, request.options, own, with_paper=with_paper, notes=notes)
+        files = render(drawing, place)
         say(str(file) for file in files)
         drawn.append(Drawn(experiment.name, points, tuple(files)))
     return tuple(drawn)

@@ -39,7 +39,7 @@ def plan(
     slots = devices.slots(elsewhere=True)
     store = open_store(folders.runs_dir, request.suite)
     lookup = LocalLookup(request.suite, folders.models_dir)
-    forecast = make_forecast(request, lookup, store.records(), slots, folders.models_dir, store.root)
+    forecast = make_forecast(request, lookup, store.records(), slots, models_dir=folders.models_dir, root=store.root)
     if json:
         say_json(as_json(forecast))
         return

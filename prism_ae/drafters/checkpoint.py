@@ -64,6 +64,7 @@ def load_drafter(
     dtype: torch.dtype,
     device: torch.device,
     capture: Sequence[int] = (),
+    *,
     rope_theta: float | None = None,
 ) -> Drafter:
     """A drafter for ``target``, frozen, in evaluation mode; other arguments and errors as `read_drafter`."""

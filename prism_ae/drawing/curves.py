@@ -155,7 +155,7 @@ class CurveGrid:
         items: list[LegendItem] = []
         for drafter, style in self.material.styles.items():
             look: dict[str, Any] = {
-                "linestyle": line_style(0, style.control, mixed=True),
+                "linestyle": line_style(0, control=style.control, mixed=True),
                 "marker": style.marker,
                 "markersize": 0.45 * self.font,
                 "markeredgewidth": 1.4 if style.marker in "x+" else 0.0,
@@ -255,7 +255,10 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, SeriesStyle], size
     for curve in panel.paper:
         style = styles[curve.drafter]
         look: dict[str, Any] = {"color": style.color, "alpha": 0.35, "linewidth": 1.0, "marker": style.marker}
-        look |= {"linestyle": line_style(curve.temperature, style.control, mixed=mixed), "markerfacecolor": "white"}
+        look |= {
+            "linestyle": line_style(curve.temperature, control=style.control, mixed=mixed),
+            "markerfacecolor": "white",
+        }
         axes.plot(curve.xs, curve.ys, markersize=0.6 * size, zorder=1.5, gid="paper", **look)
     alone = one_x(panel.curves)
     room = 0.8 * axes.get_window_extent().width / axes.figure.dpi / max(1, len(panel.curves))
@@ -269,7 +272,7 @@ def draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, SeriesStyle], size
             curve.ys,
             color=style.color,
             linewidth=1.6,
-            linestyle=line_style(curve.temperature, style.control, mixed=mixed),
+            linestyle=line_style(curve.temperature, control=style.control, mixed=mixed),
             marker=style.marker,
             markersize=size,
             markeredgewidth=1.4 if style.marker in "x+" else float(alone),

@@ -99,7 +99,7 @@ def series_style(series: Iterable[Series], suite: Suite, drafter: str) -> Series
     return SeriesStyle(record.label, color, marker, record.control)
 
 
-def line_style(temperature: float, control: bool, *, mixed: bool) -> Any:
+def line_style(temperature: float, *, control: bool, mixed: bool) -> Any:
     """Solid for T = 0, dotted for T = 1, dash-dotted for any other; a control is dashed instead of solid.
 
     Args:

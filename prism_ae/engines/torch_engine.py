@@ -209,7 +209,7 @@ class TorchEngine:
         pair = make_pair(self.suite.targets[point.target], target.path, folder, "draft-head", "torch")
         check_branch(pair.config, pair.drafter, assignment.tree)
         theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None
-        return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, theta)
+        return load_drafter(folder, target.model, target.dtype, self.device, pair.capture, rope_theta=theta)
 
     def _settings(self, batch: Batch, window: int, *, expected_texts: bool) -> EngineSettings:
         """What is in effect, read back from where it takes effect."""

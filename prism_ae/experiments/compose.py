@@ -35,6 +35,8 @@ class Drawing:
     """A figure or table before it is written; ``rows`` are its .csv."""
 
     experiment: Kind
+    suite: Suite
+    options: Options
     results: Results
     material: Material
     verdicts: tuple[Verdict, ...]
@@ -42,15 +44,15 @@ class Drawing:
     page: Page
     rows: pd.DataFrame
 
-    def as_json(self, suite: Suite, options: Options) -> str:
+    def as_json(self) -> str:
         """Caption, counts and verdicts; the values are in the .csv."""
         keys = ["target", "drafter", "scale", "benchmark", "temperature"]
         keys += ["tree", "batch", "drafting"] if self.experiment.timed else []
         missing = [point for point in self.results.points if point not in self.results.cells]
         data: dict[str, Any] = {
             "experiment": self.experiment.name,
-            "suite": suite.name,
-            "options": options.described(),
+            "suite": self.suite.name,
+            "options": self.options.described(),
             "title": self.page.title.text,
             "cells": {"asked": len(self.results.points), "measured": len(self.results.done)},
             "missing": [{key: _plain(getattr(point, key)) for key in keys} for point in missing],
@@ -117,7 +119,7 @@ def compose(
     )  # fmt: skip
     page = Page(title(experiment, suite, results), experiment.painter(material), small_print(subject), styles)
     rows = drawn_rows(material, experiment.quantities, experiment.axis)
-    return Drawing(experiment, results, material, verdicts, texts, page, rows)
+    return Drawing(experiment, suite, options, results, material, verdicts, texts, page, rows)
 
 
 def _published(suite: Suite, results: Results) -> tuple[Results, list[str]]:

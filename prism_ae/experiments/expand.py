@@ -123,7 +123,7 @@ def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tup
             suite.target_of(role)
         except KeyError:
             roles = [target.role for target in suite.targets.values()]
-            raise _lacks(experiment, suite, "cells.roles", "target", role, roles, "--targets") from None
+            raise _lacks(experiment, suite, "cells.roles", role, roles) from None
     return tuple(suite.target_of(role) for role in experiment.cells.roles)
 
 
@@ -141,7 +141,7 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = (BASELINE, *names)
     for name in names:
         if name not in suite.drafters:
-            raise _lacks(experiment, suite, "drafters", "drafter", name, suite.drafters, "--drafters")
+            raise _lacks(experiment, suite, "drafters", name, suite.drafters)
         if reason := experiment.refusal(suite.drafters[name]):
             what = f"{experiment.name} cannot draw '{name}': {reason}"
             if name in options.drafters:
@@ -198,7 +198,7 @@ def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limit
         if len(options.trees) > 1:
             raise UsageError(f"--tree: {experiment.name} draws one tree, got {len(options.trees)}", "run once per tree")
         if experiment.tree not in suite.trees:
-            raise _lacks(experiment, suite, "cells.tree", "tree", experiment.tree, suite.trees, "--tree")
+            raise _lacks(experiment, suite, "cells.tree", experiment.tree, suite.trees)
     trees = tuple(dict.fromkeys(options.trees or experiment.own_trees(suite)))
     shortest = min(limits.max_new_tokens, limits.turns_max_new_tokens)
     for tree in trees:
@@ -240,7 +240,7 @@ def _benchmarks(experiment: Experiment, suite: Suite, options: Options) -> tuple
         return tuple(name for name in suite.benchmarks if name in options.benches)
     for name in experiment.cells.benchmarks:
         if name not in suite.benchmarks:
-            raise _lacks(experiment, suite, "cells.benchmarks", "benchmark", name, suite.benchmarks, "--benches")
+            raise _lacks(experiment, suite, "cells.benchmarks", name, suite.benchmarks)
     return experiment.cells.benchmarks
 
 
@@ -260,10 +260,18 @@ def _temperatures(experiment: Experiment, options: Options) -> tuple[float, ...]
     return tuple(sorted({float(temperature) for temperature in asked}))
 
 
-def _lacks(
-    experiment: Experiment, suite: Suite, key: str, kind: str, name: str, names: Iterable[str], option: str
-) -> UnfilledError:
-    """The experiment's file names what the suite does not have; ``option`` asks for something else."""
+_OPTIONS = {
+    "cells.roles": ("target", "--targets"),
+    "drafters": ("drafter", "--drafters"),
+    "cells.tree": ("tree", "--tree"),
+    "cells.benchmarks": ("benchmark", "--benches"),
+}
+"""What a key of an experiment's file names, and the option that asks for something else."""
+
+
+def _lacks(experiment: Experiment, suite: Suite, key: str, name: str, names: Iterable[str]) -> UnfilledError:
+    """The experiment's file names what the suite does not have."""
+    kind, option = _OPTIONS[key]
     hint = f"ask for what the suite has with {option}, correct the experiment's file, or choose another --suite"
     if name == BASELINE:  # added where it was not named, so that not naming it is no way out
         hint = f"speed-ups are over vanilla decoding: add [drafters.{BASELINE}] to the suite's file"

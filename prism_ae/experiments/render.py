@@ -7,49 +7,33 @@ of a file.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from prism_ae.analysis.results import Measured
-from prism_ae.cells import Point
 from prism_ae.drawing.canvas import own_settings
 from prism_ae.drawing.page import draw
 from prism_ae.errors import StoreError
-from prism_ae.experiments.compose import Drawing, compose
-from prism_ae.experiments.kinds.base import Kind
-from prism_ae.experiments.options import Options
+from prism_ae.experiments.compose import Drawing
 from prism_ae.io.atomic import atomic_write_all
 from prism_ae.io.digests import digest
 from prism_ae.io.paths import why_not
-from prism_ae.suites.records import Suite
 
 MOST_IDS = 1000
 """More cell ids than this do not go into a PDF's metadata; their digest does."""
 
 
-def render(
-    experiment: Kind,
-    suite: Suite,
-    options: Options,
-    measured: Mapping[Point, Measured],
-    out_dir: Path,
-    *,
-    with_paper: bool = False,
-    notes: Sequence[str] = (),
-) -> list[Path]:
+def render(drawing: Drawing, out_dir: Path) -> list[Path]:
     """Write ``<out_dir>/<suite>/<experiment>`` as .pdf, .csv, .json and, if it is a table, .tex; returns the paths.
 
     Raises:
-        UsageError, ConfigError: as `compose`, whose arguments these are.
-        StoreError: contradictory samples, or a folder that cannot be written.
+        StoreError: the folder cannot be written.
     """
-    drawing = compose(experiment, suite, options, measured, with_paper=with_paper, notes=notes)
-    place = out_dir / suite.name / experiment.name
-    texts = {".csv": drawing.rows.to_csv(index=False), ".json": drawing.as_json(suite, options)}
+    name = drawing.experiment.name
+    place = out_dir / drawing.suite.name / name
+    texts = {".csv": drawing.rows.to_csv(index=False), ".json": drawing.as_json()}
     if (latex := drawing.as_latex()) is not None:
         texts[".tex"] = latex
-    files = {place.with_name(f"{experiment.name}{suffix}"): text.encode() for suffix, text in texts.items()}
-    files |= {place.with_name(f"{experiment.name}.pdf"): _pdf(drawing)}
+    files = {place.with_name(f"{name}{suffix}"): text.encode() for suffix, text in texts.items()}
+    files |= {place.with_name(f"{name}.pdf"): _pdf(drawing)}
     try:
         atomic_write_all(files)
     except OSError as error:

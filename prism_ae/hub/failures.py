@@ -98,10 +98,10 @@ def explained(source: Source, subject: str, file: str, error: BaseException, env
         return MissingError(
             f"{what} is not fetched: {variable} is set", f"unset {variable}, or fetch from the other hub with --from"
         )
-    if problem := _setting(source, causes, client, status, line, environ):
+    if problem := _setting(source, causes, client, status, line, environ=environ):
         return problem
     if status:
-        return _refused(source, subject, what, status, line, environ)
+        return _refused(source, subject, what, status, line, environ=environ)
     if isinstance(error, ImportError):
         return MissingError(f"{what} cannot be fetched: {line}", "'make setup' repairs a broken environment")
     if _named(causes, *_ADDRESS):
@@ -166,7 +166,7 @@ def _distrusted(what: str, text: str, environ: Environ) -> PrismError:
     )
 
 
-def _refused(source: Source, subject: str, what: str, status: int, line: str, environ: Environ) -> PrismError:
+def _refused(source: Source, subject: str, what: str, status: int, line: str, *, environ: Environ) -> PrismError:
     if status in (401, 403) and source != "questions":
         sent, hint = _token_hint(source, environ)
         closed = f"is not open to {sent}" if sent and status == 401 else "does not exist, or is not open to you"
@@ -213,7 +213,7 @@ def _stored(hub: HubName) -> bool:
 
 
 def _setting(
-    source: Source, causes: list[BaseException], client: environment.Client, status: int, line: str, environ: Environ
+    source: Source, causes: list[BaseException], client: environment.Client, status: int, line: str, *, environ: Environ
 ) -> UsageError | None:
     """The error for a proxy variable or a token that keeps the client from working, None where it is none of them."""
     text = "\n".join(map(str, causes))

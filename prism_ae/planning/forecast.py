@@ -61,6 +61,7 @@ def make_forecast(
     lookup: Lookup,
     records: Mapping[str, Record],
     slots: tuple[Slot, ...],
+    *,
     models_dir: Path,
     root: Path,
 ) -> Forecast:

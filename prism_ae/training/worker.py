@@ -44,7 +44,7 @@ def single_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(mode=True)
 
 
 class _Reporter:

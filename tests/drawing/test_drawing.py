@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from layout import check_places, laid_out
 from matplotlib.collections import LineCollection
-from synthetic import measure
+from synthetic import measure, render
 
 from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
 from prism_ae.analysis.results import Measured, columns_of
@@ -27,7 +27,6 @@ from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.render import render
 from prism_ae.io import atomic
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
@@ -312,8 +311,7 @@ import sys
 sys.path[:0] = [{folder!r}, {folder!r} + "/.."]
 from pathlib import Path
 from layout import check_places, laid_out
-from synthetic import measure
-from prism_ae.experiments.render import render
+from synthetic import measure, render
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options

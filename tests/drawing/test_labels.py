@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from layout import check_places, laid_out
-from synthetic import measure
+from synthetic import measure, render
 
 from prism_ae import __main__ as entry
 from prism_ae.drawing.canvas import undrawable
@@ -21,7 +21,6 @@ from prism_ae.experiments.labels import check_labels
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
-from prism_ae.experiments.render import render
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -21,8 +21,7 @@ import sys
 sys.path.insert(0, {folder!r})
 {first}
 from pathlib import Path
-from synthetic import measure
-from prism_ae.experiments.render import render
+from synthetic import measure, render
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options

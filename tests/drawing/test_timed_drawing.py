@@ -15,7 +15,7 @@ import pytest
 from layout import check_places, laid_out
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from synthetic import measure
+from synthetic import measure, render
 
 from prism_ae.analysis.results import Measured
 from prism_ae.cells import Point, TreeShape
@@ -26,7 +26,6 @@ from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.render import render
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -7,14 +7,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from synthetic import measure
+from synthetic import measure, render
 
 from prism_ae.errors import ConfigError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.kinds import KINDS, find_kind
 from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment, parse_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.render import render
 from prism_ae.suites.load import load_suite
 
 TOY = '''

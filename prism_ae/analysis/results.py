@@ -222,10 +222,11 @@ def _cell(point: Point, measured: Measured) -> CellResult:
 
 
 def _checked(point: Point, measured: Measured) -> Columns:
-    columns = columns_of(measured.samples, point.tree.steps if point.tree else 0)
+    steps = point.tree.steps if point.tree else 0
+    columns = columns_of(measured.samples, steps)
     if len(measured.samples) != point.questions:
         raise ValueError(f"{len(measured.samples)} questions were answered, {point.questions} were asked")
-    if point.tree is not None and columns.histograms[:, point.tree.steps + 1 :].any():
+    if point.tree is not None and columns.histograms[:, steps + 1 :].any():
         raise ValueError(f"more drafts were accepted in a round than the tree {point.tree} has steps")
     if point.tree is None and columns.rounds.any():
         raise ValueError("rounds were counted, but nothing drafts")
@@ -236,4 +237,5 @@ def _checked(point: Point, measured: Measured) -> Columns:
                     raise ValueError(f"question {sample.question_id}: its {name} took {seconds} seconds")
         if not (math.isfinite(measured.wall_seconds) and measured.wall_seconds >= 0):
             raise ValueError(f"the run took {measured.wall_seconds} seconds")
-    return columns
+    # All of a tree's histograms are as long, or those of several benchmarks would not add up.
+    return dataclasses.replace(columns, histograms=columns.histograms[:, : steps + 1])

@@ -6,31 +6,65 @@ import itertools
 import math
 import random
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from prism_ae.analysis.acceptance import conditional_acceptance
+from measurements import cell, sample
 
-from prism_ae.analysis.bootstrap import REPLICATES, interval, mean_replicates, rate_replicates, resamples
+from prism_ae.analysis.bootstrap import REPLICATES, interval, resamples
+from prism_ae.analysis.quantities import (
+    AL_MACRO,
+    AL_MICRO,
+    DECODE_TPS,
+    ROUND_SECONDS,
+    TOKENS_PER_ROUND,
+    TPS,
+    Floats,
+    Quantity,
+    acceptance_lengths,
+    acceptance_rate,
+)
+from prism_ae.analysis.results import CellResult
+from prism_ae.cells import Sample
+
+
+def of_lengths(lengths: Sequence[float] | Floats, benchmark: str = "qa") -> CellResult:
+    """Questions of these acceptance lengths, to two digits; NaN is a question without rounds."""
+    listed = []
+    for number, length in enumerate(lengths):
+        depth, more = divmod(0 if math.isnan(length) else round(100 * length) - 100, 100)
+        rounds = [] if math.isnan(length) else [depth] * (100 - more) + [depth + 1] * more
+        listed.append(sample(f"q{number}", rounds))
+    return cell(listed, benchmark=benchmark)
+
+
+def lengths_of(one: CellResult) -> Floats:
+    return acceptance_lengths(one.columns.histograms)
+
+
+def replicates(quantity: Quantity, one: CellResult) -> Floats:
+    assert quantity.formula is not None
+    return quantity.formula(one.resampled)
 
 
 def test_resamples_are_drawn_with_replacement() -> None:
     """Against all 27 equally likely resamples of three questions: the replicates' distribution is the exact one."""
-    values = np.array([1.0, 2.0, 4.0])
-    exact = [statistics.fmean(draw) for draw in itertools.product(values, repeat=3)]
-    replicates = mean_replicates(values, "gsm8k")
-    assert len(replicates) == REPLICATES
+    exact = [statistics.fmean(draw) for draw in itertools.product((1.0, 2.0, 4.0), repeat=3)]
+    found = replicates(AL_MACRO, of_lengths([1.0, 2.0, 4.0], "gsm8k"))
+    assert len(found) == REPLICATES
     for mean in set(exact):
         expected = exact.count(mean) / len(exact)
         error = 4 * math.sqrt(expected * (1 - expected) / REPLICATES)
-        assert np.isclose(replicates, mean).mean() == pytest.approx(expected, abs=error)
+        assert np.isclose(found, mean).mean() == pytest.approx(expected, abs=error)
 
 
 def test_interval_agrees_with_an_independent_bootstrap() -> None:
     draw = random.Random(5)
-    values = [draw.gauss(4, 0.8) for _ in range(40)]
+    one = of_lengths([draw.gauss(4, 0.8) for _ in range(40)])
+    values = lengths_of(one).tolist()
     means = sorted(statistics.fmean(draw.choices(values, k=40)) for _ in range(20_000))
-    bounds = interval(mean_replicates(np.array(values), "qa"), len(values))
+    bounds = interval(replicates(AL_MACRO, one), one.questions)
     assert bounds is not None
     spread = statistics.stdev(means)
     assert bounds[0] == pytest.approx(means[500], abs=0.2 * spread)
@@ -38,8 +72,8 @@ def test_interval_agrees_with_an_independent_bootstrap() -> None:
 
 
 def test_spread_is_that_of_a_mean() -> None:
-    values = np.random.default_rng(1).normal(5, 1, 80)
-    assert mean_replicates(values, "sum").std() == pytest.approx(values.std() / math.sqrt(80), rel=0.06)
+    one = of_lengths(np.random.default_rng(1).normal(4, 0.8, 80), "sum")
+    assert replicates(AL_MACRO, one).std() == pytest.approx(lengths_of(one).std() / math.sqrt(80), rel=0.06)
 
 
 def test_the_interval_covers_the_truth() -> None:
@@ -47,31 +81,98 @@ def test_the_interval_covers_the_truth() -> None:
     draw = np.random.default_rng(11)
     covered = 0
     for _ in range(300):
-        bounds = interval(mean_replicates(draw.normal(4, 1, 80), "mt_bench"), 80)
+        studied = of_lengths(np.clip(draw.normal(4, 0.8, 80), 1, 7), "mt_bench")
+        bounds = interval(replicates(AL_MACRO, studied), 80)
         assert bounds is not None
         covered += bounds[0] <= 4 <= bounds[1]
     assert 0.90 <= covered / 300 <= 0.98
 
 
+def drawn_questions(one: CellResult, number: int) -> list[Sample]:
+    """The questions of a resample, one by one."""
+    row = resamples(len(one.measured.samples), one.point.benchmark)[number]
+    return [asked for asked, times in zip(one.measured.samples, row, strict=True) for _ in range(int(times))]
+
+
+def test_a_resample_is_counted_as_its_questions_are() -> None:
+    """Against drawing the questions one by one; the wall seconds are shared by the seconds served."""
+    draw = random.Random(4)
+
+    def rounds() -> list[int]:
+        return [draw.randrange(5) for _ in range(draw.randrange(1, 6))]
+
+    listed = [
+        sample(f"q{number}", rounds(), prefill_seconds=draw.random(), decode_seconds=draw.random())
+        for number in range(4)
+    ]
+    one = cell(listed, 7.0, batch=2)
+    served = {asked.question_id: asked.prefill_seconds + asked.decode_seconds for asked in listed}
+    found = {quantity: replicates(quantity, one) for quantity in (AL_MACRO, AL_MICRO, TPS, DECODE_TPS)}
+    found |= {quantity: replicates(quantity, one) for quantity in (TOKENS_PER_ROUND, ROUND_SECONDS)}
+    for number in range(40):
+        drawn = drawn_questions(one, number)
+        lengths = [1 + sum(d * n for d, n in enumerate(asked.histogram)) / asked.rounds for asked in drawn]
+        wall = 7.0 * sum(served[asked.question_id] for asked in drawn) / sum(served.values())
+        tokens, rounds_drawn = sum(asked.generated_tokens for asked in drawn), sum(asked.rounds for asked in drawn)
+        decode = sum(asked.decode_seconds for asked in drawn)
+        expected = {
+            AL_MACRO: statistics.fmean(lengths),
+            AL_MICRO: tokens / rounds_drawn,
+            TPS: tokens / wall,
+            DECODE_TPS: 2 * (tokens - 4) / decode,
+            TOKENS_PER_ROUND: (tokens - 4) / rounds_drawn,
+            ROUND_SECONDS: decode / rounds_drawn,
+        }
+        assert {quantity: values[number] for quantity, values in found.items()} == pytest.approx(expected)
+
+
 def test_rates_are_pooled_over_each_resample() -> None:
     """Against pooling the drawn questions one by one."""
-    histograms = np.array([[3, 1, 0], [0, 2, 2], [5, 0, 1], [1, 1, 1]])
-    replicates = rate_replicates(histograms, 2, "alpaca")
-    for number, row in enumerate(resamples(4, "alpaca")[:50]):
-        drawn = [histograms[question] for question, times in enumerate(row) for _ in range(int(times))]
-        pooled = np.sum(drawn, axis=0)
-        reached = [pooled.sum(), pooled[1:].sum(), pooled[2:].sum()]
-        for position in (0, 1):
-            expected = reached[position + 1] / reached[position] if reached[position] else math.nan
-            assert replicates[number, position] == pytest.approx(expected, nan_ok=True)
-    np.testing.assert_allclose(replicates[:5], conditional_acceptance(resamples(4, "alpaca")[:5] @ histograms, 2))
+    histograms = [(3, 1, 0), (0, 2, 2), (5, 0, 1), (1, 1, 1)]
+    listed = [[depth for depth, times in enumerate(each) for _ in range(times)] for each in histograms]
+    one = cell((sample(f"q{number}", rounds) for number, rounds in enumerate(listed)), benchmark="alpaca")
+    for position in (1, 2, 3):
+        found = replicates(acceptance_rate(position), one)
+        for number in range(50):
+            pooled = [
+                d for asked in drawn_questions(one, number) for d, n in enumerate(asked.histogram) for _ in range(n)
+            ]
+            before = [accepted for accepted in pooled if accepted >= position - 1]
+            expected = sum(accepted >= position for accepted in before) / len(before) if before else math.nan
+            assert found[number] == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_same_questions_are_drawn_for_every_drafter() -> None:
     """A drafter that is better by 0.2 on every question is better by exactly 0.2 in every replicate."""
-    values = np.random.default_rng(2).normal(4, 1, 16)
-    difference = mean_replicates(values + 0.2, "qa") - mean_replicates(values, "qa")
+    values = np.clip(np.random.default_rng(2).normal(4, 1, 16), 1, 6.5)
+    difference = replicates(AL_MACRO, of_lengths(values + 0.2)) - replicates(AL_MACRO, of_lengths(values))
     assert difference == pytest.approx(np.full(REPLICATES, 0.2))
+
+
+def test_twice_as_fast_on_every_question_is_certain() -> None:
+    """The same questions are drawn for both, so questions of any length leave no doubt about the ratio."""
+    draw = random.Random(9)
+    lengths = [draw.randrange(5, 60) for _ in range(12)]
+
+    def run(spent: float, wall: float) -> CellResult:
+        listed = (
+            sample(f"q{number}", [1] * length, prefill_seconds=spent, decode_seconds=spent * length)
+            for number, length in enumerate(lengths)
+        )
+        return cell(listed, wall, batch=1)
+
+    one, half = run(0.1, 9.0), run(0.05, 4.5)
+    assert replicates(TPS, half) / replicates(TPS, one) == pytest.approx(np.full(REPLICATES, 2.0))
+    alone = interval(replicates(TPS, one), 12)
+    assert alone is not None
+    assert alone[0] < one.total.generated / one.total.wall < alone[1]
+
+
+def test_the_same_resamples_are_drawn_again() -> None:
+    """In another process, too: a figure drawn twice shows the same bars."""
+    once = resamples(5, "qa").copy()
+    resamples.cache_clear()
+    assert (resamples(5, "qa") == once).all()
 
 
 def test_benchmarks_are_drawn_independently() -> None:
@@ -80,15 +181,30 @@ def test_benchmarks_are_drawn_independently() -> None:
 
 
 def test_a_question_without_rounds_is_left_out() -> None:
-    values = np.array([2.0, math.nan, 4.0])
-    replicates = mean_replicates(values, "qa")
-    weights = resamples(3, "qa")
-    for row, mean in zip(weights[:100], replicates, strict=False):
-        drawn = [values[q] for q in (0, 2) for _ in range(int(row[q]))]
-        assert mean == pytest.approx(statistics.fmean(drawn) if drawn else math.nan, nan_ok=True)
+    """And a resample of nothing else is undefined."""
+    one = of_lengths([2.0, math.nan, 4.0])
+    assert one.questions == 2
+    found = replicates(AL_MACRO, one)
+    for number in range(100):
+        drawn = [asked for asked in drawn_questions(one, number) if asked.rounds]
+        expected = statistics.fmean(2.0 if asked.question_id == "q0" else 4.0 for asked in drawn) if drawn else math.nan
+        assert found[number] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(found).any()
+
+
+def test_micro_leaves_out_tokens_of_questions_without_rounds() -> None:
+    one = cell([sample("q0"), sample("q1", [2])])
+    found = replicates(AL_MICRO, one)
+    assert np.isnan(found).any()
+    assert set(found[~np.isnan(found)]) == {one.columns.value(AL_MICRO)} == {4.0}
+
+
+def test_nothing_served_has_no_speed() -> None:
+    one = cell([sample("q0", prefill_seconds=0.0, decode_seconds=0.0)], 1.0, batch=1)
+    assert np.isnan(replicates(TPS, one)).all()
 
 
 def test_no_interval_where_it_would_mean_nothing() -> None:
-    assert interval(mean_replicates(np.array([4.0]), "qa"), 1) is None
+    assert interval(replicates(AL_MACRO, of_lengths([4.0])), 1) is None
     assert interval(np.array([math.nan, math.nan, 1.0]), 10) is None
     assert interval(np.array([1.0, 2.0, 3.0]), 10) is not None

@@ -1,99 +1,106 @@
-"""The table of what was asked: one row per point, holes included, contradictions refused by name."""
+"""What was asked and measured: contradictions refused by name, and one tidy table."""
 
 from __future__ import annotations
 
-import dataclasses
+import math
 
 import pytest
+from measurements import made_up, make_point, measured, sample
 
-from prism_ae.analysis.results import Measured, build_frame
-from prism_ae.cells import Point, Sample, TreeShape
+from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
+from prism_ae.analysis.results import Columns, Measured, columns_of, results_of
+from prism_ae.cells import Point, TreeShape
 from prism_ae.errors import StoreError
 
-POINT = Point(
-    suite="mini",
-    target="mini-llama-2",
-    drafter="hass",
-    scale="8x",
-    benchmark="qa",
-    temperature=0.0,
-    tree=TreeShape(3, 2, 6),
-    engine="torch",
-    batch=None,
-    questions=2,
-    max_new_tokens=96,
-    max_length=512,
-    seed=42,
-    dtype="float32",
-)
+POINT = make_point(tree=TreeShape(3, 2, 6))
+RESULT = measured([sample("q0", [0, 1]), sample("q1", [2, 2])])
 
 
-def measured(*histograms: tuple[int, ...]) -> Measured:
-    samples = tuple(
-        Sample(
-            question_id=f"q{number}",
-            turns=1,
-            prompt_tokens=5,
-            generated_tokens=sum((depth + 1) * rounds for depth, rounds in enumerate(histogram)) + 1,
-            histogram=histogram,
-            stops=("end",),
-            prefill_seconds=0.1,
-            decode_seconds=0.2,
-            output_sha256="0",
-        )
-        for number, histogram in enumerate(histograms)
-    )
-    return Measured("0123456789abcdef", samples, 1.5, {"torch": "2"}, "2026-11-21T09:00:00+00:00", "CPU")
+def columns(point: Point, result: Measured) -> Columns:
+    return results_of([point], {point: result}).cells[point].columns
 
 
-def test_one_row_per_point_measured_or_not() -> None:
-    hole = dataclasses.replace(POINT, scale="4x")
-    foreign = dataclasses.replace(POINT, scale="1x")
-    result = measured((1, 1, 0), (0, 0, 2))
-    frame = build_frame([hole, POINT], {POINT: result, foreign: result})
-    assert frame["scale"].tolist() == ["4x", "8x"]
-    assert frame["measured"].tolist() == [False, True]
-    row = frame.iloc[1]
-    assert (row["cell_id"], row["tree"], row["rounds"], row["accepted"]) == ("0123456789abcdef", "3,2,6", 4, 5)
-    assert row["generated_tokens"] == 4 + 7
-    assert row["al_macro"] == (1.5 + 3) / 2
-    assert row["al_micro"] == 11 / 4
-    assert row["without_rounds"] == 0
-    assert frame.iloc[0][["cell_id", "al_macro", "al_micro", "counts"]].isna().all()
-
-
-def test_an_empty_store_gives_a_frame_of_holes() -> None:
-    frame = build_frame([POINT], {})
-    assert len(frame) == 1
-    assert not frame["measured"].any()
+def test_points_are_measured_or_not() -> None:
+    hole, foreign = make_point(scale="4x"), make_point(scale="1x")
+    results = results_of([hole, POINT], {POINT: RESULT, foreign: RESULT})
+    assert (results.points, set(results.cells)) == ((hole, POINT), {POINT})
+    (done,) = results.done
+    assert (done.measured, done.columns.rounds.sum(), done.columns.generated.sum()) == (RESULT, 4, 4 + 7)
+    assert (done.columns.value(AL_MACRO), done.columns.value(AL_MICRO)) == ((1.5 + 3) / 2, 11 / 4)
+    assert done.columns.without_rounds == 0
+    assert results.of([hole]).done == ()
 
 
 @pytest.mark.parametrize(
-    ("result", "said"),
+    ("change", "said"),
     [
-        (measured((1, 1)), "1 questions were answered, 2 were asked"),
-        (measured((1, 1), (0, 0, 0, 0, 1)), "the tree 3,2,6 has steps"),
+        ({"generated_tokens": 9}, "committed 8 at most"),
+        ({"histogram": (3, 1, -1)}, "negative"),
+        ({"generated_tokens": -1}, "negative"),
     ],
 )
-def test_contradictory_cells_are_refused_by_name(result: Measured, said: str) -> None:
+def test_contradictory_samples_are_refused(change: dict[str, object], said: str) -> None:
+    columns_of([sample("q", [0, 2, 2])])
+    with pytest.raises(ValueError, match=f"question q: .*{said}"):
+        columns_of([sample("q", [0, 2, 2], **change)])
+
+
+def test_a_question_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        columns_of([sample("q", [1]), sample("q", [2])])
+
+
+@pytest.mark.parametrize(
+    ("point", "rounds", "said"),
+    [
+        (POINT, [[0, 1]], "1 questions were answered, 2 were asked"),
+        (POINT, [[0, 1], [4]], "the tree 3,2,6 has steps"),
+        (make_point(drafter="vanilla"), [[0, 1], [0]], "nothing drafts"),
+        (POINT, [[0, 1], [0, 1, -1]], "question q1"),
+    ],
+)
+def test_contradictory_cells_are_refused_by_name(point: Point, rounds: list[list[int]], said: str) -> None:
+    result = measured(sample(f"q{number}", each) for number, each in enumerate(rounds))
     with pytest.raises(StoreError, match=f"cell 0123456789abcdef: .*{said}"):
-        build_frame([POINT], {POINT: result})
+        columns(point, result)
 
 
-def test_a_timed_cell_has_its_speed_and_an_acceptance_cell_has_none() -> None:
-    result = measured((1, 1, 0), (0, 0, 2))
-    timed = dataclasses.replace(POINT, batch=2)
-    frame = build_frame([POINT, timed], {POINT: result, timed: result})
-    assert frame["times"].isna().tolist() == frame["tps"].isna().tolist() == [True, False]
-    assert frame["tps"][1] == 11 / 1.5
-    assert frame["times"][1].batch == 2
-    broken = dataclasses.replace(result, wall_seconds=-1.0)
-    with pytest.raises(StoreError, match=r"cell 0123456789abcdef: the run took -1\.0 seconds"):
-        build_frame([timed], {timed: broken})
-    assert build_frame([POINT], {POINT: broken})["measured"].all()
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -0.1])
+def test_impossible_seconds_are_refused_where_time_is_measured(bad: float) -> None:
+    timed = make_point(questions=1, batch=1)
+    columns(timed, measured([sample("q0", [1])], 1.0))
+    for broken, said in (
+        (measured([sample("q0", [1], prefill_seconds=bad)]), f"question q0: its prefill took {bad} seconds"),
+        (measured([sample("q0", [1], decode_seconds=bad)]), f"question q0: its decode took {bad} seconds"),
+        (measured([sample("q0", [1])], bad), f"the run took {bad} seconds"),
+    ):
+        with pytest.raises(StoreError, match=f"^cell 0123456789abcdef: {said}"):
+            columns(timed, broken)
+        assert columns(make_point(questions=1), broken).value(AL_MICRO) == 3.0
 
 
-def test_rounds_without_a_draft_tree_are_refused() -> None:
-    plain = dataclasses.replace(POINT, drafter="vanilla", scale=None, tree=None)
-    with pytest.raises(StoreError, match="nothing drafts"):
-        build_frame([plain], {plain: measured((1, 1), (1,))})
+def test_the_table_has_a_row_per_measured_cell_and_quantity() -> None:
+    timed, plain, hole = make_point(batch=2), make_point(drafter="vanilla", batch=2), make_point(batch=4)
+    done = {point: made_up(point, device="a GPU") for point in (POINT, timed, plain)}
+    table = results_of([POINT, timed, hole, plain], done).table()
+    said = table.groupby("cell_id", sort=False)["quantity"].agg(list)
+    acceptance = ["al_macro", "al_micro", "acceptance_rate"]
+    assert {cell: sorted(names) for cell, names in said.items()} == {
+        done[POINT].cell_id: sorted(acceptance),
+        done[timed].cell_id: sorted([*acceptance, "tps", "decode_tps", "tokens_per_round", "round_seconds"]),
+        done[plain].cell_id: sorted(["tps", "decode_tps", "step_seconds"]),
+    }
+    row = table[(table["cell_id"] == done[timed].cell_id) & (table["quantity"] == "tps")].iloc[0]
+    tokens = sum(each.generated_tokens for each in done[timed].samples)
+    assert row["value"] == pytest.approx(tokens / done[timed].wall_seconds)
+    asked = ["drafter", "scale", "tree", "batch", "device", "unit"]
+    assert row[asked].tolist() == ["prism", "8x", "6,4,16", 2, "a GPU", "tokens/s"]
+
+
+def test_the_table_says_nothing_of_holes_and_leaves_out_undefined_values() -> None:
+    empty = results_of([POINT], {}).table()
+    assert len(empty) == 0
+    silent = results_of([POINT], {POINT: measured([sample("q0"), sample("q1")])}).table()
+    assert silent["quantity"].tolist() == ["al_macro", "al_micro", "acceptance_rate"]
+    assert silent["value"].isna().all()
+    assert silent.columns.tolist() == empty.columns.tolist()

@@ -5,29 +5,24 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from measurements import make_point, measured, sample
 
 from prism_ae.analysis.results import Measured
 from prism_ae.analysis.text_agreement import Texts, compare
-from prism_ae.cells import Point, Sample, TreeShape
+from prism_ae.cells import TreeShape
 
-POINT = Point(
-    suite="mini", target="t", drafter="hass", scale="1x", benchmark="qa", temperature=1.0, tree=TreeShape(6, 10, 60),
-    engine="torch", batch=None, questions=2, max_new_tokens=9, max_length=99, seed=1, dtype="float32",
-)  # fmt: skip
+POINT = make_point(drafter="hass", engine="torch", temperature=1.0)
 
 
 def result(*texts: str) -> Measured:
-    samples = tuple(
-        Sample(f"qa/{number}", 1, 5, 3, (0, 1), ("end",), 0.0, 0.0, text) for number, text in enumerate(texts)
-    )
-    return Measured("id", samples, 1.0, {}, "2026-01-01", "cpu")
+    return measured(sample(f"qa/{number}", [1], output_sha256=text) for number, text in enumerate(texts))
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"drafter": "vanilla", "scale": None, "tree": None},
-        {"scale": "8x"},
+        {"scale": "1x"},
         {"tree": TreeShape(4, 4, 16)},
         {"batch": 4},
         {"questions": 1},

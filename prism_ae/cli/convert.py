@@ -90,8 +90,8 @@ def convert(
     check_finite(stored.state, str(drafter))
     if to == "sglang" and target and sizes:
         check_fits(config, sizes, drafter, str(target))
-    if states and states != config.capture:
-        reads = ",".join(map(str, config.capture)) or "the last one alone"
+    if states and states != config.aux_hidden_layers:
+        reads = ",".join(map(str, config.aux_hidden_layers)) or "the last one alone"
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")
     layout = layout_for(to, config)
     state = cast(stored.state, getattr(torch, dtype), str(drafter)) if dtype else stored.state

@@ -81,16 +81,16 @@ class Candidates:
 
 
 def best_first(scores: Tensor, count: int) -> Tensor:
-    """Indices [B, count] of the highest of ``scores`` [B, n], highest first; of equal ones the first first."""
+    """Indices [B, count] of the highest of ``scores`` [B, n], highest first; equal ones in their own order."""
     return scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
 
 
 def visible(parents: Tensor, depth: int) -> Tensor:
-    """Which nodes each node may attend to: itself and its ancestors.
+    """The nodes that each node may attend to: itself and its ancestors.
 
     Args:
         parents: [B, v] as in `DraftTree`.
-        depth: no node is deeper.
+        depth: the deepest node's, or more.
 
     Returns:
         Boolean [B, v, v], query by key.

@@ -21,12 +21,12 @@ class Room:
     Attributes:
         batch: the largest batch; 1 where none is timed.
         tree: the largest steps, branch and verified tokens, not necessarily of one tree; None without drafters.
-        length: the longest prompt and answer together, tokens.
+        max_seq_len: the longest prompt and answer together, tokens.
     """
 
     batch: int
     tree: TreeShape | None
-    length: int
+    max_seq_len: int
 
 
 @dataclasses.dataclass(frozen=True)

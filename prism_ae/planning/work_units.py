@@ -93,7 +93,7 @@ def _room(points: Sequence[Point]) -> Room:
     return Room(
         batch=max(point.batch or 1 for point in points),
         tree=tree if trees else None,
-        length=max(point.max_length for point in points),
+        max_seq_len=max(point.max_length for point in points),
     )
 
 

@@ -19,7 +19,7 @@ from prism_ae.engines.sglang.options import Setup
 from prism_ae.engines.sglang.process import HostDied
 from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
-from prism_ae.sglang_prism.host import Host, _added, _cut
+from prism_ae.sglang_prism.host import EngineHost, _added, _cut
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve
 from prism_ae.suites.compat import GRAPHS_BATCH_1
 from prism_ae.suites.records import Template
@@ -31,7 +31,7 @@ SETUP = Setup(
     architecture="{}",
     tree=TREE,
     batch=8,
-    length=512,
+    max_seq_len=512,
     dtype="float32",
     seed=42,
     drafting="exact",
@@ -237,7 +237,7 @@ class _Engine:
 
 
 def _answer(engine: _Engine, users: tuple[str, ...], window: int, tokens: int) -> Answered:
-    host = Host.__new__(Host)
+    host = EngineHost.__new__(EngineHost)
     host._engine = engine
     # A prompt of ten tokens per user turn, and the answers before.
     conversation: Any = SimpleNamespace(

@@ -135,9 +135,9 @@ def test_a_wrong_repair_is_noticed(wrong: Callable[..., None], monkeypatch: pyte
 
 
 def test_stock_drafting_reads_strangers() -> None:
-    drafting.choose(STOCK)
+    drafting.set_draft_mode(STOCK)
     assert strangers(2, 3, 4, SWAP) > 0
-    drafting.choose(EXACT)
+    drafting.set_draft_mode(EXACT)
     assert strangers(2, 3, 4, SWAP) == 0
 
 

@@ -18,7 +18,7 @@ from prism_ae.cells import TreeShape
 from prism_ae.engines.sglang.options import Setup, engine_options
 from prism_ae.sglang_prism import control, plugin, registration, streams
 from prism_ae.sglang_prism.algorithm import OVERRIDDEN, PRISM, PRISM_CAPTURED
-from prism_ae.sglang_prism.host import Host
+from prism_ae.sglang_prism.host import EngineHost
 from prism_ae.sglang_prism.messages import Serve
 from prism_ae.suites.compat import GRAPHS_BATCH_1
 
@@ -100,7 +100,7 @@ def options() -> set[str]:
         architecture="{}",
         tree=TreeShape(6, 10, 60),
         batch=8,
-        length=512,
+        max_seq_len=512,
         dtype="float32",
         seed=1,
         drafting="exact",
@@ -128,7 +128,7 @@ def sampling_parameters() -> dict[str, Any]:
 
         return chunks()
 
-    host = Host.__new__(Host)
+    host = EngineHost.__new__(EngineHost)
     host._engine = SimpleNamespace(async_generate=generate)
     conversation: Any = SimpleNamespace(prompt=lambda users, answers: [1, 2], end_ids=frozenset({9, 3}))
     asked = Serve(Path("target"), SimpleNamespace(), "", (("a",),), 0.5, 16, 12, 1, True)  # type: ignore[arg-type]

@@ -70,19 +70,19 @@ def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    from prism_ae.drafters.config import DrafterConfig
+    from prism_ae.drafters.config import STORED_NAMES, DrafterConfig
     from prism_ae.models.config import LlamaConfig
 
     fields = {name: value for name, value in data.items() if name != "format"}
-    _only({field.name for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
+    _only({STORED_NAMES.get(field.name, field.name) for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
     _only({field.name for field in dataclasses.fields(LlamaConfig)}, fields["layer"], given, "layer.")
     _bounded(fields["modules"], given, "modules")
     layer = LlamaConfig.from_fields(fields["layer"], given.where)
     _bounded(layer.num_hidden_layers, given, "num_hidden_layers")
     if given.rope_theta:
         layer = dataclasses.replace(layer, rope_theta=given.rope_theta)
-    capture, mapping = tuple(fields["capture"]), tuple(fields["step_mapping"])
-    return DrafterConfig(**fields | {"layer": layer, "capture": capture, "step_mapping": mapping})
+    capture, mapping = tuple(fields.pop("capture")), tuple(fields["step_mapping"])
+    return DrafterConfig(**fields | {"layer": layer, "aux_hidden_layers": capture, "step_mapping": mapping})
 
 
 def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -118,7 +118,7 @@ def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
             f"{given.where}: num_aux_hidden_states is {data['num_aux_hidden_states']!r}, where hidden states "
             f"{list(capture)} of the target are to be read"
         )
-    return DrafterConfig("eagle3", layer, capture=capture, draft_vocab_size=draft_vocab_size)
+    return DrafterConfig("eagle3", layer, aux_hidden_layers=capture, draft_vocab_size=draft_vocab_size)
 
 
 _EAGLE3_KEYS = ("bias", "draft_vocab_size", "eagle_config", "num_aux_hidden_states", "target_hidden_size", NOTE)
@@ -162,10 +162,10 @@ def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-3 as this project writes it for stock SGLang, which captures the outputs of the layers that are named."""
     config = eagle3(data, given)
     layers = data["eagle_config"][LAYER_IDS]
-    if [layer + 1 for layer in layers] != list(config.capture):
+    if [layer + 1 for layer in layers] != list(config.aux_hidden_layers):
         raise CheckpointError(
             f"{given.where}: {LAYER_IDS} {layers} are not the layers before the hidden states "
-            f"{list(config.capture)} of {NOTE}"
+            f"{list(config.aux_hidden_layers)} of {NOTE}"
         )
     return config
 
@@ -180,7 +180,7 @@ def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """PRISM* likewise."""
-    return dataclasses.replace(sglang_ld(data, given), capture=_capture(data, given))
+    return dataclasses.replace(sglang_ld(data, given), aux_hidden_layers=_capture(data, given))
 
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -197,9 +197,9 @@ def check_sizes(config: DrafterConfig) -> None:
         raise ValueError(f"draft_vocab_size is {size!r}, not a positive integer")
     if config.cell not in ("eagle", "eagle3"):
         raise ValueError(f"cell {config.cell!r} is unknown")
-    for name in ("step_mapping", "capture"):
-        if any(type(value) is not int or value < 0 for value in getattr(config, name)):
-            raise ValueError(f"{name} {getattr(config, name)} are not integers from 0 on")
+    for name, values in (("step_mapping", config.step_mapping), ("capture", config.aux_hidden_layers)):
+        if any(type(value) is not int or value < 0 for value in values):
+            raise ValueError(f"{name} {values} are not integers from 0 on")
 
 
 def _layer(

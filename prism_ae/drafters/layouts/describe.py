@@ -50,7 +50,7 @@ def _eagle3(config: DrafterConfig, dtype: str) -> Data:
 
 def sglang_eagle3(config: DrafterConfig, dtype: str) -> Data:
     """For stock SGLang: it captures in the order of the layers, and leaves a single state as it is."""
-    capture = list(config.capture)
+    capture = list(config.aux_hidden_layers)
     if len(capture) < 2 or capture[0] < 1 or capture != sorted(set(capture)):
         raise ValueError(f"SGLang reads two or more hidden states from 1 on in ascending order, not {capture}")
     # SGLang counts layers from 0 and captures their outputs: hidden state n is the output of layer n - 1.
@@ -93,9 +93,11 @@ def _check_authors(config: DrafterConfig) -> None:
 
 
 def _check_fused(config: DrafterConfig) -> None:
-    if config.capture and len(config.capture) != _FUSED:
-        raise ValueError(f"it reads {len(config.capture)} hidden state(s), where the authors' code fuses {_FUSED}")
+    if config.aux_hidden_layers and len(config.aux_hidden_layers) != _FUSED:
+        raise ValueError(
+            f"it reads {len(config.aux_hidden_layers)} hidden state(s), where the authors' code fuses {_FUSED}"
+        )
 
 
 def _note(config: DrafterConfig) -> Data:
-    return {NOTE: {"capture": list(config.capture)}} if config.capture else {}
+    return {NOTE: {"capture": list(config.aux_hidden_layers)}} if config.aux_hidden_layers else {}

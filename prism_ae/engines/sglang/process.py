@@ -20,7 +20,16 @@ import prism_ae
 from prism_ae.errors import DeviceError, StoreError
 from prism_ae.io.temporary import output_file, socket_folder
 from prism_ae.processes.shadowing import shadowing_error
-from prism_ae.sglang_prism.messages import Answered, Configure, Interrupt, Refused, Serve, Served, Start, State
+from prism_ae.sglang_prism.messages import (
+    Answered,
+    BatchServed,
+    Configure,
+    EngineState,
+    Interrupt,
+    Refused,
+    Serve,
+    Start,
+)
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
 """Seconds without a word after which a starting, or an answering, engine counts as hung."""
@@ -110,7 +119,7 @@ class Host:
         self.state = self._settings(asked, PATIENCE)
         return self.state
 
-    def serve(self, asked: Serve) -> Iterator[Answered | Served]:
+    def serve(self, asked: Serve) -> Iterator[Answered | BatchServed]:
         """Every answer as it comes, then how long all took; raises DeviceError, HostDied, Interrupted."""
         self._send(asked)
         while True:
@@ -122,7 +131,7 @@ class Host:
             if isinstance(message, Refused):
                 raise DeviceError(f"SGLang could not answer: {message.message}", "its log is in engine.log")
             yield message
-            if isinstance(message, Served):
+            if isinstance(message, BatchServed):
                 return
 
     def new_output(self) -> str:
@@ -150,7 +159,7 @@ class Host:
         answer = self._receive(patience)
         if isinstance(answer, Refused):
             raise DeviceError(f"SGLang refused: {answer.message}", "its log is in engine.log")
-        assert isinstance(answer, State)
+        assert isinstance(answer, EngineState)
         if answer.settings["nonce"] != self.nonce:
             raise DeviceError("the engine that answered is not the one that was started", "please report this")
         return answer.settings
@@ -160,7 +169,7 @@ class Host:
         self._should_stop = lambda: False
         with contextlib.suppress(HostDied, DeviceError):
             self._send(Interrupt())
-            while not isinstance(self._receive(60.0), Served | Refused):
+            while not isinstance(self._receive(60.0), BatchServed | Refused):
                 pass
             return
         self.close()

@@ -7,7 +7,7 @@ target's own hidden states (`Drafter.project_hidden`); every later step reads th
 
 A *module* is one parameter set: a fusion layer 2H -> H and a stack of Llama layers, the first without input norm.
 EAGLE-2 and HASS have one module and use it at every step; PRISM maps steps to modules, so its capacity grows while a
-step still runs one module (PRISM, MLSys 2026, figures 2 and 3: step 0 -> module 0, later steps -> module 1).
+step still runs one module (PRISM, MLSys 2026, figure 3; step 0 -> module 0, later steps -> module 1).
 Modules share one KV cache: module 1 attends to the keys and values that module 0 wrote.
 
 EAGLE-3 is its own cell: the layer sees (embedding, hidden) side by side, and it brings a head over its own, smaller

@@ -1,4 +1,4 @@
-"""float16 ends at 65,504: what a target computes for a draft that it refuses may lie beyond, and must spoil nothing."""
+"""float16 ends at 65,504: a rejected draft may overflow it, which must not change any other number."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_every_wrong_rule_is_noticed(tmp_path: Path) -> None:
                 assert_as_published(there, case, drafter)
             except AssertionError:
                 noticed.setdefault(layout.name, set()).add(number)
-    # SGLang's LD shares the rules of PRISM, and has no use for the last, the entry's.
+    # SGLang's LD shares the rules of PRISM, and does not use the last, for the hidden states' projection.
     layouts = {layout.name: layout for layout in map(_layout_of, WRITERS)}
     every = {name: set(range(len(layout.rules))) for name, layout in layouts.items()}
     every[SGLANG_LD.name].remove(2)

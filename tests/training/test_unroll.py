@@ -129,8 +129,8 @@ def test_a_forward_equals_transformers_layers(kind: str) -> None:
             output = drafter.step(step, embedding, hidden, rotation, causal)
             cache = DynamicCache()
             for p in range(LENGTH):
-                entered = reference.project_hidden(features[0, p])
-                expected = reference.token(drafter.config.module_of(step), embedding[0, p], entered, p, cache)
+                projected = reference.project_hidden(features[0, p])
+                expected = reference.token(drafter.config.module_of(step), embedding[0, p], projected, p, cache)
                 torch.testing.assert_close(output[0, p], expected, rtol=1e-5, atol=1e-5)
 
 

@@ -30,8 +30,9 @@ NOTE = "prism_ae_drafter"
 it stands, the folder was written by this project, and ``rope_theta`` is the base that the drafter was trained with."""
 
 EAGLE3_ROPE_THETA = 10000.0
-"""The base that the authors' EAGLE-3 training code uses whatever the config says; the config that they put beside the
-checkpoint says 500000, which lowers acceptance (PAPER: finding W1)."""
+"""The base of the authors' EAGLE-3 training code (Akemiiii/prism-mlsys-ae at 3b00014, Eagle3/traineagle3/cnets.py),
+whatever the config says; Eagle3/train/Llama-3-8B/Eagle3_config.json, copied beside the checkpoint for evaluation, says
+500000, which lowers acceptance."""
 
 _AUTHORS_EAGLE3 = re.compile(r"Llama-3-8B-drafter/Eagle3-\d+k")
 """The places of the authors' EAGLE-3 in their model hub, as the paper suite names them."""
@@ -70,6 +71,7 @@ def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
 
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """Any drafter in the project's own layout."""
     from prism_ae.drafters.config import STORED_NAMES, DrafterConfig
     from prism_ae.models.config import LlamaConfig
 
@@ -102,6 +104,7 @@ def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
+    """EAGLE-3 as the torch code saves it, the authors' or EAGLE's."""
     from prism_ae.drafters.config import DrafterConfig
 
     _check_eagle3_keys(data, given)
@@ -179,7 +182,7 @@ def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    """PRISM* likewise."""
+    """PRISM* as the authors' fork of SGLang serves it."""
     return dataclasses.replace(sglang_ld(data, given), aux_hidden_layers=_capture(data, given))
 
 

@@ -1,9 +1,9 @@
 """The torch engine: acceptance measured by our own exact speculative decoding, on a CPU or a GPU.
 
-The target stays loaded from one assignment to the next; drafter and tree are swapped. Cells whose time is not measured
-share one pool of rows, because what a question yields does not depend on what is decoded beside it, and the text that
-the target wrote for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). A
-cell whose time is measured runs alone, with its own batch size, after a short warm-up, and without known texts.
+The target stays loaded from one assignment to the next; drafter and tree are swapped. Acceptance cells share one pool
+of rows, because a question's result does not depend on what is decoded beside it, and the text that the target wrote
+for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). A throughput cell
+runs alone, with its own batch size, after a short warm-up, and without known texts.
 """
 
 from __future__ import annotations

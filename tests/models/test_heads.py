@@ -58,7 +58,7 @@ def wanted(folder: Path) -> Any:
     point: Any = SimpleNamespace(
         drafter="vanilla", target="mini-llama-2", max_length=32, dtype="float32", seed=1, drafting="exact", compat=()
     )
-    room: Any = SimpleNamespace(batch=1, tree=None, length=32)
+    room: Any = SimpleNamespace(batch=1, tree=None, max_seq_len=32)
     assignment: Any = SimpleNamespace(
         cells=(SimpleNamespace(point=point),), target_path=folder, drafter_path=None, tree=None, room=room
     )

@@ -180,7 +180,7 @@ def _recipe(
     recipe = {
         "kind": "converted",
         "files": {file.name: file_digest(file) for file in files},
-        "config": dataclasses.asdict(config),
+        "config": config.fields() | {"layer": dataclasses.asdict(config.layer)},
         "layout": layout.name,
         "dtype": dtype,
     }

@@ -134,7 +134,7 @@ def test_a_wrong_repair_is_noticed(wrong: Callable[..., None], monkeypatch: pyte
     assert other_branches_tokens(2, 3, 4, SWAP) > 0
 
 
-def test_stock_drafting_reads_strangers() -> None:
+def test_stock_drafting_reads_tokens_of_other_branches() -> None:
     drafting.set_draft_mode(STOCK)
     assert other_branches_tokens(2, 3, 4, SWAP) > 0
     drafting.set_draft_mode(EXACT)

@@ -266,7 +266,7 @@ def test_the_log_says_what_drafts(target: Path, tmp_path: Path, caplog: pytest.L
     longer = _arguments(drafter, target)
     longer.get_model_config().context_len = 4096
     registration.describe_drafter(longer)
-    assert "made for 256 tokens, the target reads 4096" in caplog.text
+    assert "trained for 256 tokens, the target for 4096" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,7 @@ from prism_ae.errors import CheckpointError, PrismError
 from prism_ae.processes.parent_death import die_with
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
-from prism_ae.sglang_prism.messages import (
-    Answered,
-    BatchServed,
-    Configure,
-    EngineState,
-    Interrupt,
-    Refused,
-    Serve,
-    Start,
-)
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
 
 FIRST_TOKEN_ONLY = 1 << 20
 """Stream interval: SGLang reports a request's first token at once, and the rest at its end."""
@@ -85,7 +76,7 @@ class EngineHost:
                 return Refused(str(error))
         return self._state()
 
-    def _serve(self, asked: Serve) -> BatchServed | Refused:
+    def _serve(self, asked: Serve) -> BatchDone | Refused:
         if asked.flush and not self._flushed():
             return Refused(_NOT_FLUSHED)
         try:
@@ -102,7 +93,7 @@ class EngineHost:
             time.sleep(0.01)
         return True
 
-    async def _answer_all(self, asked: Serve) -> BatchServed | Refused:
+    async def _answer_all(self, asked: Serve) -> BatchDone | Refused:
         conversation = self._conversation(asked)
         in_flight = asyncio.Semaphore(asked.concurrency)
         begin = time.perf_counter()
@@ -116,7 +107,7 @@ class EngineHost:
             await self._unless_interrupted(tasks)
         finally:
             await self._cancel(tasks)
-        return BatchServed(time.perf_counter() - begin)
+        return BatchDone(time.perf_counter() - begin)
 
     async def _unless_interrupted(self, tasks: Sequence[asyncio.Future[None]]) -> None:
         """Wait for all, or for the worker's `Interrupt`; raises what a task raises."""

@@ -1,7 +1,7 @@
 """The messages between an engine's worker and the process that hosts SGLang.
 
 Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `EngineState` after a start or
-a configuration, `Answered` per question, `BatchServed` at the end of a batch run, `Refused` where one of them failed.
+a configuration, `Answered` per question, `BatchDone` at the end of a batch run, `Refused` where one of them failed.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Answered:
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchServed:
+class BatchDone:
     """A batch run is over: ``wall_seconds`` from its first request to its last answer."""
 
     wall_seconds: float

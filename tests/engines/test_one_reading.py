@@ -25,7 +25,7 @@ from prism_ae.engines.sglang import engine as sglang_engine
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.sglang_prism import control, host
-from prism_ae.sglang_prism.messages import Answered, BatchServed, Refused, Serve, Start
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Refused, Serve, Start
 from prism_ae.suites.records import Benchmark, Suite, Template
 from prism_ae.training.examples import encode
 from prism_ae.training.target import new_target
@@ -238,7 +238,7 @@ def through_sglang(
     if ends:
         assert isinstance(served, Refused)
         raise RecordedError(served.message)
-    assert isinstance(served, BatchServed), served
+    assert isinstance(served, BatchDone), served
     assert isinstance(connection.sent[-1], Answered)
     return Asked(
         tuple(tuple(ids) for ids, _ in requests),

@@ -32,7 +32,7 @@ from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import read_json
 from prism_ae.prompts.conversation import max_seq_len_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.sglang_prism.messages import Answered, BatchServed, Configure, Serve
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, Serve
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.suites.records import Suite
@@ -155,7 +155,7 @@ class SGLangEngine:
         answered: dict[int, Answered] = {}
         wall = 0.0
         for message in self._host.serve(serve):
-            if isinstance(message, BatchServed):
+            if isinstance(message, BatchDone):
                 wall = message.wall_seconds
             else:
                 answered[message.index] = message

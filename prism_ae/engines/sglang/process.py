@@ -20,16 +20,7 @@ import prism_ae
 from prism_ae.errors import DeviceError, StoreError
 from prism_ae.io.temporary import output_file, socket_folder
 from prism_ae.processes.shadowing import shadowing_error
-from prism_ae.sglang_prism.messages import (
-    Answered,
-    BatchServed,
-    Configure,
-    EngineState,
-    Interrupt,
-    Refused,
-    Serve,
-    Start,
-)
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
 """Seconds without a word after which a starting, or an answering, engine counts as hung."""
@@ -119,7 +110,7 @@ class Host:
         self.state = self._settings(asked, PATIENCE)
         return self.state
 
-    def serve(self, asked: Serve) -> Iterator[Answered | BatchServed]:
+    def serve(self, asked: Serve) -> Iterator[Answered | BatchDone]:
         """Every answer as it comes, then how long all took; raises DeviceError, HostDied, Interrupted."""
         self._send(asked)
         while True:
@@ -131,7 +122,7 @@ class Host:
             if isinstance(message, Refused):
                 raise DeviceError(f"SGLang could not answer: {message.message}", "its log is in engine.log")
             yield message
-            if isinstance(message, BatchServed):
+            if isinstance(message, BatchDone):
                 return
 
     def new_output(self) -> str:
@@ -169,7 +160,7 @@ class Host:
         self._should_stop = lambda: False
         with contextlib.suppress(HostDied, DeviceError):
             self._send(Interrupt())
-            while not isinstance(self._receive(60.0), BatchServed | Refused):
+            while not isinstance(self._receive(60.0), BatchDone | Refused):
                 pass
             return
         self.close()

@@ -100,7 +100,7 @@ class Point:
         max_length: prompt and answer together.
         seed: of the sampling; each question derives its own from it.
         dtype: "float32", "bfloat16" or "float16".
-        drafting: `EXACT` or `STOCK`.
+        drafting: "exact", or "stock": SGLang's own draft loop, where a branch may attend to another branch's tokens.
         compat: names of the original artifact's choices that are imitated, sorted.
     """
 

@@ -39,11 +39,11 @@ def make_drafter(config: DrafterConfig, target: Llama, texts: Tensor, fit: int =
     rotation = drafter.rotary(positions)
     own_vocabulary = torch.arange(config.draft_vocab_size or target.config.vocab_size)
     with torch.no_grad():
-        hidden, captured = target(texts[:, :-1], positions, capture=config.capture)
+        hidden, captured = target(texts[:, :-1], positions, aux_hidden_layers=config.aux_hidden_layers)
         wanted = target.head(hidden[:, 1:])[..., drafter.token_ids(own_vocabulary)]
     optimiser = torch.optim.Adam(drafter.parameters(), 3e-3)
     for _ in range(fit):
-        guess = drafter.enter(captured if captured is not None else hidden)
+        guess = drafter.project_hidden(captured if captured is not None else hidden)
         loss = torch.zeros(())
         for step in range(3):
             embedding = drafter.embed(texts[:, 1:])

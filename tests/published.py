@@ -39,7 +39,7 @@ DRAFTERS = {
     "prism_star": DrafterConfig("eagle", _ONE, 2, (0, 1), CAPTURE),
     "prism3": DrafterConfig("eagle", _ONE, 3, (0, 1, 2)),
     "eagle3": DrafterConfig(
-        "eagle3", dataclasses.replace(_ONE, rope_theta=10000.0), capture=CAPTURE, draft_vocab_size=24
+        "eagle3", dataclasses.replace(_ONE, rope_theta=10000.0), aux_hidden_layers=CAPTURE, draft_vocab_size=24
     ),
 }
 
@@ -134,7 +134,7 @@ def sglang_modules(drafter: Drafter) -> tuple[dict[str, Any], State]:
         else:
             _, module, _, _, rest = name.split(".", 4)
             state[f"midlayer.{module}.{rest}"] = tensor
-    architecture = "LlamaForCausalLMPRISM" if drafter.config.capture else "LlamaForCausalLMLD"
+    architecture = "LlamaForCausalLMPRISM" if drafter.config.aux_hidden_layers else "LlamaForCausalLMLD"
     return _llama_fields(drafter.config.layer) | {"architectures": [architecture]}, state
 
 

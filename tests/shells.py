@@ -33,7 +33,7 @@ def write_drafter(folder: Path) -> None:
     """A draft head of one module for such a target, without its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     config = DrafterConfig("eagle", dataclasses.replace(CONFIG, num_hidden_layers=1))
-    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(config)}))
+    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **config.fields()}))
     save_file({"modules.0.fusion.bias": np.zeros(8, np.float32)}, folder / "model.safetensors")
 
 

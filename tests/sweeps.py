@@ -77,7 +77,7 @@ def _checkpoint(folder: Path, head: bool) -> None:
     config = dataclasses.replace(shells.CONFIG, vocab_size=400, num_hidden_layers=12, max_position_embeddings=512)
     if head:
         drafter = DrafterConfig("eagle", dataclasses.replace(config, num_hidden_layers=1))
-        data = {"format": FORMAT, **dataclasses.asdict(drafter)}
+        data = {"format": FORMAT, **drafter.fields()}
     else:
         data = config.to_hf()
     (folder / "config.json").write_text(json.dumps(data))

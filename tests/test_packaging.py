@@ -69,6 +69,7 @@ def test_the_sdist_carries_what_make_needs(built: Path) -> None:
         "README.md",
         "LICENSE",
         "CITATION.cff",
+        "docs/glossary.md",
         ".ci/run",
         "tests/conftest.py",
     ):

@@ -93,8 +93,8 @@ def convert(drafter: DrafterFolder, to: To, out: OutFolder, options: ConvertOpti
     check_finite(stored.state, str(drafter))
     if to == "sglang" and sizes:
         check_capturable(config, sizes, drafter)
-    if states and states != config.capture:
-        reads = ",".join(map(str, config.capture)) or "the last one alone"
+    if states and states != config.aux_hidden_layers:
+        reads = ",".join(map(str, config.aux_hidden_layers)) or "the last one alone"
         raise UsageError(f"--capture: {drafter} says which hidden states it reads: {reads}", "leave --capture out")
     layout = layout_for(to, config)
     state = cast(stored.state, getattr(torch, dtype), str(drafter)) if dtype else stored.state
@@ -168,7 +168,7 @@ def _recipe(
     recipe = {
         "kind": "converted",
         "files": {file.name: file_digest(file) for file in files},
-        "config": dataclasses.asdict(config),
+        "config": config.fields() | {"layer": dataclasses.asdict(config.layer)},
         "layout": layout.name,
         "dtype": dtype,
     }

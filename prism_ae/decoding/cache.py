@@ -4,9 +4,9 @@ Rows are sequences. The rows in use are always the leading ones (`move` fills th
 row's committed keys and values fill its slots from 0, so that attention reads one view [rows in use, kv heads, width,
 D] and copies nothing. Rows have different lengths; the mask hides what lies between a row's length and the width.
 
-Draft trees are tentative. They are written at slots ``width .. width + T`` of every row, behind the longest row in
-use: one slice for all rows, whatever their lengths. `keep` then copies the accepted ones to their row's end; the rest
-is overwritten by the next tree.
+Draft trees are tentative. `write_draft` puts them at slots ``width .. width + T`` of every row, behind the longest row
+in use: one slice for all rows, whatever their lengths. `commit` then copies the accepted nodes to their row's end; the
+next tree overwrites the rest.
 
 Only finite numbers are ever written, and memory starts as zeros: a hidden slot gets weight exactly 0, and 0 times a
 finite number is 0. Slots at or behind the width, and rows not in use, are not read at all.
@@ -32,20 +32,12 @@ class KVCache:
         rows: sequences at once.
         kv_heads, head_dim: of the model.
         slots: positions per row, tentative ones included.
+        like: of the cache's dtype and device.
     """
 
-    def __init__(
-        self,
-        layers: int,
-        rows: int,
-        kv_heads: int,
-        slots: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, layers: int, rows: int, kv_heads: int, slots: int, head_dim: int, *, like: Tensor) -> None:
         self.slots = slots
-        self.memory = torch.zeros(layers, 2, rows, kv_heads, slots, head_dim, dtype=dtype, device=device)
+        self.memory = like.new_zeros((layers, 2, rows, kv_heads, slots, head_dim))
         """[layers, keys then values, rows, kv heads, slots, D]"""
 
     @staticmethod
@@ -53,8 +45,8 @@ class KVCache:
         """Memory of one row, in bytes."""
         return layers * 2 * kv_heads * slots * head_dim * dtype.itemsize
 
-    def fresh(self, first: int, count: int) -> Attend:
-        """Attention for prompts of ``count`` rows from row ``first``: written from slot 0, causal, nothing older."""
+    def prefill(self, first: int, count: int) -> Attend:
+        """Causal attention for the prompts of ``count`` rows from row ``first``, written from slot 0."""
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             length = key.shape[2]
@@ -65,7 +57,7 @@ class KVCache:
 
         return attend
 
-    def scattered(self, slots: Tensor, width: int, mask: Tensor) -> Attend:
+    def scatter_write(self, slots: Tensor, width: int, mask: Tensor) -> Attend:
         """Attention that writes token i of row b to slot ``slots[b, i]`` and sees the first ``width`` slots.
 
         Args:
@@ -84,7 +76,7 @@ class KVCache:
 
         return attend
 
-    def tentative(self, rows: int, offset: int, mask: Tensor) -> Attend:
+    def write_draft(self, rows: int, offset: int, mask: Tensor) -> Attend:
         """Attention that writes T tokens of each of the leading ``rows`` at slots ``offset .. offset + T``.
 
         Args:
@@ -102,11 +94,11 @@ class KVCache:
         return attend
 
     def wipe(self, rows: int, offset: int, count: int) -> None:
-        """Zeros for ``count`` tentative slots of the leading ``rows``, from ``offset`` on: what was written there is
-        not finite."""
+        """Zero ``count`` tentative slots of the leading ``rows``, from ``offset`` on, after non-finite values were
+        written there."""
         self.memory[:, :, :rows, :, offset : offset + count] = 0
 
-    def keep(self, source: Tensor, target: Tensor) -> None:
+    def commit(self, source: Tensor, target: Tensor) -> None:
         """Copy slots within rows, in all layers: ``source[b, i]`` to ``target[b, i]`` (both [B, n])."""
         memory = self.memory[:, :, : len(source)]
         shape = (*memory.shape[:4], source.shape[1], memory.shape[5])

@@ -1,4 +1,4 @@
-"""Running a drafter over a batch: its memory, what it has yet to read, and the steps that grow the draft trees.
+"""Running a drafter over a batch: its KV cache, the tokens it has not read yet, and the steps that draft the trees.
 
 Alignment (ARCHITECTURE.md): the input at position t is (embedding of token t+1, hidden t). With n tokens committed and
 read by the target, x_0 .. x_{n-1}, and the root x_n just sampled, step 0 reads every position up to n - 1 that it has
@@ -27,10 +27,10 @@ class Drafting:
         drafter: with its weights in place.
         shape: of the draft trees.
         rows: sequences at once.
-        window: committed tokens per row at most.
+        max_seq_len: most committed tokens per row.
     """
 
-    def __init__(self, drafter: Drafter, shape: TreeShape, rows: int, window: int) -> None:
+    def __init__(self, drafter: Drafter, shape: TreeShape, rows: int, max_seq_len: int) -> None:
         layer = drafter.config.layer
         parameter = next(drafter.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
@@ -39,26 +39,25 @@ class Drafting:
             drafter.kv_layers,
             rows,
             layer.num_key_value_heads,
-            self.slots(shape, window),
+            self.slots(shape, max_seq_len),
             layer.head_dim,
-            self.dtype,
-            self.device,
+            like=parameter.detach(),
         )
-        width = max(1, len(drafter.config.capture)) * layer.hidden_size
+        width = max(1, len(drafter.config.aux_hidden_layers)) * layer.hidden_size
         self.unread = torch.zeros(rows, shape.steps + 1, width, dtype=self.dtype, device=self.device)
         """Target hidden states that step 0 has not read yet [rows, d + 1, features], first ``counts`` of each row."""
         self.following = torch.zeros(rows, shape.steps + 1, dtype=torch.long, device=self.device)
         """The token after each of them [rows, d + 1]."""
         self.counts = torch.ones(rows, dtype=torch.long, device=self.device)
         self.sound = torch.ones((), dtype=torch.bool, device=self.device)
-        """Whether all scores of the last `grow` are finite."""
+        """Whether all scores of the last `draft_tree` are finite."""
         self._own = torch.full((shape.branch, shape.branch), HIDDEN, dtype=self.dtype, device=self.device)
         self._own.fill_diagonal_(0)
 
     @staticmethod
-    def slots(shape: TreeShape, window: int) -> int:
-        """Slots a row needs: what is committed, and the larger of a padded step 0 and the tentative beams."""
-        return window + max(shape.steps + 1, shape.branch * (shape.steps - 1))
+    def slots(shape: TreeShape, max_seq_len: int) -> int:
+        """Slots per row: the committed tokens, and the larger of a padded step 0 and the tentative beams."""
+        return max_seq_len + max(shape.steps + 1, shape.branch * (shape.steps - 1))
 
     def prefill(self, first: int, prompts: Tensor, features: Tensor, last: Tensor, roots: Tensor) -> None:
         """Read the prompts of new rows, all but their last position, which the first round reads with the root.
@@ -73,25 +72,31 @@ class Drafting:
         count, length = prompts.shape
         if length > 1:
             positions = torch.arange(length - 1, device=self.device).unsqueeze(0)
-            embedding, hidden = self.drafter.embed(prompts[:, 1:]), self.drafter.enter(features[:, :-1])
-            self.drafter.step(0, embedding, hidden, self.drafter.rotary(positions), self.cache.fresh(first, count))
+            embedding, hidden = self.drafter.embed(prompts[:, 1:]), self.drafter.project_hidden(features[:, :-1])
+            self.drafter.step(0, embedding, hidden, self.drafter.rotary(positions), self.cache.prefill(first, count))
         new = slice(first, first + count)
         self.unread[new, 0] = features[torch.arange(count, device=self.device), last]
         self.following[new, 0] = roots
         self.counts[new] = 1
 
     def commit(self, features: Tensor, tokens: Tensor, counts: Tensor) -> None:
-        """What the last round committed: hidden states [n, d + 1, features], following tokens [n, d + 1], how many."""
+        """Take what the last round committed.
+
+        Args:
+            features: the target's hidden states at the committed nodes [n, d + 1, features].
+            tokens: the token after each of them [n, d + 1].
+            counts: how many of them each row committed [n].
+        """
         rows = len(tokens)
         self.unread[:rows], self.following[:rows], self.counts[:rows] = features, tokens, counts
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Row ``source``, of ``length`` slots, takes the place of row ``target``."""
+        """Copy row ``source``, of ``length`` slots, over row ``target``."""
         self.cache.move(source, target, length)
         for state in (self.unread, self.following, self.counts):
             state[target] = state[source]
 
-    def grow(self, roots: Tensor, length: Tensor, counts: Sequence[int], prefix: Tensor) -> DraftTree:
+    def draft_tree(self, roots: Tensor, length: Tensor, counts: Sequence[int], prefix: Tensor) -> DraftTree:
         """Draft the trees of a round.
 
         Args:
@@ -112,7 +117,7 @@ class Drafting:
         seen = self._own.expand(rows, branch, branch)
         for step in range(1, steps):
             mask = torch.cat([prefix.expand(rows, branch, longest), seen], dim=-1).unsqueeze(1)
-            attend = self.cache.tentative(rows, longest + (step - 1) * branch, mask)
+            attend = self.cache.write_draft(rows, longest + (step - 1) * branch, mask)
             rotation = self.drafter.rotary((length + (step - 1)).unsqueeze(1))
             out = self.drafter.step(step, self.drafter.embed(tokens), hidden, rotation, attend)
             gains, drafted = self._propose(out)
@@ -130,16 +135,16 @@ class Drafting:
         return candidates.best(roots, self.shape.verified - 1)
 
     def _read(self, length: Tensor, counts: Sequence[int], longest: int) -> Tensor:
-        """Step 0 over what is unread; its output at each row's last position [n, 1, H]."""
+        """Step 0 over the unread positions; its output at each row's last position [n, 1, H]."""
         rows, most = len(counts), max(counts)
-        # Rows with fewer unread positions are padded behind their end: written where nothing looks before the next
-        # round, which overwrites it.
+        # Rows with fewer unread positions are padded behind their end, into slots that the next round overwrites before
+        # anything reads them.
         positions = (length - self.counts[:rows]).unsqueeze(1) + torch.arange(most, device=self.device)
         seen = torch.arange(longest, device=self.device) <= positions.unsqueeze(2)
         mask = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
         embedding = self.drafter.embed(self.following[:rows, :most])
-        hidden = self.drafter.enter(self.unread[:rows, :most])
-        attend = self.cache.scattered(positions, longest, mask)
+        hidden = self.drafter.project_hidden(self.unread[:rows, :most])
+        attend = self.cache.scatter_write(positions, longest, mask)
         out = self.drafter.step(0, embedding, hidden, self.drafter.rotary(positions), attend)
         last = (self.counts[:rows] - 1)[:, None, None].expand(rows, 1, out.shape[-1])
         return out.gather(1, last)

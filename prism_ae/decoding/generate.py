@@ -1,8 +1,8 @@
 """The loop over questions: a pool of rows that is kept full until every question is answered.
 
-Each turn of each question asks for a row. Free rows are filled, a few at a time, by reading prompts together; then
-every row in use does a round; turns that ended hand their row on. The second turn of a conversation needs the first
-one's answer, so it queues in front as soon as that is known.
+Each turn of each question takes a row. Free rows are filled, a few at a time, by reading prompts together; then every
+row in use does a round; a turn that has ended frees its row. The second turn of a conversation needs the first answer,
+so it goes to the front of the queue as soon as that is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from prism_ae.cells import Sample
 from prism_ae.decoding.batch import Batch
-from prism_ae.decoding.sampling import uniforms
+from prism_ae.decoding.sampling import question_uniforms
 from prism_ae.io.digests import digest
 
 PREFILL_TOKENS = 16384
@@ -22,18 +22,18 @@ PREFILL_TOKENS = 16384
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class GenerationJob:
     """A question to answer.
 
     Attributes:
         question_id: names its random numbers, with ``seed``.
-        turns: user turns.
-        prompt: answers so far (token ids without anything cut off) -> token ids of the next turn's prompt.
+        turns: number of user turns.
+        prompt: answers so far (whole, as token ids) -> token ids of the next turn's prompt.
         temperature: 0 is greedy.
         max_new_tokens: per turn, at least 1.
-        window: tokens of prompt and answer together at most.
-        expected: what the target is expected to write in each turn, ended or not (`Answered.written`); it saves work
-            and changes nothing.
+        max_seq_len: most tokens of prompt and answer together.
+        known_texts: the target's text in each turn, beyond its end too (`GenerationResult.written`), where it is known
+            from another drafter's run; it saves work and changes nothing.
     """
 
     question_id: str
@@ -42,18 +42,18 @@ class Job:
     temperature: float
     seed: int
     max_new_tokens: int
-    window: int
-    expected: Sequence[Sequence[int]] = ()
+    max_seq_len: int
+    known_texts: Sequence[Sequence[int]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Answered:
+class GenerationResult:
     """A finished job.
 
     Attributes:
         index: its place in the list of jobs.
         answers: token ids of each turn, the end token included.
-        written: the same, and behind them what the target wrote beyond their end.
+        written: the same, and after them the tokens that the target wrote beyond their end.
     """
 
     index: int
@@ -65,7 +65,7 @@ class Answered:
 class _Conversation:
     """A job under way."""
 
-    def __init__(self, index: int, job: Job, histogram_size: int) -> None:
+    def __init__(self, index: int, job: GenerationJob, histogram_size: int) -> None:
         self.index, self.job = index, job
         self.prompts: list[Sequence[int]] = []
         self.answers: list[list[int]] = []
@@ -75,11 +75,11 @@ class _Conversation:
         self.prefill_seconds = self.decode_seconds = self.since = 0.0
 
     def ask(self) -> bool:
-        """Begin the next turn; False when its prompt leaves no room for an answer, which ends it at once."""
+        """Begin the next turn; False when its prompt fills ``max_seq_len``, which ends the turn at once."""
         self.prompts.append(self.job.prompt(self.answers))
         self.answers.append([])
         self.written.append([])
-        if len(self.prompts[-1]) < self.job.window:
+        if len(self.prompts[-1]) < self.job.max_seq_len:
             return True
         self.stops.append("window")
         return False
@@ -90,16 +90,16 @@ class _Conversation:
         return len(self.stops) == len(self.answers)
 
     @property
-    def expected(self) -> Sequence[int]:
-        """What the target is expected to write in the current turn."""
+    def known_text(self) -> Sequence[int]:
+        """The target's text in the current turn, () where it is not known."""
         turn = len(self.answers) - 1
-        return self.job.expected[turn] if turn < len(self.job.expected) else ()
+        return self.job.known_texts[turn] if turn < len(self.job.known_texts) else ()
 
-    def lingers(self, beyond: int) -> bool:
-        """Whether the row should go on, to learn what the target writes up to ``beyond`` tokens behind the end."""
+    def needs_lookahead(self, n: int) -> bool:
+        """Whether the row should go on, to learn up to ``n`` tokens that the target writes beyond the answer's end."""
         written = len(self.written[-1])
-        room = len(self.prompts[-1]) + written < self.job.window and written < self.job.max_new_tokens + beyond
-        return room and not self.expected and written < len(self.answers[-1]) + beyond
+        fits = len(self.prompts[-1]) + written < self.job.max_seq_len and written < self.job.max_new_tokens + n
+        return fits and not self.known_text and written < len(self.answers[-1]) + n
 
     def take(self, tokens: Sequence[int], stop_ids: Collection[int]) -> bool:
         """Add committed tokens to the answer, up to its end; True when the turn has ended."""
@@ -113,7 +113,7 @@ class _Conversation:
             if len(answer) == job.max_new_tokens:
                 self.stops.append("length")
                 return True
-            if len(self.prompts[-1]) + len(answer) == job.window:
+            if len(self.prompts[-1]) + len(answer) == job.max_seq_len:
                 self.stops.append("window")
                 return True
         return self.ended
@@ -122,7 +122,7 @@ class _Conversation:
     def finished(self) -> bool:
         return len(self.stops) == self.job.turns
 
-    def result(self, drafted: bool) -> Answered:
+    def result(self, *, drafted: bool) -> GenerationResult:
         sample = Sample(
             question_id=self.job.question_id,
             turns=self.job.turns,
@@ -134,26 +134,26 @@ class _Conversation:
             decode_seconds=self.decode_seconds,
             output_sha256=digest(self.answers),
         )
-        return Answered(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
+        return GenerationResult(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
 
 
 def generate(
     batch: Batch,
-    jobs: Sequence[Job],
+    jobs: Sequence[GenerationJob],
     stop_ids: Collection[int],
     should_stop: Callable[[], bool],
-    beyond: int = 0,
-) -> Iterator[Answered]:
-    """Answer all jobs, each as soon as it is finished; begun in their order.
+    lookahead: int = 0,
+) -> Iterator[GenerationResult]:
+    """Answer all jobs, begun in their order; yields each as soon as it is finished.
 
     Args:
         batch: with no row in use.
         stop_ids: tokens that end an answer.
-        should_stop: asked before every round; the jobs under way are then dropped.
-        beyond: tokens behind each answer's end to learn for `Answered.written`, where nothing is expected yet.
+        should_stop: asked before every round; if true, the jobs under way are dropped.
+        lookahead: tokens beyond each answer's end to learn for `GenerationResult.written`, where no text is known.
     """
     drafted, clock = batch.drafting is not None, 0.0
-    waiting: deque[tuple[int, Job] | _Conversation] = deque(enumerate(jobs))
+    waiting: deque[tuple[int, GenerationJob] | _Conversation] = deque(enumerate(jobs))
     active: list[_Conversation] = []
     refill = max(1, batch.rows // 8)
     while waiting or active:
@@ -162,7 +162,7 @@ def generate(
         free = batch.rows - len(active)
         if waiting and free and (free >= refill or len(waiting) <= free):
             new, ended = _next(waiting, free, batch)
-            yield from (conversation.result(drafted) for conversation in ended)
+            yield from (conversation.result(drafted=drafted) for conversation in ended)
             start = time.perf_counter()
             firsts = _admit(batch, new)
             seconds = time.perf_counter() - start
@@ -180,27 +180,27 @@ def generate(
                     conversation.histogram[len(tokens) - 1] += 1
         for row in reversed(range(len(active))):
             conversation = active[row]
-            if not conversation.take(committed[row], stop_ids) or conversation.lingers(beyond):
+            if not conversation.take(committed[row], stop_ids) or conversation.needs_lookahead(lookahead):
                 continue
             conversation.decode_seconds += clock - conversation.since
             batch.release(row)
             active[row] = active[-1]
             active.pop()
             if conversation.finished:
-                yield conversation.result(drafted)
+                yield conversation.result(drafted=drafted)
             else:
                 waiting.appendleft(conversation)
 
 
 def _next(
-    waiting: deque[tuple[int, Job] | _Conversation], free: int, batch: Batch
+    waiting: deque[tuple[int, GenerationJob] | _Conversation], free: int, batch: Batch
 ) -> tuple[list[_Conversation], list[_Conversation]]:
-    """Take up to ``free`` turns from the queue: those with room for an answer, and those that ended without one."""
+    """Take up to ``free`` turns from the queue: those to answer, and those whose prompt is too long for one."""
     new: list[_Conversation] = []
     ended: list[_Conversation] = []
     while waiting and len(new) < free:
-        entry = waiting.popleft()
-        conversation = entry if isinstance(entry, _Conversation) else _Conversation(*entry, batch.depth + 1)
+        first = waiting.popleft()
+        conversation = first if isinstance(first, _Conversation) else _Conversation(*first, batch.depth + 1)
         while not conversation.finished and not conversation.ask():
             pass
         if conversation.finished:
@@ -213,17 +213,18 @@ def _next(
 def _admit(batch: Batch, new: Sequence[_Conversation]) -> list[int]:
     """Read the prompts of ``new``, in order; the first token of each answer."""
     firsts: list[int] = []
-    for turns in _together(new):
-        numbers = [
-            uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.numbers) for turn in turns
+    for turns in _prefill_parts(new):
+        uniforms = [
+            question_uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.uniforms_per_row)
+            for turn in turns
         ]
-        temperatures, expected = [turn.job.temperature for turn in turns], [turn.expected for turn in turns]
-        firsts += batch.admit([turn.prompts[-1] for turn in turns], numbers, temperatures, expected)
+        temperatures, texts = [turn.job.temperature for turn in turns], [turn.known_text for turn in turns]
+        firsts += batch.admit([turn.prompts[-1] for turn in turns], uniforms, temperatures, texts)
     return firsts
 
 
-def _together(new: Sequence[_Conversation]) -> Iterator[list[_Conversation]]:
-    """The turns in order, in parts whose prompts are read in one forward pass."""
+def _prefill_parts(new: Sequence[_Conversation]) -> Iterator[list[_Conversation]]:
+    """The turns in order, in parts whose prompts are read in one forward pass each."""
     part: list[_Conversation] = []
     longest = 0
     for turn in new:

@@ -1,12 +1,12 @@
-"""The randomness of sampling, which belongs to the question and to nothing else.
+"""Sampling with common random numbers: the randomness belongs to the question and to nothing else.
 
 Every position of every answer has one uniform number of its own, a function of (seed, question, turn, position) alone,
 and the token there is the inverse of the target's cumulative distribution at that number. So the text of a question at
 T = 1 is the same for every drafter, for every draft tree, without a drafter, and whatever else is in the batch:
 losslessness can be tested text against text at any temperature, and drafters are compared on common random numbers.
 
-Distributions are computed in fp64 from the model's logits, so that the sum of many small probabilities does not move
-the point where the number falls; what is left are differences of the logits themselves.
+Distributions are computed in fp64 from the model's logits, so that summing many small probabilities does not move the
+sampled point; only differences of the logits themselves remain.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def uniforms(seed: int, question_id: str, turn: int, count: int) -> NDArray[np.float64]:
-    """The first ``count`` uniform numbers in [0, 1) of a turn (from 0), one per position of the answer.
+def question_uniforms(seed: int, question_id: str, turn: int, count: int) -> NDArray[np.float64]:
+    """Uniform numbers in [0, 1) [count] of a turn (from 0), one per position of the answer.
 
-    Philox 4x64 in counter mode, keyed by sha256 of the names; 53 bits of each raw number.
+    Philox 4x64 in counter mode, keyed by sha256 of the arguments; 53 bits of each raw number.
     """
     key = hashlib.sha256(f"{seed}\0{question_id}\0{turn}".encode()).digest()
     raw = np.random.Philox(key=int.from_bytes(key[:16], "little")).random_raw(count)
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def choose(logits: Tensor, numbers: Tensor, temperature: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: Tensor) -> Tensor:
     """The target's token for each row.
 
     Args:
         logits: [..., V].
-        numbers: fp64 uniforms [...].
-        temperature: fp64 [...]; 0 takes the largest logit (the first of equal ones), more samples.
+        uniforms: fp64 [...], in [0, 1).
+        temperature: fp64 [...]; 0 takes the largest logit (the first of equal ones), above 0 samples.
 
     Returns:
-        Token ids [...]: the least x whose cumulative probability exceeds the number.
+        Token ids [...]: the least x whose cumulative probability exceeds the uniform number.
     """
     best = logits.argmax(dim=-1)
     sampled = temperature > 0
-    if logits.device.type == "cpu" and not bool(sampled.any()):  # on a GPU the question would cost more than the work
+    if logits.device.type == "cpu" and not bool(sampled.any()):  # on a GPU asking costs more than the work it saves
         return best
     scale = torch.where(sampled, temperature, 1.0).unsqueeze(-1)
     total = torch.softmax(logits.double() / scale, dim=-1).cumsum_(dim=-1)
     # A number scaled by the last sum can never lie beyond it, whatever rounding did to that sum.
-    token = torch.searchsorted(total, (numbers.unsqueeze(-1) * total[..., -1:]), right=True).squeeze(-1)
+    token = torch.searchsorted(total, (uniforms.unsqueeze(-1) * total[..., -1:]), right=True).squeeze(-1)
     return torch.where(sampled, token.clamp_(max=logits.shape[-1] - 1), best)

@@ -81,16 +81,16 @@ class Candidates:
 
 
 def best_first(scores: Tensor, count: int) -> Tensor:
-    """Indices [B, count] of the highest of ``scores`` [B, n], highest first; of equal ones the first first."""
+    """Indices [B, count] of the highest of ``scores`` [B, n], highest first; equal ones in their own order."""
     return scores.sort(dim=1, descending=True, stable=True).indices[:, :count]
 
 
 def visible(parents: Tensor, depth: int) -> Tensor:
-    """Which nodes each node may attend to: itself and its ancestors.
+    """The nodes that each node may attend to: itself and its ancestors.
 
     Args:
         parents: [B, v] as in `DraftTree`.
-        depth: no node is deeper.
+        depth: the deepest node's, or more.
 
     Returns:
         Boolean [B, v, v], query by key.
@@ -100,6 +100,6 @@ def visible(parents: Tensor, depth: int) -> Tensor:
     node = torch.arange(count, device=parents.device).expand(rows, count)
     seen = torch.zeros(rows, count, count, dtype=torch.bool, device=parents.device)
     for _ in range(depth + 1):
-        seen.scatter_(2, node.unsqueeze(2), True)
+        seen.scatter_(2, node.unsqueeze(2), value=True)
         node = up.gather(1, node)
     return seen

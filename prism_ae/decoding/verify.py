@@ -32,7 +32,7 @@ from prism_ae.decoding.tree import DraftTree
 
 @dataclasses.dataclass(frozen=True)
 class Walk:
-    """What a round commits, for B rows; d is the tree's depth.
+    """The tokens that a round commits, for B rows; d is the tree's depth.
 
     Attributes:
         nodes: visited nodes [B, d + 1], the root first; defined up to place ``accepted``, then the last one repeated.
@@ -49,7 +49,7 @@ def walk(tree: DraftTree, depth: int, sample: Callable[[Tensor, int], Tensor]) -
     """Walk down each row's tree.
 
     Args:
-        depth: no node is deeper.
+        depth: the deepest node's, or more.
         sample: (node [B], level) -> the target's token at that node [B]; level 0 is the root.
     """
     node = torch.zeros_like(tree.tokens[:, 0])

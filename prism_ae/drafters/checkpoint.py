@@ -40,10 +40,10 @@ def parameter_names(config: DrafterConfig) -> dict[str, str]:
             for part, published in LAYER_NAMES.items():
                 if layer or part != "input_norm.weight":
                     names[f"{ours}.layers.{layer}.{part}"] = f"{stored}.layers.{layer}.{published}"
-    if config.capture:
-        names["entry.weight"] = "entry.weight"
+    if config.aux_hidden_layers:
+        names["hidden_proj.weight"] = "entry.weight"
         if config.cell == "eagle":
-            names["entry.bias"] = "entry.bias"
+            names["hidden_proj.bias"] = "entry.bias"
     if config.cell == "eagle3":
         names |= {"norm.weight": "norm.weight", "own_head.weight": "head.weight"}
     return names

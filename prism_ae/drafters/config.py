@@ -1,4 +1,4 @@
-"""What a drafter is, as data. No torch: a plan asks what a folder holds."""
+"""A drafter's architecture as data. No torch: a plan reads it from a folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from typing import Any, Literal
 
 from prism_ae.models.config import LlamaConfig
 
+STORED_NAMES = {"aux_hidden_layers": "capture"}
+"""Field -> its name in files, where that is another."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DrafterConfig:
-    """What a drafter's checkpoint holds.
+    """A drafter's architecture.
 
     Attributes:
         cell: "eagle" (the cell that EAGLE-2, HASS and PRISM share) or "eagle3".
@@ -20,8 +23,8 @@ class DrafterConfig:
             number of stacked layers in one module (1; HASS-2: 2; HASS-3: 3).
         modules: parameter sets (PRISM: 2).
         step_mapping: module of each draft step; later steps use the last entry.
-        capture: the target hidden states that are read at step 0, in `Llama.forward`'s numbering; () means the
-            one after the final norm.
+        aux_hidden_layers: target layers whose outputs are read at step 0, in `Llama.forward`'s numbering; () reads the
+            last hidden state, after the final norm. ``capture`` in files.
         draft_vocab_size: size of EAGLE-3's own vocabulary, None for the target's.
     """
 
@@ -29,16 +32,15 @@ class DrafterConfig:
     layer: LlamaConfig
     modules: int = 1
     step_mapping: tuple[int, ...] = (0,)
-    capture: tuple[int, ...] = ()
+    aux_hidden_layers: tuple[int, ...] = ()
     draft_vocab_size: int | None = None
 
     def __post_init__(self) -> None:
         if sorted(set(self.step_mapping)) != list(range(self.modules)):
             raise ValueError(f"step_mapping {self.step_mapping} does not use exactly {self.modules} modules")
-        if self.cell == "eagle3" and (
-            self.modules != 1 or self.layer.num_hidden_layers != 1 or self.draft_vocab_size is None or not self.capture
-        ):
-            raise ValueError("EAGLE-3 has one module of one layer, captured states and a draft vocabulary")
+        one = self.modules == self.layer.num_hidden_layers == 1
+        if self.cell == "eagle3" and not (one and self.draft_vocab_size is not None and self.aux_hidden_layers):
+            raise ValueError("EAGLE-3 has one module of one layer, auxiliary hidden states and a draft vocabulary")
         if self.cell == "eagle" and self.draft_vocab_size is not None:
             raise ValueError("only EAGLE-3 has a draft vocabulary")
 
@@ -48,8 +50,9 @@ class DrafterConfig:
         return self.draft_vocab_size or self.layer.vocab_size
 
     def fields(self) -> dict[str, Any]:
-        """Its fields as JSON; ``layer`` as `LlamaConfig.fields`."""
-        return json.loads(json.dumps(dataclasses.asdict(self) | {"layer": self.layer.fields()}))
+        """Its fields as JSON, in the names of a checkpoint's config.json; ``layer`` as `LlamaConfig.fields`."""
+        fields = json.loads(json.dumps(dataclasses.asdict(self) | {"layer": self.layer.fields()}))
+        return {STORED_NAMES.get(name, name): value for name, value in fields.items()}
 
     def module_of(self, step: int) -> int:
         """The module that draft step ``step`` (from 0) runs."""

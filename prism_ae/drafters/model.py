@@ -3,12 +3,12 @@
 A drafter guesses the target's next tokens from two inputs per position: the embedding of the *next* token (known:
 it was just sampled) and a hidden state of the position before it. The input at position t is (embedding of token
 t+1, hidden t); its output is a guess of hidden t+1 and, through the head, of token t+2. Step 0 of a round reads the
-target's own hidden states (`Drafter.enter`); every later step reads the output of the step before it.
+target's own hidden states (`Drafter.project_hidden`); every later step reads the output of the step before it.
 
 A *module* is one parameter set: a fusion layer 2H -> H and a stack of Llama layers, the first without input norm.
 EAGLE-2 and HASS have one module and use it at every step; PRISM maps steps to modules, so its capacity grows while a
-step still runs one module (PAPER: section on the architecture; mapping step 0 -> module 0, later -> module 1).
-Modules share one key-value memory: module 1 attends to what module 0 wrote.
+step still runs one module (PRISM, MLSys 2026, figure 3; step 0 -> module 0, later steps -> module 1).
+Modules share one KV cache: module 1 attends to the keys and values that module 0 wrote.
 
 EAGLE-3 is its own cell: the layer sees (embedding, hidden) side by side, and it brings a head over its own, smaller
 vocabulary. Embedding and, for all but EAGLE-3, the head are the target's, shared and frozen.
@@ -35,9 +35,11 @@ class EagleModule(nn.Module):
         )
 
     def fuse(self, embedding: Tensor, hidden: Tensor) -> Tensor:
+        """Embedding of the next token and hidden state, [B, T, H] each -> the first layer's input [B, T, H]."""
         return self.fusion(torch.cat([embedding, hidden], dim=-1))
 
     def forward(self, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        """See `Drafter.step`."""
         x = self.fuse(embedding, hidden)
         for number, layer in enumerate(self.layers):
             x = layer(x, rotation, attend, number)
@@ -57,6 +59,7 @@ class Eagle3Module(nn.Module):
         self.mlp = MLP(config)
 
     def forward(self, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
+        """See `Drafter.step`."""
         mixed = torch.cat([self.embedding_norm(embedding), self.hidden_norm(hidden)], dim=-1)
         x = hidden + self.attention(mixed, rotation, attend, 0)
         return x + self.mlp(self.mlp_norm(x))
@@ -69,24 +72,24 @@ class Drafter(nn.Module):
     """
 
     draft_ids: Tensor
-    """EAGLE-3: target token id of each draft token id [draft_vocab]; empty for the others."""
+    """EAGLE-3: target token id of each draft token id [draft_vocab]; empty for other drafters."""
 
     def __init__(self, config: DrafterConfig, target: Llama) -> None:
         super().__init__()
         layer = config.layer
         self.config = config
         self._shared = (target.embedding, target.head)
-        size = layer.hidden_size
+        size, read = layer.hidden_size, len(config.aux_hidden_layers)
         if config.cell == "eagle":
             self.modules_ = nn.ModuleList(EagleModule(layer) for _ in range(config.modules))
-            self.entry = nn.Linear(len(config.capture) * size, size) if config.capture else nn.Identity()
+            self.hidden_proj = nn.Linear(read * size, size) if read else nn.Identity()
             self.norm: nn.Module = nn.Identity()
             self.own_head: nn.Linear | None = None
             draft_ids = torch.empty(0, dtype=torch.long)
         else:
             assert config.draft_vocab_size is not None
             self.modules_ = nn.ModuleList([Eagle3Module(layer)])
-            self.entry = nn.Linear(len(config.capture) * size, size, bias=False)
+            self.hidden_proj = nn.Linear(read * size, size, bias=False)
             self.norm = RMSNorm(size, layer.rms_norm_eps)
             self.own_head = nn.Linear(size, config.draft_vocab_size, bias=False)
             draft_ids = torch.arange(config.draft_vocab_size)
@@ -95,16 +98,16 @@ class Drafter(nn.Module):
 
     @property
     def kv_layers(self) -> int:
-        """Layers of key-value memory a round needs; modules share them."""
+        """Layers of the KV cache that a round needs; modules share them."""
         return self.config.layer.num_hidden_layers
 
     def embed(self, ids: Tensor) -> Tensor:
         """Target embedding of ``ids`` [B, T] -> [B, T, H]."""
         return self._shared[0](ids)
 
-    def enter(self, features: Tensor) -> Tensor:
-        """The target's hidden states [B, T, H], or the captured ones [B, T, n * H], -> hidden of step 0 [B, T, H]."""
-        return self.entry(features)
+    def project_hidden(self, features: Tensor) -> Tensor:
+        """The target's hidden states [B, T, H], or n auxiliary ones [B, T, n * H], -> hidden of step 0 [B, T, H]."""
+        return self.hidden_proj(features)
 
     def step(self, step: int, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         """Run draft step ``step``.
@@ -112,7 +115,7 @@ class Drafter(nn.Module):
         Args:
             step: from 0; chooses the module.
             embedding: of token t+1 at position t [B, T, H].
-            hidden: at step 0 the result of `enter`, later the previous step's output [B, T, H].
+            hidden: at step 0 the result of `project_hidden`, later the previous step's output [B, T, H].
             rotation: ``self.rotary`` of the positions t [B, T].
             attend: owner of keys, values and mask, `kv_layers` layers.
 
@@ -127,5 +130,5 @@ class Drafter(nn.Module):
         return head(self.norm(hidden))
 
     def token_ids(self, draft_tokens: Tensor) -> Tensor:
-        """Target token ids of draft vocabulary indices; the same numbers unless EAGLE-3."""
+        """Target token ids of draft vocabulary indices, of the same shape; the same numbers unless EAGLE-3."""
         return self.draft_ids[draft_tokens] if self.own_head is not None else draft_tokens

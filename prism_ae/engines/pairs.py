@@ -16,7 +16,7 @@ from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.drafters.layouts.table import EAGLE3
 from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.models.checkpoints import check_target_weights, read_json, read_target_config
-from prism_ae.prompts.conversation import window_of
+from prism_ae.prompts.conversation import max_seq_len_of
 from prism_ae.sglang_prism.description import check_capturable, published_capture
 from prism_ae.suites.records import TargetRecord
 
@@ -41,7 +41,7 @@ class Pair:
     @property
     def capture(self) -> tuple[int, ...]:
         """The target's hidden states that the drafter reads; () for the last one alone."""
-        return self.config.capture if self.config else ()
+        return self.config.aux_hidden_layers if self.config else ()
 
 
 def make_pair(record: TargetRecord, target: Path, drafter: Path | None, drafter_kind: str, engine: str) -> Pair:
@@ -60,7 +60,7 @@ def make_pair(record: TargetRecord, target: Path, drafter: Path | None, drafter_
     if engine == "torch":
         read_target_config(target)
     check_target_weights(target)
-    window_of(1, target)
+    max_seq_len_of(1, target)
     if drafter is None:
         return Pair(target, None)
     if drafter_kind == "model":
@@ -103,10 +103,10 @@ def _check_captured(
     drafter: Path, record: TargetRecord, config: DrafterConfig, sizes: TargetSizes, captured: tuple[int, ...]
 ) -> None:
     """Raises CheckpointError where a suite says of a drafter's hidden states what is not what SGLang would capture."""
-    taken = read_config(drafter, captured, sizes=sizes).capture
-    if taken != config.capture:
+    taken = read_config(drafter, captured, sizes=sizes).aux_hidden_layers
+    if taken != config.aux_hidden_layers:
         raise CheckpointError(
-            f"{drafter}: the suite says that it reads the hidden states {list(config.capture)} of target "
+            f"{drafter}: the suite says that it reads the hidden states {list(config.aux_hidden_layers)} of target "
             f"{record.name}; where a folder does not say it, the engine sglang captures {list(taken)}",
             "use --engine torch, or a folder that says it: prism-ae convert --to own --capture",
         )

@@ -1,9 +1,9 @@
 """The torch engine: acceptance measured by our own exact speculative decoding, on a CPU or a GPU.
 
-The target stays loaded from one assignment to the next; drafter and tree are swapped. Cells whose time is not measured
-share one pool of rows, because what a question yields does not depend on what is decoded beside it, and what the target
-wrote for one drafter is expected of it for the next (`prism_ae.decoding.expected`: less work, the same outcome). A cell
-whose time is measured runs alone, with its own batch size, after a short warm-up, and expects nothing.
+The target stays loaded from one assignment to the next; drafter and tree are swapped. Acceptance cells share one pool
+of rows, because a question's result does not depend on what is decoded beside it, and the text that the target wrote
+for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). A throughput cell
+runs alone, with its own batch size, after a short warm-up, and without known texts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from prism_ae.cells import Cell, EngineSettings, Result
 from prism_ae.decoding.batch import Batch, row_bytes
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
@@ -31,7 +31,7 @@ from prism_ae.errors import CheckpointError, DeviceError
 from prism_ae.models.checkpoints import load_target, read_json
 from prism_ae.models.config import named_rope_theta
 from prism_ae.models.llama import Llama
-from prism_ae.prompts.conversation import Conversation, open_conversation, window_of
+from prism_ae.prompts.conversation import Conversation, max_seq_len_of, open_conversation
 from prism_ae.prompts.questions import Question, load_questions
 from prism_ae.suites.compat import EAGLE3_CONFIG_ROPE
 from prism_ae.suites.records import Suite, Template
@@ -45,7 +45,7 @@ CPU_CACHE_BYTES = 1 << 30
 GPU_CACHE_SHARE = 0.6
 """Memory for keys and values: on a CPU, where workers share it, and as a share of what is free on a GPU."""
 
-BEYOND = 6
+LOOKAHEAD_TOKENS = 6
 """Tokens behind the end of an answer that are learnt for later drafters: a round that reaches the end may go on."""
 
 
@@ -124,25 +124,25 @@ class TorchEngine:
         jobs = [[self._job(cell, question, target) for question in self._asked(cell)] for cell in cells]
         flat = [job for group in jobs for job in group]
         owner = [(number, place) for number, group in enumerate(jobs) for place in range(len(group))]
-        window = max(job.window for job in flat)
-        rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, window, target.dtype))
-        beyond = BEYOND if tree and batch_size is None else 0
-        numbers = max(min(job.max_new_tokens, job.window) for job in flat) + beyond + (tree.steps if tree else 0) + 1
-        batch = Batch(target.model, drafter, tree, rows, window, numbers)
+        max_seq_len = max(job.max_seq_len for job in flat)
+        rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, max_seq_len, target.dtype))
+        lookahead = LOOKAHEAD_TOKENS if tree and batch_size is None else 0
+        longest = max(min(job.max_new_tokens, job.max_seq_len) for job in flat) + lookahead
+        batch = Batch(target.model, drafter, tree, rows, max_seq_len, longest + (tree.steps if tree else 0) + 1)
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
             list(generate(batch, [warm_up], target.end_ids, lambda: False))
         start = time.perf_counter()
-        answered: list[dict[int, Answered]] = [{} for _ in cells]
-        for done in generate(batch, flat, target.end_ids, should_stop, beyond):
+        answered: list[dict[int, GenerationResult]] = [{} for _ in cells]
+        for done in generate(batch, flat, target.end_ids, should_stop, lookahead):
             number, place = owner[done.index]
-            if beyond:
+            if lookahead:
                 self._written.setdefault(_key(cells[number], flat[done.index]), done.written)
             answered[number][place] = done
             if len(answered[number]) == len(jobs[number]):
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
-                settings = self._settings(batch, jobs[number][0].window, expected_texts=beyond > 0)
+                settings = self._settings(batch, jobs[number][0].max_seq_len, expected_texts=lookahead > 0)
                 used = drafter.config.layer.rope_theta if drafter else None
                 settings = with_ropes(settings, target.model.config.rope_theta, assignment.drafter_path, used)
                 yield cells[number], Result(samples, seconds, settings)
@@ -171,13 +171,13 @@ class TorchEngine:
     def _load_questions(self, benchmark: str, count: int) -> tuple[Question, ...]:
         return load_questions(self.suite, benchmark, count, self.models_dir)
 
-    def _job(self, cell: Cell, question: Question, target: _Loaded) -> Job:
+    def _job(self, cell: Cell, question: Question, target: _Loaded) -> GenerationJob:
         point = cell.point
 
         def prompt(answers: Sequence[Sequence[int]]) -> Sequence[int]:
             return target.conversation.prompt(question.turns, answers)
 
-        job = Job(
+        job = GenerationJob(
             # Files number their questions from 0 each: with the benchmark's name no two share their random numbers.
             question_id=f"{point.benchmark}/{question.question_id}",
             turns=len(question.turns),
@@ -185,11 +185,11 @@ class TorchEngine:
             temperature=point.temperature,
             seed=point.seed,
             max_new_tokens=point.max_new_tokens,
-            window=window_of(point.max_length, target.path),
+            max_seq_len=max_seq_len_of(point.max_length, target.path),
         )
         if point.batch is not None:
             return job
-        return dataclasses.replace(job, expected=self._written.get(_key(cell, job), ()))
+        return dataclasses.replace(job, known_texts=self._written.get(_key(cell, job), ()))
 
     def _load_target(self, path: Path, dtype: torch.dtype, name: str) -> _Loaded:
         if self._target is None or (self._target.path, self._target.dtype) != (path, dtype):
@@ -261,6 +261,6 @@ def _config_rope(folder: Path, layout: str) -> float:
     return theta
 
 
-def _key(cell: Cell, job: Job) -> tuple[Hashable, ...]:
+def _key(cell: Cell, job: GenerationJob) -> tuple[Hashable, ...]:
     """What a target's text depends on, besides the target."""
     return job.question_id, job.temperature, job.seed, job.max_new_tokens, cell.point.max_length

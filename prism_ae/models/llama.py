@@ -103,6 +103,8 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 
 
 class RMSNorm(nn.Module):
+    """``x`` [..., size], divided by the root of its mean square and scaled by a learnt weight [size]."""
+
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
@@ -138,6 +140,8 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """Gated feed-forward network: ``x`` [..., H] -> down(silu(gate(x)) * up(x)) [..., H]."""
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
@@ -178,7 +182,7 @@ class Llama(nn.Module):
         self.rotary = Rotary(config)
 
     def forward(
-        self, ids: Tensor, positions: Tensor, attend: Attend = causal, capture: Sequence[int] = ()
+        self, ids: Tensor, positions: Tensor, attend: Attend = causal, aux_hidden_layers: Sequence[int] = ()
     ) -> tuple[Tensor, Tensor | None]:
         """Hidden states of a forward pass; logits are ``self.head`` of the first result.
 
@@ -186,22 +190,22 @@ class Llama(nn.Module):
             ids: token ids [B, T].
             positions: their positions [B, T] (or [1, T], the same for all rows).
             attend: owner of keys, values and mask.
-            capture: which hidden states to return besides: 0 is the embedding, i the output of the i-th layer
-                counted from 1 (the numbering of Hugging Face's ``hidden_states``, before the final norm).
+            aux_hidden_layers: layers whose outputs to return as auxiliary hidden states: 0 is the embedding, i the
+                i-th layer counted from 1 (the numbering of Hugging Face's ``hidden_states``, before the final norm).
 
         Returns:
-            The last layer's output after the final norm [B, T, H], and the captured states side by side
-            [B, T, len(capture) * H], or None when nothing is captured.
+            The last layer's output after the final norm [B, T, H], and the auxiliary hidden states side by side
+            [B, T, len(aux_hidden_layers) * H], or None where none are asked for.
         """
         x = self.embedding(ids)
         rotation = self.rotary(positions)
-        states = {0: x} if 0 in capture else {}
+        states = {0: x} if 0 in aux_hidden_layers else {}
         for number, layer in enumerate(self.layers, start=1):
             x = layer(x, rotation, attend, number - 1)
-            if number in capture:
+            if number in aux_hidden_layers:
                 states[number] = x
-        captured = torch.cat([states[index] for index in capture], dim=-1) if capture else None
-        return self.norm(x), captured
+        aux_hidden = torch.cat([states[index] for index in aux_hidden_layers], dim=-1) if aux_hidden_layers else None
+        return self.norm(x), aux_hidden
 
 
 _FUSED = {
@@ -289,7 +293,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str
 
     Args:
         module: its parameters are overwritten (cast to their dtype, on their device).
-        state: published name -> tensor: all of them, and of the right shapes.
+        state: published name -> tensor of the shape that ``config`` implies: linear weights [out, in], norms [H].
         names: parameter -> published name (fused names kept), for every parameter of ``module``.
         config: sizes of its layers.
     """

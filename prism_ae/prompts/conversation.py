@@ -152,11 +152,11 @@ def check_questions(conversation: Conversation, questions: Sequence[Question], w
         raise ConfigError(listed(where, wrong), f"use the tokenizer that belongs to {conversation.folder}")
 
 
-def window_of(max_length: int, target: Path) -> int:
-    """Tokens of prompt and answer together at most: what is asked for, as far as the target has positions.
+def max_seq_len_of(max_length: int, target: Path) -> int:
+    """Most tokens of prompt and answer together: `Point.max_length`, or the target's positions where they are fewer.
 
     The same for every engine, drafter and draft tree, and without one, so that all of them end an answer at the same
-    token: drafts that lie behind it are verified and not committed, and a drafter's own positions do not count.
+    token: drafts beyond it are verified and not committed, and a drafter's own positions do not count.
     Raises MissingError or CheckpointError.
     """
     return min(max_length, _size(target, "max_position_embeddings"))

@@ -17,14 +17,13 @@ PRISM = "PRISM"
 """The drafter reads the target's last hidden state. What users ask for, whatever the checkpoint is."""
 
 PRISM_CAPTURED = "PRISM_CAPTURED"
-"""The drafter reads several captured hidden states (PRISM*, EAGLE-3)."""
+"""The drafter reads several auxiliary hidden states (PRISM*, EAGLE-3), which SGLang captures. Stored in results."""
 
 NAMES = frozenset({PRISM, PRISM_CAPTURED})
-"""Both: what SGLang calls an algorithm of ours."""
+"""SGLang's names of the two registered algorithms."""
 
 OVERRIDDEN = frozenset({"is_eagle", "is_eagle3", "create_worker"})
-"""What PRISM answers itself. Everything else it answers as SGLang's own enum of algorithms does, whose functions are
-written in terms of these."""
+"""Functions that PRISM defines itself. All others are those of SGLang's own enum of algorithms, which call these."""
 
 
 def register_algorithms(missing_hooks: Callable[[], list[str]]) -> None:
@@ -39,16 +38,16 @@ def register_algorithms(missing_hooks: Callable[[], list[str]]) -> None:
     class Prism(CustomSpecAlgo):
         """Takes the branches that SGLang takes for EAGLE."""
 
-        captured = False
+        reads_aux_hidden = False
 
         def is_eagle(self) -> bool:
             return True
 
         def is_eagle3(self) -> bool:
-            return self.captured
+            return self.reads_aux_hidden
 
-    class PrismCaptured(Prism):
-        captured = True
+    class PrismAuxHidden(Prism):
+        reads_aux_hidden = True
 
     # The registry's base class answers for an algorithm that shares nothing with SGLang's own: no draft input in a
     # disaggregated decode server, for one.
@@ -57,11 +56,11 @@ def register_algorithms(missing_hooks: Callable[[], list[str]]) -> None:
             setattr(Prism, name, function)
 
     def worker(server_args: ServerArgs) -> Any:
-        """The class of the worker, asked for in the scheduler's process.
+        """The worker's class; SGLang calls this in the scheduler's process.
 
         Raises:
-            RuntimeError: a hook is not in place. SGLang only logs that, and would draft with the wrong modules or
-                answer wrongly.
+            RuntimeError: a hook is not in place. SGLang only logs that, and would draft with the wrong modules or give
+                wrong answers.
         """
         from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
 
@@ -73,4 +72,4 @@ def register_algorithms(missing_hooks: Callable[[], list[str]]) -> None:
         return EAGLEWorkerV2
 
     SpeculativeAlgorithm.register(PRISM, supports_overlap=True, spec_class=Prism)(worker)
-    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismCaptured)(worker)
+    SpeculativeAlgorithm.register(PRISM_CAPTURED, supports_overlap=True, spec_class=PrismAuxHidden)(worker)

@@ -1,10 +1,9 @@
-"""What a sweep asks of a running engine: prove who you are, say how you really run, change drafter, tree or
-drafting.
+"""Control of a running engine: its identity, the settings in effect, and changes of drafter, tree or drafting.
 
-Changing anything is possible only in engines that this project starts: they have a nonce in their environment. A
-user's own server with PRISM says how it runs, in ``/server_info``, and no more. The commands are methods added to
-SGLang's scheduler, called by its own remote calls; what is in effect is read from the objects that use it, not from
-what was asked for, and added to SGLang's answer about its internal state.
+Only engines that this project starts can be changed: they have a nonce in their environment. A user's own server with
+PRISM only reports its settings, in ``/server_info``. The command is a method added to SGLang's scheduler, called by its
+own remote calls. The settings are read from the objects that use them, not from the start options, and added to
+SGLang's internal state.
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.cells import EXACT, STOCK, EngineSettings
-from prism_ae.sglang_prism.hooks import Hook
 
 NONCE = "PRISM_AE_NONCE"
-"""Environment variable: what the engine has to echo."""
+"""Environment variable that the engine has to echo."""
 
 KEY = "prism_ae"
-"""Where the answer is in SGLang's internal state."""
+"""Our key in SGLang's internal state."""
 
 CONFIGURE = "prism_ae_configure"
 """Name of the command, a method of the scheduler."""
 
 
 def install() -> None:
-    """Add the command to the scheduler; only where a nonce says that the engine is ours."""
+    """Add the command to the scheduler, if a nonce shows that this project started the engine."""
     if os.environ.get(NONCE):
         from sglang.srt.managers.scheduler import Scheduler
 
@@ -37,7 +35,7 @@ def install() -> None:
 
 
 def configure(scheduler: Any, drafter: str | None = None, tree: str | None = None, drafting: str | None = None) -> None:
-    """Change what an idle engine drafts with.
+    """Change drafter, tree or drafting of an idle engine.
 
     Args:
         drafter: folder of a checkpoint of the loaded architecture.
@@ -46,7 +44,7 @@ def configure(scheduler: Any, drafter: str | None = None, tree: str | None = Non
 
     Raises:
         RuntimeError: the engine is busy, or cannot change this while it runs.
-        PrismError: the checkpoint cannot be loaded; the engine keeps the one before.
+        PrismError: the checkpoint cannot be loaded; the engine keeps its drafter.
     """
     if not scheduler.is_fully_idle():
         raise RuntimeError("the engine is busy")
@@ -56,7 +54,7 @@ def configure(scheduler: Any, drafter: str | None = None, tree: str | None = Non
     if drafting:
         from prism_ae.sglang_prism import drafting as module
 
-        module.choose(drafting)
+        module.set_draft_mode(drafting)
     if drafter:
         _load(worker.draft_worker, Path(drafter))
     if tree:
@@ -73,7 +71,7 @@ def _load(draft_worker: Any, folder: Path) -> None:
 
 
 def _shape(worker: Any, steps: int, branch: int, verified: int) -> None:
-    """Another tree for target and draft worker; what depends on it is made anew."""
+    """Set another tree in target and draft worker, and rebuild what depends on it."""
     from sglang.srt.runtime_context import get_context, get_server_args
 
     started = get_server_args()
@@ -93,7 +91,7 @@ def _shape(worker: Any, steps: int, branch: int, verified: int) -> None:
 
 
 def add_state(result: Any, scheduler: Any, *args: Any) -> None:
-    """After SGLang described its state: what this project asks for, and what a user's server drafts with."""
+    """After SGLang described its state: add ours, in this project's engines and in users' servers with PRISM."""
     from prism_ae.sglang_prism.algorithm import NAMES
 
     if os.environ.get(NONCE) or scheduler.spec_algorithm.name in NAMES:
@@ -101,7 +99,7 @@ def add_state(result: Any, scheduler: Any, *args: Any) -> None:
 
 
 def state(scheduler: Any) -> dict[str, Any]:
-    """What is in effect, read from where it takes effect; plain values."""
+    """The settings in effect, read from the objects that use them; plain values."""
     runner = scheduler.tp_worker.model_runner
     found = EngineSettings(
         dtype=str(next(runner.model.parameters()).dtype).removeprefix("torch."),
@@ -126,7 +124,7 @@ def state(scheduler: Any) -> dict[str, Any]:
 
 
 def draft_state(draft_worker: Any) -> dict[str, Any]:
-    """`state` of what drafts; a drafter that is not there stays null."""
+    """The part of `state` that describes the drafter."""
     from prism_ae.sglang_prism import drafting
     from prism_ae.sglang_prism.description import KEY as DESCRIBED
 
@@ -155,14 +153,14 @@ def draft_state(draft_worker: Any) -> dict[str, Any]:
 
 
 def sampling_backend() -> str:
-    """Whose kernels filter and sample."""
+    """Name of the backend whose kernels filter and sample."""
     from sglang.srt.runtime_context import get_exec
 
     return str(get_exec().kernel.sampling_backend)
 
 
 def captured_batches(scheduler: Any) -> list[int]:
-    """Batch sizes that CUDA graphs of the target's decoding were captured for; [] runs eagerly."""
+    """Batch sizes for which CUDA graphs of the target's decoding were captured; [] where it runs eagerly."""
     return _captured(getattr(scheduler.tp_worker.model_runner, "decode_cuda_graph_runner", None))
 
 
@@ -170,22 +168,22 @@ def _captured(graphs: Any) -> list[int]:
     return [int(size) for size in getattr(graphs, "capture_bs", ())]
 
 
-def meet_in_a_file(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Around the set-up of torch's process group, which would listen on every interface for processes that never come:
-    an engine of one process meets itself in a file."""
+def use_file_rendezvous(original: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Around the set-up of torch's process group: an engine of one process uses a file, instead of listening on every
+    network interface."""
     if os.environ.get(NONCE) and options.get("world_size") == 1:
         folder = tempfile.mkdtemp(prefix="rendezvous-")  # below the engine's own temporary folder
         options["distributed_init_method"] = f"file://{folder}/store"
     return original(*args, **options)
 
 
-def key_by_pairs(cache: Any, params: Any) -> None:
+def bigram_prefix_cache_keys(cache: Any, params: Any) -> None:
     """Before the prefix cache is made: where a separate model drafts, key it by pairs of tokens, as SGLang does for
     EAGLE.
 
-    SGLang's draft worker reads token t + 1 at position t, whatever the drafter is: what it writes at the last position
-    of a shared prefix depends on the token behind it. With a key of single tokens a conversation is given the one that
-    was written for another, and its acceptance depends on what was served before.
+    SGLang's draft worker reads token t + 1 at position t, whatever the drafter is: the keys and values at the last
+    position of a shared prefix depend on the next token. Keyed by single tokens, a request would reuse those of another
+    request's next token, and its acceptance would depend on what was served before.
     """
     from sglang.srt.runtime_context import get_server_args
 
@@ -193,8 +191,8 @@ def key_by_pairs(cache: Any, params: Any) -> None:
         params.is_eagle = True
 
 
-HOOKS: list[Hook] = [
-    ("sglang.srt.distributed.parallel_state.init_distributed_environment", meet_in_a_file, "around"),
+HOOKS = [
+    ("sglang.srt.distributed.parallel_state.init_distributed_environment", use_file_rendezvous, "around"),
     ("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after"),
-    ("sglang.srt.mem_cache.radix_cache.RadixCache.__init__", key_by_pairs, "before"),
+    ("sglang.srt.mem_cache.radix_cache.RadixCache.__init__", bigram_prefix_cache_keys, "before"),
 ]

@@ -1,18 +1,16 @@
-"""What SGLang needs on a CPU without AMX, besides the kernels' stand-ins: active only where it is told to use the
-CPU.
+"""Corrections that SGLang needs on a CPU without AMX, besides the kernels' stand-ins; active only where SGLang is told
+to use the CPU.
 
-Its one attention backend for CPUs with a tree mask and several draft steps is called ``intel_amx`` and asks for
-AMX; with the stand-ins it needs none. In 0.5.17 its two forward functions work out the right lengths and then use
-the batch's instead. And a grammar (regex, JSON schema) ends the server: its mask wants pinned memory, and is refused
-where it is applied.
+Its only attention backend for CPUs with a tree mask and several draft steps is ``intel_amx``, which asks for AMX; with
+the stand-ins it works without. In 0.5.17 its two forward functions compute the right lengths and then use the batch's
+instead. And a grammar (regex, JSON schema) crashes the server: its mask is allocated in pinned memory, and the function
+that applies it refuses tensors on a CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-
-from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,14 +19,14 @@ BACKEND = "intel_amx"
 
 
 def install() -> None:
-    """Let the backend be chosen; once per process, before the server's arguments are resolved."""
+    """Allow the backend to be chosen; once per process, before the server's arguments are resolved."""
     from sglang.srt.arg_groups import overrides
 
     overrides.cpu_has_amx_support = lambda: True
 
 
 def _with_lengths(lengths_of: Callable[[Any, Any], Tensor]) -> Callable[..., Any]:
-    """A hook around a forward function: meanwhile the batch's lengths are those of ``lengths_of(backend, batch)``."""
+    """A hook around a forward function that replaces the batch's lengths by ``lengths_of(backend, batch)`` [B]."""
 
     def around(
         original: Callable[..., Any],
@@ -52,18 +50,18 @@ def _with_lengths(lengths_of: Callable[[Any, Any], Tensor]) -> Callable[..., Any
 
 
 def _extended(backend: Any, forward_batch: Any) -> Tensor:
-    """Verification extends every sequence by its whole tree: the lengths in the backend's metadata say so."""
+    """Lengths [B] in verification, which extends every sequence by its whole tree: those in the backend's metadata."""
     return backend.extend_metadata[0]
 
 
 def _decoded(backend: Any, forward_batch: Any) -> Tensor:
-    """A draft step decodes every branch of the beam, with a length each; decoding without drafts, the batch's own."""
+    """Lengths in decoding: one per branch of the beam [B * branch] in a draft step, the batch's own [B] elsewhere."""
     metadata = backend.draft_decode_metadata
     return forward_batch.seq_lens if metadata is None else metadata[1]
 
 
 def allocate_vocab_mask(original: Callable[..., Any], vocab_size: int, batch_size: int) -> Tensor:
-    """Around the allocation of a grammar's mask: xgrammar's own, in memory that is not pinned."""
+    """Around the allocation of a grammar's mask, int32 [B, V / 32 rounded up]: xgrammar's own, in unpinned memory."""
     import xgrammar
 
     return xgrammar.allocate_token_bitmask(batch_size, vocab_size)
@@ -86,7 +84,7 @@ def apply_vocab_mask(original: Callable[..., Any], grammar: Any, logits: Tensor,
 
 _BACKEND = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
 _GRAMMAR = "sglang.srt.constrained.xgrammar_backend"
-HOOKS: list[Hook] = [
+HOOKS: list[tuple[str, Callable[..., Any], str]] = [
     (f"{_BACKEND}.forward_extend", _with_lengths(_extended), "around"),
     (f"{_BACKEND}.forward_decode", _with_lengths(_decoded), "around"),
     (f"{_GRAMMAR}._allocate_token_bitmask", allocate_vocab_mask, "around"),

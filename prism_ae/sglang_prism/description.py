@@ -1,8 +1,7 @@
 """A drafter's folder, described to SGLang as a Hugging Face folder of its own.
 
-The description is a temporary folder: a ``config.json`` that SGLang's own config reading understands, with what the
-draft model needs to know under ``prism_ae``, and links to the weight files, which SGLang looks for but never reads:
-the model reads them itself, strictly.
+The description is a temporary folder: a ``config.json`` that SGLang can read, with the draft model's own settings under
+``prism_ae``, and links to the weight files. SGLang only checks that those exist; the model reads them itself, strictly.
 """
 
 from __future__ import annotations
@@ -32,55 +31,57 @@ EAGLE_MODEL, EAGLE3_MODEL = "PrismDraftModel", "PrismEagle3DraftModel"
 KEY = "prism_ae"
 
 _PREFIX = "prism-ae-drafter-"
-"""Of the names of described folders."""
+"""Beginning of the names of these folders."""
 
 _DAY = 86400.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """What of a target its drafter is described by, as SGLang resolved it.
+class ResolvedTarget:
+    """A target as SGLang resolved it: what the description of its drafter depends on.
 
     Attributes:
         name: folder or repository, for messages.
-        dtype: in which SGLang runs it, "bfloat16". The drafter shares its embedding, head and hidden states, so it is
-            given the same; without it SGLang would choose float16 for the drafter, whatever the target is.
-        context: tokens of prompt and answer together at most. The drafter is given no less, or SGLang would not start.
+        dtype: in which SGLang runs it, e.g. "bfloat16". The drafter shares its embedding, head and hidden states, so it
+            gets the same; otherwise SGLang would choose float16 for the drafter, whatever the target is.
+        max_seq_len: most tokens of prompt and answer together. SGLang does not start with a smaller drafter.
     """
 
     name: str
     sizes: TargetSizes
     dtype: str
-    context: int
+    max_seq_len: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """``folder`` is what SGLang is given; ``drafter`` the drafter's own, and ``config`` what it is."""
+    """``folder`` is the description that SGLang reads, ``drafter`` the drafter's own folder, ``config`` its config."""
 
     folder: Path
     drafter: Path
     config: DrafterConfig
 
     @property
-    def captures(self) -> bool:
-        """Whether the drafter reads captured hidden states."""
-        return bool(self.config.capture)
+    def reads_aux_hidden(self) -> bool:
+        """Whether the drafter reads auxiliary hidden states."""
+        return bool(self.config.aux_hidden_layers)
 
     @property
     def summary(self) -> str:
         """One line for the log."""
         config = self.config
         steps = ", ".join(str(module) for module in config.step_mapping)
-        reads = f"hidden states {list(config.capture)}" if config.capture else "the last hidden state"
+        reads = (
+            f"hidden states {list(config.aux_hidden_layers)}" if config.aux_hidden_layers else "the last hidden state"
+        )
         return (
             f"{config.cell} cell, {config.modules} module(s) of {config.layer.num_hidden_layers} layer(s), "
             f"step mapping [{steps}], reads {reads}"
         )
 
 
-def describe(drafter: Path, target: Target) -> Described:
-    """Describe the drafter in ``drafter`` for a target; the description goes when the process ends.
+def describe(drafter: Path, target: ResolvedTarget) -> Described:
+    """Describe the drafter in ``drafter`` for a target; the description is deleted when the process ends.
 
     Raises:
         PrismError: a folder that is missing, malformed or of another target.
@@ -98,9 +99,9 @@ def describe(drafter: Path, target: Target) -> Described:
 
 
 def remove_old_descriptions(place: Path) -> None:
-    """Delete this user's descriptions of more than a day ago: a server that is ended by force leaves its own behind.
+    """Delete this user's descriptions that are older than a day: a killed server leaves its own behind.
 
-    None is read any more once its server has loaded its drafter.
+    A server does not read its description again once its drafter is loaded.
     """
     for folder in place.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -110,8 +111,8 @@ def remove_old_descriptions(place: Path) -> None:
 
 
 def described_drafter(folder: Path) -> Path:
-    """The drafter's own folder, where ``folder`` is a description of it: SGLang builds its arguments from themselves
-    again in some of its entrances."""
+    """The drafter's own folder, where ``folder`` is a description of it: some entry points of SGLang resolve their
+    arguments twice."""
     if not (folder.name.startswith(_PREFIX) and (folder / "config.json").is_file()):
         return folder
     return Path(read_json(folder / "config.json")[KEY]["drafter"])
@@ -137,8 +138,8 @@ def read_for_sglang(drafter: Path, sizes: TargetSizes) -> DrafterConfig:
 def check_capturable(config: DrafterConfig, sizes: TargetSizes, drafter: Path) -> None:
     """Raises CheckpointError for a drafter that reads what SGLang cannot capture."""
     last = sizes.num_hidden_layers - 1
-    for state in config.capture:
-        # SGLang captures what enters a layer from the second on, not what leaves the last one.
+    for state in config.aux_hidden_layers:
+        # SGLang captures the inputs of layers, from the second on, and not the output of the last one.
         if not 1 <= state <= last:
             raise CheckpointError(
                 f"{drafter}: reads hidden state {state}; SGLang captures 1 to {last} of its target",
@@ -146,8 +147,8 @@ def check_capturable(config: DrafterConfig, sizes: TargetSizes, drafter: Path) -
             )
 
 
-def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) -> dict[str, Any]:
-    """What SGLang reads: sizes under their Hugging Face names; ``prism_ae`` holds the drafter's own."""
+def hugging_face_config(config: DrafterConfig, drafter: Path, target: ResolvedTarget) -> dict[str, Any]:
+    """The config.json for SGLang: sizes under their Hugging Face names; ``prism_ae`` holds the drafter's own."""
     layer = config.layer.fields()
     described = {
         "architectures": [EAGLE3_MODEL if config.cell == "eagle3" else EAGLE_MODEL],
@@ -157,7 +158,7 @@ def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) ->
         "mlp_bias": False,
         "bias": False,  # of attention, as SGLang reads it; the fusion layers have one
         **layer,
-        "max_position_embeddings": max(config.layer.max_position_embeddings, target.context),
+        "max_position_embeddings": max(config.layer.max_position_embeddings, target.max_seq_len),
         "head_dim": config.layer.head_dim,
         "torch_dtype": target.dtype,
         "tie_word_embeddings": False,  # embedding and head are the target's, whatever it ties
@@ -168,9 +169,9 @@ def hugging_face_config(config: DrafterConfig, drafter: Path, target: Target) ->
             "target": dataclasses.asdict(target.sizes),
         },
     }
-    if config.capture:
-        described["eagle_config"] = sglang_capture(config.capture)
-        described["num_aux_hidden_states"] = len(config.capture)
+    if config.aux_hidden_layers:
+        described["eagle_config"] = sglang_capture(config.aux_hidden_layers)
+        described["num_aux_hidden_states"] = len(config.aux_hidden_layers)
     if config.draft_vocab_size is not None:
         described["draft_vocab_size"] = config.draft_vocab_size
     return described

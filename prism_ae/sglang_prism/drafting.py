@@ -1,12 +1,12 @@
 """Exact drafting: every branch of the draft tree attends to its own ancestors' keys and values.
 
 SGLang's draft loop reorders tokens and hidden states after each step, but not the key-value slots: branch j of the
-beam keeps the slots of whoever was branch j before, so a draft attends to a stranger's earlier draft (upstream
-issue 7523). The target's verification is not affected, the acceptance length is. The repair: when step i chose
-which branches live on, the i slots of each chosen parent are copied into the slots of the branch that continues it.
+beam keeps the slots of the previous branch j, so a draft attends to tokens of another branch (upstream issue 7523). The
+target's verification is not affected, the acceptance length is. The fix: after step i selects the branches that
+continue, the i slots of each selected parent are copied into the slots of the branch that continues it.
 
-Shapes depend on batch, branches and step alone and nothing waits for the device, so the repair is captured into a
-CUDA graph with the loop it belongs to.
+Shapes depend on batch, branches and step alone and nothing waits for the device, so a CUDA graph of the draft loop
+captures the fix too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from prism_ae.cells import EXACT
-from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch
 
 VARIABLE = "PRISM_AE_DRAFTING"
-"""Environment variable: "exact" or "stock" for every algorithm; unset, PRISM drafts exactly and others as they do."""
+"""Environment variable: "exact" or "stock" for every algorithm; unset, only PRISM drafts exactly."""
 
 BUFFERS = ("k_buffer", "v_buffer")
 
@@ -41,8 +40,8 @@ _running: _Loop | None = None
 _chosen: str | None = os.environ.get(VARIABLE)
 
 
-def choose(drafting: str) -> None:
-    """Draft like this from now on; only where no CUDA graph has been captured."""
+def set_draft_mode(drafting: str) -> None:
+    """Set `EXACT` or `STOCK` from now on; only where no CUDA graph has been captured."""
     global _chosen
     _chosen = drafting
 
@@ -57,7 +56,7 @@ def is_exact(algorithm: Any) -> bool:
 
 
 def around_draft_forward(original: Callable[..., Any], draft_worker: Any, forward_batch: ForwardBatch) -> Any:
-    """Keep the whole loop's slots at hand: SGLang overwrites the batch's field step by step."""
+    """Around the draft loop: keep the slots of all its steps, since SGLang overwrites the batch's field at each."""
     global _running
     steps, branch = draft_worker.speculative_num_steps, draft_worker.topk
     if (
@@ -76,9 +75,9 @@ def around_draft_forward(original: Callable[..., Any], draft_worker: Any, forwar
 
 
 def around_select(original: Callable[..., Any], i: int, *args: Any, **options: Any) -> Any:
-    """After step i's beam was chosen: give each branch its parent's keys and values of steps 0 .. i - 1."""
+    """Around the selection of step i's beam: give each branch its parent's keys and values of steps 0 .. i - 1."""
     chosen = original(i, *args, **options)
-    # After the last selection no forward follows; before the first there is nothing to copy.
+    # No forward pass follows the last selection, and the first has nothing to copy.
     if _running is not None and 1 <= i < _running.slots.shape[2] - 1:
         branch = _running.slots.shape[1]
         (_, _, candidates) = chosen[3]
@@ -105,10 +104,10 @@ def inherit(slots: Tensor, parents: Tensor, depth: int, buffers: list[Tensor]) -
 
 
 def draft_buffers(draft_runner: Any) -> list[Tensor]:
-    """Keys and values of the drafter, one buffer per layer and kind.
+    """Keys and values of the drafter, one buffer [slots, heads, head size] per layer and kind.
 
     Raises:
-        NotImplementedError: a pool whose layout this repair does not know; SGLang's own drafting would still run.
+        NotImplementedError: a pool of a layout that exact drafting does not know; stock drafting would still run.
     """
     pool = draft_runner.token_to_kv_pool
     if draft_runner.page_size != 1:
@@ -123,12 +122,12 @@ def draft_buffers(draft_runner: Any) -> list[Tensor]:
 
 
 def check_pool(result: Any, draft_worker: Any, *args: Any, **options: Any) -> None:
-    """After the draft worker was set up: refuse a pool that exact drafting does not know, before any request comes."""
+    """After the draft worker's set-up: refuse a pool that exact drafting does not know, before the first request."""
     if draft_worker.topk > 1 and is_exact(draft_worker.speculative_algorithm):
         draft_buffers(draft_worker.draft_runner)
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.init_attention_backend", check_pool, "after"),
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.draft_forward", around_draft_forward, "around"),
     ("sglang.srt.speculative.spec_utils.select_top_k_tokens", around_select, "around"),

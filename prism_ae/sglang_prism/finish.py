@@ -1,9 +1,8 @@
-"""Where an answer ends, when a round brings several tokens at once: where it would have ended token by token.
+"""The end of an answer when a round commits several tokens: the same as token by token.
 
-SGLang looks at a round's tokens together, and at the limit first: a stop string, stop token or end token inside the
-last accepted chunk is missed when the chunk reaches ``max_new_tokens``, and text behind it is returned. Here a
-request is shown its tokens one after the other, as without drafts, so whatever SGLang checks at a token is checked
-there and in its own order.
+SGLang checks a round's tokens together, and the limit first: it misses a stop string, stop token or end token inside
+the last accepted chunk when the chunk reaches ``max_new_tokens``, and returns the text after it. Here a request gets
+its tokens one after the other, as without drafts, so SGLang makes its own checks at each token, in its own order.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prism_ae.sglang_prism.hooks import Hook
-
 
 def around_update_finish_state(original: Callable[..., None], request: Any, new_accepted_len: int = 1) -> None:
     """Around ``Req.update_finish_state``: for each of the ``new_accepted_len`` tokens at the end of
     ``request.output_ids``.
 
-    ``output_ids`` keeps every token that the round committed: the key-value cache holds them all. ``finished_len`` says
-    how many of them are the answer.
+    ``output_ids`` keeps every token that the round committed: the KV cache holds them all. The first ``finished_len``
+    of them are the answer.
     """
     from sglang.srt.runtime_context import get_server_args
 
@@ -35,17 +32,17 @@ def one_by_one(check: Callable[..., None], request: Any, count: int) -> None:
     """Call ``check(request, 1)`` for each of the last ``count`` tokens, until the request is finished."""
     tokens = request.output_ids
     if request.finished() or request.to_finish:
-        check(request, count)  # an abort needs no look at the tokens, and without drafts one would have come before it
+        check(request, count)  # an abort does not depend on the tokens; without drafts one of them would precede it
         if request.finished_len is None:
             request.finished_len = len(tokens) - count + 1
         return
-    behind = tokens[len(tokens) - count :]
+    chunk = tokens[len(tokens) - count :]
     del tokens[len(tokens) - count :]
     grammar = request.grammar
     try:
-        for number, token in enumerate(behind, start=1):
+        for number, token in enumerate(chunk, start=1):
             tokens.append(token)
-            # A grammar was advanced over the whole chunk, which ends where the grammar does.
+            # The grammar has already been advanced over the whole chunk, which ends where the grammar does.
             request.grammar = grammar if number == count else None
             check(request, 1)
             if request.finished():
@@ -54,13 +51,13 @@ def one_by_one(check: Callable[..., None], request: Any, count: int) -> None:
                 break
     finally:
         request.grammar = grammar
-        tokens.extend(behind[number:])
+        tokens.extend(chunk[number:])
 
 
 def before_next_turn(session: Any, *args: Any, **options: Any) -> None:
-    """Before a session's next request is made of the one before it: that one's text ends where its answer ended.
+    """Before a session's next request is made from the last one: cut that one's text where its answer ended.
 
-    Sessions that stream know that themselves.
+    Streaming sessions do that themselves.
     """
     if session.streaming:
         return
@@ -70,7 +67,7 @@ def before_next_turn(session: Any, *args: Any, **options: Any) -> None:
             del request.output_ids[request.finished_len :]
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     ("sglang.srt.session.session_controller.Session.create_req", before_next_turn, "before"),
     ("sglang.srt.managers.schedule_batch.Req.update_finish_state", around_update_finish_state, "around"),
 ]

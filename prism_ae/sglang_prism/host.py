@@ -19,28 +19,19 @@ from prism_ae.cells import EngineSettings
 from prism_ae.errors import CheckpointError, PrismError
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
-from prism_ae.sglang_prism.messages import (
-    Answered,
-    BatchServed,
-    Configure,
-    EngineState,
-    Interrupt,
-    Refused,
-    Serve,
-    Start,
-)
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
 
 FIRST_TOKEN_ONLY = 1 << 20
-"""Stream interval: SGLang reports a request's first token at once, and then nothing until its end."""
+"""Stream interval: SGLang reports a request's first token at once, and the rest at its end."""
 
 _FLUSH_PATIENCE = 30.0
 _NOT_FLUSHED = f"the prefix cache could not be emptied within {_FLUSH_PATIENCE:.0f} s"
 _TICK = 0.2
-"""Seconds between looks for an interrupt."""
+"""Seconds between checks for an interrupt."""
 
 
 class EngineHost:
-    """One engine's life."""
+    """One engine, from its start to the end of the process."""
 
     def __init__(self, connection: Connection[Any, Any], start: Start) -> None:
         import sglang
@@ -52,14 +43,14 @@ class EngineHost:
         self._connection.send(self._state())
 
     def serve(self) -> None:
-        """Until the worker is gone."""
+        """Answer messages until the worker is gone."""
         while True:
             message = self._connection.recv()
             if isinstance(message, Configure):
                 self._connection.send(self._configure(message))
             elif isinstance(message, Serve):
                 self._connection.send(self._serve(message))
-            # An `Interrupt` that came too late has nothing to stop.
+            # An `Interrupt` that came too late has no batch run to stop.
 
     def _state(self) -> EngineState:
         """Read back from the scheduler's process."""
@@ -77,7 +68,7 @@ class EngineHost:
             if value is not None
         }
         if changes:
-            # Nothing of what another drafter wrote is kept; and only an idle engine can be flushed, or changed.
+            # What another drafter wrote must not stay in the cache; and only an idle engine can be flushed or changed.
             if not self._flushed():
                 return Refused(_NOT_FLUSHED)
             try:
@@ -86,7 +77,7 @@ class EngineHost:
                 return Refused(str(error))
         return self._state()
 
-    def _serve(self, asked: Serve) -> BatchServed | Refused:
+    def _serve(self, asked: Serve) -> BatchDone | Refused:
         if asked.flush and not self._flushed():
             return Refused(_NOT_FLUSHED)
         try:
@@ -103,13 +94,13 @@ class EngineHost:
             time.sleep(0.01)
         return True
 
-    async def _answer_all(self, asked: Serve) -> BatchServed | Refused:
+    async def _answer_all(self, asked: Serve) -> BatchDone | Refused:
         conversation = self._conversation(asked)
-        places = asyncio.Semaphore(asked.concurrency)
+        in_flight = asyncio.Semaphore(asked.concurrency)
         begin = time.perf_counter()
 
         async def one(index: int, users: Sequence[str]) -> None:
-            async with places:
+            async with in_flight:
                 self._connection.send(await self._answer(index, users, conversation, asked))
 
         tasks = [asyncio.ensure_future(one(index, users)) for index, users in enumerate(asked.questions)]
@@ -117,10 +108,10 @@ class EngineHost:
             await self._unless_interrupted(tasks)
         finally:
             await self._cancel(tasks)
-        return BatchServed(time.perf_counter() - begin)
+        return BatchDone(time.perf_counter() - begin)
 
     async def _unless_interrupted(self, tasks: Sequence[asyncio.Future[None]]) -> None:
-        """Wait for all, or for the worker's word that nobody needs them; raises what a task raises."""
+        """Wait for all, or for the worker's `Interrupt`; raises what a task raises."""
         everything = asyncio.gather(*tasks)
         while not everything.done():
             await asyncio.wait([everything], timeout=_TICK)
@@ -148,13 +139,13 @@ class EngineHost:
         for _ in users:
             prompt = conversation.prompt(users, answers)
             prompt_tokens += len(prompt)
-            room = asked.window - len(prompt)
-            if room < 1:
+            most = asked.max_seq_len - len(prompt)
+            if most < 1:
                 stops.append("window")
                 break
             parameters: dict[str, Any] = {
                 "temperature": asked.temperature,
-                "max_new_tokens": min(asked.max_new_tokens, room),
+                "max_new_tokens": min(asked.max_new_tokens, most),
                 "stop_token_ids": sorted(conversation.end_ids),
                 "stream_interval": FIRST_TOKEN_ONLY,
             }
@@ -170,13 +161,13 @@ class EngineHost:
             answer = _cut(last["output_ids"], conversation.end_ids, parameters["max_new_tokens"])
             ended = answer[-1] in conversation.end_ids
             answers.append(answer)
-            stops.append("end" if ended else "window" if room < asked.max_new_tokens else "length")
+            stops.append("end" if ended else "window" if most < asked.max_new_tokens else "length")
             histogram = _added(histogram, last["meta_info"].get("spec_correct_drafts_histogram") or [])
             prefill, decode = prefill + first - begin, decode + end - first
         return Answered(index, tuple(answers), prompt_tokens, tuple(histogram), tuple(stops), prefill, decode)
 
     def _ends(self) -> Iterable[int]:
-        """The tokens at which the engine ends an answer by itself: what it read from the target's files."""
+        """The tokens at which the engine ends an answer by itself, as it read them from the target's files."""
         return self._engine.tokenizer_manager.model_config.hf_eos_token_id or ()
 
     def _conversation(self, asked: Serve) -> Conversation:
@@ -194,7 +185,7 @@ class EngineHost:
 
 
 def _cut(tokens: Sequence[int], end_ids: frozenset[int], most: int) -> tuple[int, ...]:
-    """Nothing after an end token or beyond the limit: SGLang returns one token too many where a round meets both."""
+    """The tokens up to an end token or the limit: SGLang returns one too many where a round reaches both."""
     tokens = tokens[:most]
     ends = [place for place, token in enumerate(tokens) if token in end_ids]
     return tuple(tokens[: ends[0] + 1] if ends else tokens)

@@ -1,8 +1,7 @@
-"""What an engine's worker and the process that hosts SGLang say to each other.
+"""The messages between an engine's worker and the process that hosts SGLang.
 
-Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `EngineState` after a start
-or a configuration, `Answered` per question, `BatchServed` at the end of a batch run, `Refused` where one of
-them went wrong.
+Worker to host: `Start` once, then `Configure`, `Serve` and `Interrupt`. Host to worker: `EngineState` after a start or
+a configuration, `Answered` per question, `BatchDone` at the end of a batch run, `Refused` where one of them failed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from prism_ae.suites.records import Template
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """Start an engine: ``options`` of ``sglang.Engine``; ``nonce`` is what it has to echo."""
+    """Start an engine with these ``options`` of ``sglang.Engine``; it has to echo ``nonce``."""
 
     options: Mapping[str, Any]
     nonce: str
@@ -25,7 +24,7 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Configure:
-    """See `control.configure`; None leaves something as it is."""
+    """See `control.configure`; None changes nothing."""
 
     drafter: str | None = None
     tree: str | None = None
@@ -37,9 +36,9 @@ class Serve:
     """Answer questions, a limited number at a time.
 
     Attributes:
-        target: the target's folder; template, system_prompt: how it is talked to.
+        target: the target's folder; template, system_prompt: of its prompts.
         questions: user turns of each.
-        window: tokens of prompt and answer together at most.
+        max_seq_len: most tokens of prompt and answer together.
         concurrency: requests in flight.
         flush: empty the prefix cache first.
     """
@@ -50,19 +49,19 @@ class Serve:
     questions: tuple[tuple[str, ...], ...]
     temperature: float
     max_new_tokens: int
-    window: int
+    max_seq_len: int
     concurrency: int
     flush: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class Interrupt:
-    """Give up the batch run that is under way."""
+    """Abort the batch run that is under way."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineState:
-    """What is in effect: `control.state` and versions."""
+    """The settings in effect: `control.state` and versions."""
 
     settings: Mapping[str, Any]
 
@@ -90,7 +89,7 @@ class Answered:
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchServed:
+class BatchDone:
     """A batch run is over: ``wall_seconds`` from its first request to its last answer."""
 
     wall_seconds: float
@@ -98,6 +97,6 @@ class BatchServed:
 
 @dataclasses.dataclass(frozen=True)
 class Refused:
-    """What was asked for could not be done; the engine still runs."""
+    """A request could not be fulfilled; the engine still runs."""
 
     message: str

@@ -34,11 +34,11 @@ _SHARDS: dict[str, tuple[str, str | int]] = {
 """Stored projection -> SGLang's fused one, and which part of it."""
 
 
-class Module(nn.Module):
+class DraftModule(nn.Module):
     """One parameter set: the fusion layer, then the Llama layers, the first without input norm.
 
-    Every module numbers its layers from 0, so all of them read and write the same keys and values: module 1 attends to
-    what module 0 wrote.
+    Every module numbers its layers from 0, so all of them share one KV cache: module 1 attends to the keys and values
+    that module 0 wrote.
     """
 
     def __init__(self, config: Any, quant_config: Any) -> None:
@@ -56,8 +56,8 @@ class Module(nn.Module):
         return x + residual
 
 
-class Drafter(nn.Module):
-    """The modules, the step mapping, and what reads the target's captured states."""
+class DraftBackbone(nn.Module):
+    """The modules, the step mapping, and the projection of the target's auxiliary hidden states."""
 
     def __init__(self, config: Any, quant_config: Any) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class Drafter(nn.Module):
         size = config.hidden_size
         with torch.device("meta"):  # the target's is put in its place: no memory for one of its own
             self.embed_tokens = VocabParallelEmbedding(config.vocab_size, size)
-        self.modules_ = nn.ModuleList(Module(config, quant_config) for _ in range(described["modules"]))
+        self.modules_ = nn.ModuleList(DraftModule(config, quant_config) for _ in range(described["modules"]))
         self.step_mapping: list[int] = described["step_mapping"]
-        captured = len(described["capture"])
-        self.entry = nn.Linear(captured * size, size) if captured else None
+        read = len(described["capture"])
+        self.hidden_proj = nn.Linear(read * size, size) if read else None
 
     def forward(
         self,
@@ -78,11 +78,12 @@ class Drafter(nn.Module):
         input_embeds: Tensor | None = None,
         pp_proxy_tensors: Any = None,
     ) -> Tensor:
+        """Token ids and positions [T], and the batch's hidden states -> hidden states [T, H]."""
         embedding = self.embed_tokens(input_ids) if input_embeds is None else input_embeds
         hidden = forward_batch.spec_info.hidden_states
         step = draft_step(forward_batch)
-        if step == 0 and self.entry is not None:
-            hidden = self.entry(hidden)
+        if step == 0 and self.hidden_proj is not None:
+            hidden = self.hidden_proj(hidden)
         module = self.modules_[self.step_mapping[min(step, len(self.step_mapping) - 1)]]
         return module(embedding, hidden, positions, forward_batch)
 
@@ -92,23 +93,22 @@ class PrismDraftModel(LlamaForCausalLM):
 
     hot_token_id = None
     load_lm_head_from_target = True
-    """For SGLang, where it takes the branch of EAGLE-3: embedding and head are the target's."""
+    """Read by SGLang in its branch for EAGLE-3: embedding and head are the target's."""
 
     def __init__(self, config: Any, quant_config: Any = None, prefix: str = "") -> None:
         nn.Module.__init__(self)
         self.config, self.quant_config = config, quant_config
         self.pp_group = get_pp_group()
-        self.model = Drafter(config, quant_config)
+        self.model = DraftBackbone(config, quant_config)
         with torch.device("meta"):  # as the embedding
             self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
         self.logits_processor = LogitsProcessor(config)
         self.capture_aux_hidden_states = False
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """SGLang's ``weights`` are not read: the described folder is, strictly, and once.
+        """Load the described folder, strictly and once; SGLang's ``weights`` are not read.
 
-        SGLang calls this again where a target's weights are updated while it runs, for each bucket of them: they are
-        the target's, and the drafter stays as it is.
+        SGLang calls this again with the target's weights when those are updated while it runs: the drafter stays.
         """
         if not hasattr(self, "prism_ae_folder"):
             self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
@@ -117,7 +117,7 @@ class PrismDraftModel(LlamaForCausalLM):
         """Fill every parameter of the drafter from a folder, in place.
 
         Raises:
-            PrismError: a folder that is malformed or of another architecture; nothing has changed then.
+            PrismError: the folder is malformed or of another architecture; the drafter has not changed.
         """
         state = _read(folder, self.config)
         _fill({name: parameter for name, parameter in self.named_parameters() if _own(name)}, state, _eagle_name)
@@ -170,14 +170,16 @@ def _read(folder: Path, config: Any) -> dict[str, Tensor]:
 
 def _eagle_name(name: str) -> tuple[str, str | int | None]:
     """Stored name -> parameter of `PrismDraftModel`, and the part of a fused one."""
+    first, rest = name.split(".", 1)
+    name = f"model.{_EAGLE_NAMES[first]}.{rest}"
     for part, (fused, shard) in _SHARDS.items():
         if f".{part}." in name:
-            return f"model.{_renamed(name)}".replace(part, fused), shard
-    return f"model.{_renamed(name)}", None
+            return name.replace(part, fused), shard
+    return name, None
 
 
-def _renamed(name: str) -> str:
-    return name.replace("modules.", "modules_.", 1) if name.startswith("modules.") else name
+_EAGLE_NAMES = {"modules": "modules_", "entry": "hidden_proj"}
+"""First part of a stored name -> of a parameter of `DraftBackbone`."""
 
 
 _EAGLE3_NAMES = {
@@ -201,9 +203,9 @@ def _eagle3_name(name: str) -> tuple[str, str | int | None]:
 
 
 def _fill(parameters: Mapping[str, Any], state: Mapping[str, Tensor], named: Any) -> None:
-    """Copy every stored tensor to its parameter, and notice a parameter that none went to.
+    """Copy every stored tensor to its parameter; raises RuntimeError for a parameter without one.
 
-    Scales that SGLang's quantised layers bring along with their defaults are not stored, and stay.
+    Scales of SGLang's quantised layers are not stored and keep their defaults.
     """
     left = {name for name, parameter in parameters.items() if not getattr(parameter, "_skip_weight_check", False)}
     for stored, tensor in state.items():

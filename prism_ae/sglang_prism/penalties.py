@@ -1,9 +1,9 @@
 """Penalties that count every token, and along the draft tree.
 
 SGLang's verification gives every node of a tree the penalties of the text before the round, counts one token of each
-round, and counts rounds where ``min_new_tokens`` means tokens. Here a node is given what the target would be given
-there without drafts: the penalties of all output tokens before it, those on its path through the tree included.
-At temperature 0 the text is then the one without drafts.
+round, and counts rounds where ``min_new_tokens`` means tokens. Here a node gets the penalties that the target would get
+there without drafts: those of all output tokens before it, including the ones on its path through the tree. At
+temperature 0 the text is then the one without drafts.
 
 Without drafts SGLang's overlapped scheduler counts each token one step late; what is matched here is its scheduler
 without overlap, and the definition: frequency penalty times count, presence penalty where counted, repetition penalty
@@ -19,17 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prism_ae.sglang_prism.hooks import Hook
-
 
 @dataclasses.dataclass(frozen=True)
 class Penalties:
-    """What B requests ask for, and what they have written.
+    """The penalties that B requests ask for, and the tokens they have written.
 
     Attributes:
         frequency, presence, repetition: [B, 1, 1]; 0, 0 and 1 have no effect.
         least: ``min_new_tokens`` [B, 1].
-        ends: [B, V], the tokens that are barred until then.
+        ends: [B, V], the tokens that are barred until that many are written.
         counts: [B, V], how often each token was written.
         lengths: [B, 1], tokens written.
     """
@@ -43,7 +41,7 @@ class Penalties:
     lengths: Tensor
 
     def at(self, paths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to the logits of each node, and the factor of `scale`.
+        """The terms to add to the logits of each node, and the factors for `scale`.
 
         Args:
             paths: bool [B, n, n]; whether node j is on node i's path, itself included, the root not: the root is the
@@ -71,7 +69,7 @@ class Penalties:
 
 
 def scale(logits: Tensor, factor: Tensor) -> Tensor:
-    """The repetition penalty: positive logits are divided, negative ones multiplied."""
+    """The repetition penalty: positive logits divided, negative ones multiplied by ``factor``, of the same shape."""
     return torch.where(logits < 0, logits * factor, logits / factor)
 
 
@@ -84,7 +82,7 @@ def asked(request: Any) -> bool:
 
 
 def penalties_of(requests: Sequence[Any], vocabulary: int, device: Any) -> Penalties:
-    """Of SGLang's requests, whose ``output_ids`` hold every token written so far."""
+    """The penalties of SGLang's requests, whose ``output_ids`` hold every token written so far."""
 
     def column(name: str) -> Tensor:
         values = [float(getattr(request.sampling_params, name)) for request in requests]
@@ -125,7 +123,7 @@ def _table(lists: Sequence[Sequence[int]], vocabulary: int, device: Any) -> Tens
 
 
 def paths_of(next_token: Tensor, next_sibling: Tensor) -> Tensor:
-    """Each node's path from the root, which is left out, to itself: bool [B, n, n].
+    """Each node's path from the root (excluded) to itself: bool [B, n, n].
 
     Args:
         next_token: [B, n], the first child of each node, -1 where there is none; node 0 is the root.
@@ -150,7 +148,7 @@ def _closure(steps: Tensor) -> Tensor:
 
 
 def before_sample(verify_input: Any, batch: Any, logits_output: Any, *args: Any, **options: Any) -> None:
-    """Before ``eagle_utils.eagle_sample``: put the penalties into the logits of the nodes, in place of its own."""
+    """Before ``eagle_utils.eagle_sample``: apply the penalties to the nodes' logits, instead of SGLang's own."""
     from prism_ae.sglang_prism.algorithm import NAMES
 
     info = batch.sampling_info
@@ -170,8 +168,8 @@ def before_sample(verify_input: Any, batch: Any, logits_output: Any, *args: Any,
 def after_copy_for_forward(result: Any, info: Any) -> None:
     """After ``SamplingBatchInfo.copy_for_forward``: the penalties at the end of the texts, counted from the texts.
 
-    They are what a prompt pass samples its token with: SGLang's own are empty there, also where a request that had
-    to give up its place returns with the text that it had written.
+    Prefill samples its token with them: SGLang's own are empty there, even where a preempted request returns with the
+    text that it had written.
     """
     from sglang.srt.runtime_context import get_server_args
 
@@ -185,7 +183,7 @@ def after_copy_for_forward(result: Any, info: Any) -> None:
 
 
 def after_overlap_decision(result: bool, scheduler: Any, batch: Any, *args: Any, **options: Any) -> bool:
-    """After ``Scheduler.is_disable_overlap_for_batch``: a round with penalties waits for what the last one wrote."""
+    """After ``Scheduler.is_disable_overlap_for_batch``: a round with penalties waits for the last round's tokens."""
     from sglang.srt.runtime_context import get_server_args
 
     from prism_ae.sglang_prism.registration import is_ours
@@ -199,9 +197,9 @@ def after_overlap_decision(result: bool, scheduler: Any, batch: Any, *args: Any,
     return result or waits
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     ("sglang.srt.speculative.eagle_utils.eagle_sample", before_sample, "before"),
     ("sglang.srt.sampling.sampling_batch_info.SamplingBatchInfo.copy_for_forward", after_copy_for_forward, "after"),
     ("sglang.srt.managers.scheduler.Scheduler.is_disable_overlap_for_batch", after_overlap_decision, "after"),
 ]
-"""For every device. `sampling` has a hook around the same function; either may be the inner one."""
+"""For every device. `sampling` has a hook around the same function; the order of the two does not matter."""

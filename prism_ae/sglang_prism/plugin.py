@@ -1,8 +1,7 @@
 """The plugin's entry point: registers the algorithms and the hooks, in every process of an SGLang server or engine.
 
-Each hook wraps one function of the pinned SGLang version; a test compares the wrapped functions' signatures, so
-that another version is noticed where it matters. With the plugin installed, a server that does not ask for PRISM
-behaves as before.
+Each hook wraps one function of the pinned SGLang version; a test compares the wrapped functions' signatures, so a new
+version of SGLang fails there. With the plugin installed, a server that does not ask for PRISM behaves as before.
 """
 
 from __future__ import annotations
@@ -14,17 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 from prism_ae.sglang_prism.algorithm import NAMES, PRISM, register_algorithms
-from prism_ae.sglang_prism.hooks import Hook
 from prism_ae.sglang_prism.version import SGLANG_VERSION
 
 CPU_VARIABLE = "SGLANG_USE_CPU_ENGINE"
+
+Hook = tuple[str, Callable[..., Any], str]
+"""Path of a function of SGLang, ours, and when ours runs: "before", "after" or "around" it."""
 
 
 def register() -> None:
     """Called by SGLang while it loads its plugins.
 
-    In another version of SGLang nothing is registered but the sentence that says so, to whoever asks for PRISM: what
-    is raised here SGLang only logs.
+    In another version of SGLang the only hook is one that refuses PRISM with a message: SGLang only logs exceptions
+    that are raised here.
     """
     found = importlib.metadata.version("sglang")
     if found != SGLANG_VERSION:
@@ -40,9 +41,19 @@ def register() -> None:
 
 def hooks() -> list[Hook]:
     """Every function of SGLang that is wrapped in this process."""
-    from prism_ae.sglang_prism import control, drafting, finish, penalties, registration, room, sampling, steps, streams
+    from prism_ae.sglang_prism import (
+        context_limit,
+        control,
+        drafting,
+        finish,
+        penalties,
+        registration,
+        sampling,
+        steps,
+        streams,
+    )
 
-    modules = (registration, steps, drafting, control, finish, penalties, room)
+    modules = (registration, steps, drafting, control, finish, penalties, context_limit)
     found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
     if multiprocessing.parent_process() is None:
         found += streams.HOOKS

@@ -1,7 +1,7 @@
-"""What a PRISM server refuses when it starts, and the variables that would falsify what it reports. Imports no SGLang.
+"""Options that a PRISM server refuses at its start, and variables that would falsify its results. Imports no SGLang.
 
-Each option below starts a stock server, or would start this one, and then fails at the first request or answers
-wrongly without a word.
+With each option below a stock server, or this one, would start and then fail at the first request or silently give
+wrong answers.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 _INTERPRETER = "TRITON_INTERPRET"
 
 FALSIFYING = ("SGLANG_SIMULATE_", "SGLANG_TEST_")
-"""Beginnings of SGLang's variables that simulate results or provoke failures, for its own tests."""
+"""Prefixes of SGLang's variables that simulate results or provoke failures, for its own tests."""
 
 
 def refused_options(server_args: Any) -> str:
-    """Why a server of these arguments cannot draft with PRISM, or ""."""
+    """The reason why a server with these arguments cannot draft with PRISM, or ""."""
     for option, given, reason in _REFUSED:
         if given(server_args):
             return f"PRISM cannot be served with {option}: {reason}"
@@ -69,7 +69,7 @@ def refused_options(server_args: Any) -> str:
 
 
 def _without_kernels(server_args: Any) -> str | None:
-    """The method of quantisation that nothing on a CPU can compute; the server would end with its first request."""
+    """The quantisation method without kernels for this CPU; the server would crash at its first request."""
     from prism_ae.sglang_prism.stand_ins.paths import is_stood_in
 
     if server_args.device != "cpu" or os.environ.get(_INTERPRETER) == "1" or not is_stood_in("sgl_kernel"):
@@ -84,7 +84,7 @@ def falsifying_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def warn_of_environment() -> None:
-    """A server of a user's own may be run like that on purpose; it is said, not forbidden."""
+    """Log a warning per falsifying variable: in a user's own server they may be set on purpose."""
     for name in falsifying_variables(os.environ):
         logging.getLogger(__name__).warning(
             "%s=%s is set: what this server accepts, writes or reports may be simulated", name, os.environ[name]

@@ -1,8 +1,8 @@
 """Hooks that let SGLang find the drafter's checkpoint and its model class.
 
-SGLang reads a draft folder's ``config.json`` as a Hugging Face config before any algorithm is asked. So, as the
-first thing, the folder or repository that the user named is checked against the target and described to SGLang by a
-folder of our own: a Hugging Face config, and links to the weights. The user's folder is never written to.
+SGLang reads a draft folder's ``config.json`` as a Hugging Face config before it looks at the algorithm. So the folder
+or repository that the user named is first checked against the target and described to SGLang by a folder of our own: a
+Hugging Face config, and links to the weights. The user's folder is never written to.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.cells import TreeShape
 from prism_ae.sglang_prism.algorithm import NAMES, PRISM, PRISM_CAPTURED
-from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
-    from prism_ae.sglang_prism.description import Described, Target
+    from prism_ae.sglang_prism.description import Described, ResolvedTarget
 
 _UNQUANTISED = "unquant"
-"""SGLang's word for a model that is not quantised whatever the target is."""
+"""SGLang's value for a drafter that is not quantised, whatever the target is."""
 
 WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin")
-"""What is fetched of a drafter's repository: never code."""
+"""The files that are downloaded from a drafter's repository: never code."""
 
 
 def is_ours(server_args: ServerArgs) -> bool:
-    """Whether a server drafts with PRISM; also where its arguments were resolved before."""
+    """Whether a server drafts with PRISM, before or after its arguments were resolved."""
     return (server_args.speculative_algorithm or "").upper() in NAMES
 
 
 def keep_the_drafter_unquantised(server_args: ServerArgs) -> None:
     """Before SGLang fills in defaults: it would give the drafter the target's ``--quantization``.
 
-    A drafter's checkpoint is not quantised, and its layers are a small part of the work; who wants it quantised says
-    ``--speculative-draft-model-quantization``.
+    A drafter's checkpoint is not quantised, and its layers are a small part of the work; users can still quantise it
+    with ``--speculative-draft-model-quantization``.
     """
     if is_ours(server_args) and server_args.speculative_draft_model_quantization is None:
         server_args.speculative_draft_model_quantization = _UNQUANTISED
@@ -46,8 +45,7 @@ def describe_drafter(server_args: ServerArgs) -> None:
     """Before SGLang reads the draft folder: replace it by its description, and choose the algorithm that fits it.
 
     Raises:
-        ValueError: an option that PRISM cannot serve, no draft folder, a malformed one, or one of another target; the
-            message says which and why.
+        ValueError: an option that PRISM cannot serve; a draft folder that is missing, malformed or for another target.
     """
     if not is_ours(server_args):
         return
@@ -70,19 +68,19 @@ def describe_drafter(server_args: ServerArgs) -> None:
     _log(server_args, described, target)
     server_args.speculative_draft_model_path = str(described.folder)
     server_args.speculative_draft_model_revision = None  # of the repository; the description is a folder
-    server_args.speculative_algorithm = PRISM_CAPTURED if described.captures else PRISM
+    server_args.speculative_algorithm = PRISM_CAPTURED if described.reads_aux_hidden else PRISM
 
 
-def _log(server_args: ServerArgs, described: Described, target: Target) -> None:
-    """What drafts, and what of it a user may not expect."""
+def _log(server_args: ServerArgs, described: Described, target: ResolvedTarget) -> None:
+    """Log the drafter, and what a user may not expect of it."""
     layer = described.config.layer
     log = logging.getLogger(__name__)
     log.info("PRISM drafts with %s: %s", described.drafter, described.summary)
-    if layer.max_position_embeddings < target.context:
+    if layer.max_position_embeddings < target.max_seq_len:
         log.warning(
-            "The drafter was made for %d tokens, the target reads %d: beyond that fewer drafts may be accepted",
+            "The drafter was trained for %d tokens, the target for %d: beyond that fewer drafts may be accepted",
             layer.max_position_embeddings,
-            target.context,
+            target.max_seq_len,
         )
     if server_args.speculative_draft_window_size is not None and described.config.cell == "eagle3":
         log.info(
@@ -90,11 +88,11 @@ def _log(server_args: ServerArgs, described: Described, target: Target) -> None:
         )
 
 
-def resolved_target(server_args: ServerArgs) -> Target:
+def resolved_target(server_args: ServerArgs) -> ResolvedTarget:
     """The target as SGLang itself resolves it: a folder, a repository and revision, a file of a cache."""
     from prism_ae.drafters.layouts.records import TargetSizes
     from prism_ae.errors import PrismError
-    from prism_ae.sglang_prism.description import Target
+    from prism_ae.sglang_prism.description import ResolvedTarget
 
     config = server_args.get_model_config()
     name = server_args.model_path
@@ -102,14 +100,14 @@ def resolved_target(server_args: ServerArgs) -> Target:
         sizes = TargetSizes.from_hf(config.hf_text_config.to_dict(), f"the target {name}")
     except PrismError as error:
         raise ValueError(str(error)) from error
-    return Target(name, sizes, str(config.dtype).removeprefix("torch."), int(config.context_len))
+    return ResolvedTarget(name, sizes, str(config.dtype).removeprefix("torch."), int(config.context_len))
 
 
 def drafter_folder(server_args: ServerArgs) -> Path:
-    """The drafter's folder on this machine; a repository's name is fetched, or found in the cache, as SGLang does it.
+    """The drafter's folder on this machine; a repository is downloaded, or found in the cache, as SGLang does it.
 
     Raises:
-        ValueError: neither a folder nor a repository that can be had.
+        ValueError: neither a folder nor a repository that can be reached.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -137,7 +135,7 @@ def drafter_folder(server_args: ServerArgs) -> Path:
 
 
 def _tree_problem(server_args: ServerArgs, vocabulary: int) -> str:
-    """Why no engine can build the draft tree that was asked for, or ""; where none was, SGLang chooses."""
+    """The reason why no engine can build the requested draft tree, or ""; without a request SGLang chooses."""
     given = (
         server_args.speculative_num_steps,
         server_args.speculative_eagle_topk,
@@ -171,7 +169,7 @@ def register_models(*args: Any, **options: Any) -> None:
         ModelRegistry.models[model.__name__] = model
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     ("sglang.srt.server_args.ServerArgs._handle_missing_default_values", keep_the_drafter_unquantised, "before"),
     ("sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding", describe_drafter, "before"),
     ("sglang.srt.model_loader.utils.get_model_architecture", register_models, "before"),

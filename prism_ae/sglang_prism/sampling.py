@@ -1,6 +1,6 @@
-"""Verification at T > 0 that is lossless: SGLang's speculative sampling, from the distribution its own sampler uses.
+"""Lossless verification at T > 0: SGLang's speculative sampling, from the distribution that its own sampler uses.
 
-SGLang 0.5.17 falls short of that in three ways:
+SGLang 0.5.17 is not lossless in three cases:
 
 * On a CPU `eagle_sample` commits the likeliest tokens whatever the temperature.
 * With both top-k and top-p it filters in turn: top-p acts on what top-k left, normalised to 1, and so keeps fewer
@@ -8,9 +8,9 @@ SGLang 0.5.17 falls short of that in three ways:
   and, "joint", in flashinfer's. The texts then have different distributions, on a GPU too.
 * It ignores min-p, which the sampler applies.
 
-`HOOKS` wraps `eagle_sample`: while it runs, it is told that there is nothing to filter, and the walk down the tree that
-it calls filters first, with `verification_probs`. Nothing changes where all requests are greedy, nor, on a GPU, with
-``speculative_use_rejection_sampling``. Custom logit processors are not applied in verification, as in stock SGLang.
+`HOOKS` wraps `eagle_sample`: while it runs, its own filters are off, and the tree walk that it calls filters first,
+with `verification_probs`. Greedy batches stay as they are, and so does ``speculative_use_rejection_sampling`` on a GPU.
+Custom logit processors are not applied in verification, as in stock SGLang.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 
 
 class Filters(Protocol):
-    """What is read of SGLang's ``SamplingBatchInfo`` for B requests: each tensor is [B]."""
+    """The fields of SGLang's ``SamplingBatchInfo`` that are read, for B requests: each tensor is [B]."""
 
     top_ks: Tensor
     top_ps: Tensor
@@ -88,7 +88,7 @@ def _joined(probs: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
 
 
 def _in_turn(probs: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
-    """flashinfer with min-p: each filter acts on what the one before it left, normalised."""
+    """flashinfer with min-p: each filter acts on the normalised output of the one before it."""
     from sgl_kernel import top_k_renorm_prob, top_p_renorm_prob
 
     left = top_p_renorm_prob(top_k_renorm_prob(probs, top_k), top_p)

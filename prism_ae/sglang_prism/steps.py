@@ -1,16 +1,14 @@
-"""The draft step that is running: the index a step-mapped drafter chooses its module by.
+"""The draft step under way: the index by which a step-mapped drafter chooses its module.
 
 Step 0 is the draft extend, which reads the target's hidden states. SGLang runs draft forward i (from 1) with the
 i-th of its multi-step attention backends in the forward context, both eagerly and while a CUDA graph of the draft
-loop is captured. So each backend is given its step when it is made, and the model reads it from the context: under
-capture the choice is made once per step, and replay repeats it.
+loop is captured. So each backend gets its step when it is made, and the model reads it from the context: a captured
+graph holds the choice of each step, and replay repeats it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-
-from prism_ae.sglang_prism.hooks import Hook
 
 if TYPE_CHECKING:
     from sglang.srt.model_executor.forward_batch_info import ForwardBatch
@@ -19,7 +17,7 @@ ATTRIBUTE = "prism_ae_draft_step"
 
 
 def number_backends(result: Any, draft_worker: Any, *args: Any, **options: Any) -> None:
-    """After the draft worker made its attention backends: tell each which draft step it belongs to."""
+    """After the draft worker made its attention backends: write each one's draft step on it."""
     backends = getattr(draft_worker.draft_attn_backend, "attn_backends", ())
     for number, backend in enumerate(backends, start=1):
         setattr(backend, ATTRIBUTE, number)
@@ -38,6 +36,6 @@ def draft_step(forward_batch: ForwardBatch) -> int:
     return int(getattr(get_attn_backend(), ATTRIBUTE))
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.init_attention_backend", number_backends, "after"),
 ]

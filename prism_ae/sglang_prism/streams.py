@@ -1,17 +1,15 @@
-"""Streams of OpenAI's chat API: alternatives of each token, where a round sends several tokens at once.
+"""Streams of OpenAI's chat API: ``top_logprobs`` of each token, where a round sends several tokens at once.
 
-SGLang 0.5.17 gives all tokens of a streamed chunk the alternatives of the chunk's first.
+SGLang 0.5.17 gives all tokens of a streamed chunk the alternatives of its first token.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from prism_ae.sglang_prism.hooks import Hook
-
 
 def each_its_own(serving: Any, logprobs: Any, use_token_index: bool = False) -> Any:
-    """Before the log-probabilities of a chunk, or of a whole answer, are written: token i has the i-th alternatives."""
+    """Before the log-probabilities of a chunk, or of a whole answer, are written: alternatives per token."""
     from prism_ae.sglang_prism.registration import is_ours
 
     several = len(logprobs.top_logprobs or ()) == len(logprobs.tokens)
@@ -20,11 +18,11 @@ def each_its_own(serving: Any, logprobs: Any, use_token_index: bool = False) -> 
     return (serving, logprobs), {"use_token_index": use_token_index}
 
 
-HOOKS: list[Hook] = [
+HOOKS = [
     (
         "sglang.srt.entrypoints.openai.serving_chat.OpenAIServingChat._process_logprobs_tokens",
         each_its_own,
         "before",
     ),
 ]
-"""For the process that speaks HTTP: the others need not import what it does."""
+"""For the HTTP process alone: the others need not import its modules."""

@@ -1,7 +1,7 @@
 """Training drafters: one recipe, any target, data that grows.
 
-A recipe from scratch is trained as one *trunk*: all data in order, at a constant rate. Where a scale's data end, the
-trunk has seen them and nothing else; a branch leaves it there and lets the rate fall to zero over a part of the same
+A recipe from scratch is trained as one *trunk*: all data in order, at a constant learning rate. Where a scale's data
+end, the trunk has seen exactly them; a branch leaves it there and lets the rate fall to zero over a part of the same
 data. A recipe with a warm start is trained once per scale, on that scale's data.
 """
 
@@ -37,14 +37,14 @@ class Data:
 
     Attributes:
         features: over all examples, in one fixed order.
-        ends: number of examples of each scale, ascending: a scale has the first so many.
+        ends: number of examples of each scale, ascending; a scale has the first of them.
     """
 
     features: Features
     ends: tuple[int, ...]
 
     def first(self, scales: int) -> Data:
-        """The same data without the scales behind the first ``scales``."""
+        """The same data with the first ``scales`` scales alone."""
         return Data(self.features, self.ends[:scales])
 
     @property
@@ -52,14 +52,14 @@ class Data:
         return [len(example.ids) for example in self.features.examples]
 
 
-def drafter_config(recipe: DrafterRecipe, target: LlamaConfig, capture: Sequence[int]) -> DrafterConfig:
+def drafter_config(recipe: DrafterRecipe, target: LlamaConfig, aux_hidden_layers: Sequence[int]) -> DrafterConfig:
     """Sizes of the drafter that ``recipe`` describes, for a target of these sizes."""
     return DrafterConfig(
         cell=recipe.cell,
         layer=dataclasses.replace(target, num_hidden_layers=recipe.layers, tie_word_embeddings=False),
         modules=len(set(recipe.step_mapping)),
         step_mapping=tuple(recipe.step_mapping),
-        capture=tuple(capture),
+        aux_hidden_layers=tuple(aux_hidden_layers),
         draft_vocab_size=min(recipe.draft_vocabulary, target.vocab_size) if recipe.draft_vocabulary else None,
     )
 
@@ -74,11 +74,11 @@ def frequent_tokens(examples: Sequence[Example], count: int, vocabulary: int) ->
 
 
 def new_drafter(
-    recipe: DrafterRecipe, target: Llama, capture: Sequence[int], examples: Sequence[Example], seed: int
+    recipe: DrafterRecipe, target: Llama, aux_hidden_layers: Sequence[int], examples: Sequence[Example], seed: int
 ) -> Drafter:
     """A drafter with random weights; ``examples`` choose EAGLE-3's draft vocabulary."""
     torch.manual_seed(seed)
-    drafter = Drafter(drafter_config(recipe, target.config, capture), target)
+    drafter = Drafter(drafter_config(recipe, target.config, aux_hidden_layers), target)
     if drafter.config.draft_vocab_size is not None:
         ids = frequent_tokens(examples, drafter.config.draft_vocab_size, target.config.vocab_size)
         drafter.draft_ids = ids
@@ -87,10 +87,10 @@ def new_drafter(
 
 def warm_started(recipe: DrafterRecipe, target: Llama, start: Drafter) -> Drafter:
     """A drafter whose modules are all copies of ``start``'s module 0."""
-    drafter = Drafter(drafter_config(recipe, target.config, start.config.capture), target)
+    drafter = Drafter(drafter_config(recipe, target.config, start.config.aux_hidden_layers), target)
     for module in drafter.modules_:
         module.load_state_dict(start.modules_[0].state_dict())
-    drafter.entry.load_state_dict(start.entry.state_dict())
+    drafter.hidden_proj.load_state_dict(start.hidden_proj.state_dict())
     if drafter.own_head is not None and start.own_head is not None:
         drafter.own_head.load_state_dict(start.own_head.state_dict())
         drafter.norm.load_state_dict(start.norm.state_dict())
@@ -168,14 +168,14 @@ class _Trainer:
 
     def step(self, rows: Sequence[int], rate: float) -> float:
         """One optimiser step; returns the loss."""
-        features, recipe = self.data.features.read(rows, self.drafter.config.capture), self.recipe
+        features, recipe = self.data.features.read(rows, self.drafter.config.aux_hidden_layers), self.recipe
         with torch.no_grad():
             embedding = self.drafter.embed(features.batch.ids[:, 1:])
         truth = labels(self.drafter, features.batch.answer, features.hidden, self.data.features.target.head)
         outputs = unroll(
             self.drafter,
             embedding,
-            features.captured[:, :-1],
+            features.aux_hidden[:, :-1],
             recipe.forwards,
             detach=recipe.detach,
             context=recipe.context,
@@ -196,7 +196,7 @@ class _Trainer:
         return value.item()
 
     def branch(self) -> _Trainer:
-        """A copy that goes its own way: weights and the optimiser's memory."""
+        """An independent copy of the weights and the optimiser's state."""
         drafter = Drafter(self.drafter.config, self.data.features.target).to(next(self.drafter.parameters()).device)
         drafter.load_state_dict(self.drafter.state_dict())
         other = _Trainer(self.recipe, self.training, self.data, drafter)

@@ -1,8 +1,8 @@
-"""From conversations to what a model is trained on: token ids, and where the answer begins.
+"""From conversations to training examples: token ids, and where the answer begins.
 
-Every turn becomes an example of its own, its prompt rendered and tokenized exactly as evaluation does it, so that a
-model is never trained on ids that it would not meet. Batches hold whole examples of similar length: positions start at
-0 as in evaluation, and nothing attends across examples.
+Every turn becomes an example of its own, its prompt rendered and tokenized exactly as in evaluation, so that a model is
+trained on the ids that it will meet there. Batches hold whole examples of similar length: positions start at 0 as in
+evaluation, and examples do not attend to each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Example:
     Attributes:
         ids: of prompt and answer, its end token included; of the next question and answer, ….
         start: index at which the first answer begins.
-        between: behind it, where the next turn's question lies between two answers: first index and the one after.
+        between: after it, the spans of later questions between two answers: first index and the one after the last.
     """
 
     ids: tuple[int, ...]
@@ -45,10 +45,10 @@ class Encoded:
     """Conversations as examples.
 
     Attributes:
-        turns: per conversation its turns, cut to the window.
-        left_out: turns whose answer lies behind the window.
-        cut: turns whose answer ends behind it.
-        unknown: conversation's number -> its tokens that the target has no place for; it has no turns then.
+        turns: per conversation its turns, cut to max_seq_len.
+        left_out: turns whose answer begins beyond it.
+        cut: turns whose answer ends beyond it.
+        unknown: conversation's number -> its tokens that are outside the target's vocabulary; it has no turns then.
     """
 
     turns: list[list[Example]]
@@ -57,13 +57,13 @@ class Encoded:
     unknown: dict[int, str]
 
 
-def encode(data: Sequence[Turns], conversation: Conversation, window: int) -> Encoded:
-    """Per conversation its turns as examples, in the ids that evaluation would give the target.
+def encode(data: Sequence[Turns], conversation: Conversation, max_seq_len: int) -> Encoded:
+    """Per conversation its turns as examples, in the ids that evaluation gives the target.
 
     Args:
         data: conversations, each of (question, answer).
         conversation: with the target that is trained, or trained for.
-        window: most tokens of an example.
+        max_seq_len: most tokens of an example.
     """
     turns: list[list[Example]] = [[] for _ in data]
     unknown: dict[int, str] = {}
@@ -73,7 +73,7 @@ def encode(data: Sequence[Turns], conversation: Conversation, window: int) -> En
     answers = [[next(flat) for _ in told] for told in data]
     fed_back: list[list[str]] = [[] for _ in data]
     going = list(range(len(data)))
-    # Turn by turn, because once a prompt is longer than the window so are all after it.
+    # Turn by turn, because all prompts after one that is too long are too long as well.
     for turn in range(max((len(told) for told in data), default=0)):
         going = [row for row in going if turn < len(data[row])]
         asked = [([user for user, _ in data[row][: turn + 1]], fed_back[row]) for row in going]
@@ -82,12 +82,12 @@ def encode(data: Sequence[Turns], conversation: Conversation, window: int) -> En
             answer = answers[row][turn]
             if more := conversation.unknown([*prompt, *answer]):
                 unknown[row], turns[row] = more, []
-            elif len(prompt) >= window:
+            elif len(prompt) >= max_seq_len:
                 left_out += len(data[row]) - turn
             else:
                 ids = [*prompt, *answer, conversation.stop_id]
-                cut += len(ids) > window
-                turns[row].append(Example(tuple(ids[:window]), len(prompt)))
+                cut += len(ids) > max_seq_len
+                turns[row].append(Example(tuple(ids[:max_seq_len]), len(prompt)))
                 fed_back[row].append(conversation.answer_text(answer))
                 still.append(row)
         going = still
@@ -97,8 +97,8 @@ def encode(data: Sequence[Turns], conversation: Conversation, window: int) -> En
 def joined(turns: Sequence[Example]) -> list[Example]:
     """A conversation's turns as few examples: one for all turns in a row whose prompt begins with all before it.
 
-    What is learnt at a token depends on the tokens before it alone, so the same is learnt, from a part of the tokens.
-    Where a template makes something else of an answer that it feeds back, the turns stay apart.
+    The loss at a token depends on the tokens before it alone, so the same is learnt from fewer tokens. Where a template
+    changes an answer that it feeds back, the turns stay apart.
     """
     found: list[Example] = []
     for turn in turns:
@@ -111,7 +111,7 @@ def joined(turns: Sequence[Example]) -> list[Example]:
 
 
 @dataclasses.dataclass(frozen=True)
-class PaddedBatch:
+class ExampleBatch:
     """Examples side by side, padded at the end.
 
     Attributes:
@@ -125,14 +125,15 @@ class PaddedBatch:
     lengths: Tensor
 
 
-def collate(examples: Sequence[Example]) -> PaddedBatch:
+def collate(examples: Sequence[Example]) -> ExampleBatch:
+    """B examples side by side, padded to the longest."""
     longest = max(len(example.ids) for example in examples)
     ids = torch.zeros(len(examples), longest, dtype=torch.long)
     answer = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         answer[row, : len(example.ids)] = torch.tensor(example.is_answer())
-    return PaddedBatch(ids, answer, torch.tensor([len(example.ids) for example in examples]))
+    return ExampleBatch(ids, answer, torch.tensor([len(example.ids) for example in examples]))
 
 
 def order(lengths: Sequence[int], rows: int, seed: str) -> list[list[int]]:
@@ -147,14 +148,14 @@ def order(lengths: Sequence[int], rows: int, seed: str) -> list[list[int]]:
     indices = list(range(len(lengths)))
     random.shuffle(indices)
     indices += indices[: -len(indices) % rows]
-    window = rows * _WINDOW
+    span = rows * _SORTED_BATCHES
     batches = []
-    for start in range(0, len(indices), window):
-        similar = sorted(indices[start : start + window], key=lambda index: lengths[index])
+    for start in range(0, len(indices), span):
+        similar = sorted(indices[start : start + span], key=lambda index: lengths[index])
         batches += [similar[at : at + rows] for at in range(0, len(similar), rows)]
     random.shuffle(batches)
     return batches
 
 
-_WINDOW = 8
+_SORTED_BATCHES = 8
 """Batches whose examples are sorted by length together: enough to pad little, few enough to keep batches mixed."""

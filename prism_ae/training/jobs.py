@@ -182,7 +182,7 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
     publish(artifact.folder, Manifest(kind, artifact.name, None, artifact.recipe, provenance=facts), write)
 
 
-def _conversation(tokenizer: Tokenizer, template: Template, system: str, window: int) -> Conversation:
+def _conversation(tokenizer: Tokenizer, template: Template, system: str, max_seq_len: int) -> Conversation:
     """The conversation with a target that is not there yet: its tokenizer as it will be saved, read as it will be."""
     from prism_ae.prompts.conversation import open_conversation
     from prism_ae.training.tokenizer import save_tokenizer
@@ -190,7 +190,7 @@ def _conversation(tokenizer: Tokenizer, template: Template, system: str, window:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size()}))
-        save_tokenizer(folder, tokenizer, template, window)
+        save_tokenizer(folder, tokenizer, template, max_seq_len)
         return open_conversation(folder, template, system)
 
 

@@ -1,8 +1,8 @@
-"""What a drafter learns from: its hidden state against the target's, its distribution against the target's.
+"""The drafters' loss: its hidden state against the target's, its distribution against the target's.
 
 Formulas after the authors' code (EAGLE-2's and HASS's before it): per forward
-``feature_weight * SmoothL1 + soft_weight * CE + top_k_weight * top-K CE``, the mean over the positions that
-count. Only those positions are ever computed.
+``feature_weight * SmoothL1 + soft_weight * CE + top_k_weight * top-K CE``, the mean over the counted positions. Only
+those are computed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LossWeights:
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What the target says at the positions that count, n of them.
+    """The target's values at the n counted positions.
 
     Attributes:
         index: flat position row * T + t of each, ascending [n].
@@ -70,7 +70,7 @@ def labels(drafter: Drafter, answer: Tensor, hidden: Tensor, head: torch.nn.Modu
 
 
 def loss(drafter: Drafter, outputs: Sequence[Tensor], truth: Labels, weights: LossWeights) -> Tensor:
-    """The weighted sum over steps of the mean loss over counted positions t >= step; 0 for a step without any.
+    """The weighted sum over steps of the mean loss over counted positions t >= step (0 without any), a scalar.
 
     Args:
         outputs: of each step [B, T, H] (`unroll`).

@@ -175,11 +175,13 @@ def target_sums(folder: Path) -> dict[str, str]:
     return {path.name: file_digest(path) for path in sorted(files)}
 
 
-def _examples(told: Told, conversation: Conversation, window: int, data_file: Path) -> tuple[list[Example], list[str]]:
+def _examples(
+    told: Told, conversation: Conversation, max_seq_len: int, data_file: Path
+) -> tuple[list[Example], list[str]]:
     """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
     from prism_ae.training.examples import encode, joined
 
-    encoded = encode(told.conversations, conversation, window)
+    encoded = encode(told.conversations, conversation, max_seq_len)
     if encoded.unknown:
         problems = [
             Problem(told.places[row], f"{tokens}, beyond the target's vocabulary")
@@ -191,12 +193,12 @@ def _examples(told: Told, conversation: Conversation, window: int, data_file: Pa
     examples = [example for turns in encoded.turns for example in joined(turns)]
     lines = told.in_words()
     if encoded.left_out:
-        lines.append(f"  {encoded.left_out:,} answers left out: behind the target's {window:,} tokens")
+        lines.append(f"  {encoded.left_out:,} answers left out: behind the target's {max_seq_len:,} tokens")
     if encoded.cut:
-        lines.append(f"  {encoded.cut:,} answers cut at the target's {window:,} tokens")
+        lines.append(f"  {encoded.cut:,} answers cut at the target's {max_seq_len:,} tokens")
     if not any(len(example.ids) - example.start > 1 for example in examples):
         raise ConfigError(
-            f"{data_file} holds no answer that fits into the target's {window} tokens",
+            f"{data_file} holds no answer that fits into the target's {max_seq_len} tokens",
             f"the system prompt alone has {len(conversation.system_prompt):,} letters; shorten it, or the texts",
         )
     return examples, lines

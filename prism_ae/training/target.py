@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prism_ae.mini.recipes import Shape, TargetTraining
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
-from prism_ae.training.examples import Example, PaddedBatch, collate, order
+from prism_ae.training.examples import Example, ExampleBatch, collate, order
 from prism_ae.training.muon import Muon
 
 Tick = Callable[[int, float], None]
@@ -86,14 +86,14 @@ def schedule(step: int, steps: int, warmup: int, decay: float) -> float:
     return min(1.0, (step + 1) / warmup, (steps - step) / max(1.0, decay * steps))
 
 
-def weighted_loss(target: Llama, batch: PaddedBatch, prompt_weight: float) -> Tensor:
+def weighted_loss(target: Llama, batch: ExampleBatch, prompt_weight: float) -> Tensor:
     """Mean cross-entropy of the next token, nats; a prompt's token counts ``prompt_weight``, padding nothing."""
     hidden, goal, answer = _predictions(target, batch)
     weight = torch.where(answer, 1.0, prompt_weight)
     return (F.cross_entropy(target.head(hidden), goal, reduction="none") * weight).sum() / weight.sum()
 
 
-def _predictions(target: Llama, batch: PaddedBatch) -> tuple[Tensor, Tensor, Tensor]:
+def _predictions(target: Llama, batch: ExampleBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Hidden states before real tokens [n, H], the tokens [n], and whether they belong to an answer [n]."""
     positions = torch.arange(batch.ids.shape[1] - 1)[None]
     hidden, _ = target(batch.ids[:, :-1], positions)

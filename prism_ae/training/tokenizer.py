@@ -60,7 +60,7 @@ def _texts(data: Sequence[Conversation], template: Template, system: str) -> Ite
         yield answers[-1]
 
 
-def save_tokenizer(folder: Path, tokenizer: Tokenizer, template: Template, window: int) -> None:
+def save_tokenizer(folder: Path, tokenizer: Tokenizer, template: Template, max_seq_len: int) -> None:
     """Write ``tokenizer.json`` and ``tokenizer_config.json``, so that transformers' ``AutoTokenizer`` reads them."""
     (folder / TOKENIZER).write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
     special = special_tokens(template)
@@ -68,7 +68,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, template: Template, windo
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": special[0],
         "eos_token": template.stop[0],
-        "model_max_length": window,
+        "model_max_length": max_seq_len,
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")

@@ -1,17 +1,18 @@
 """The aligned unroll: all draft steps at all positions of whole sequences at once.
 
-At inference a round starts somewhere, and step j of it reads what the steps before it left in the key-value memory.
-Trained on whole sequences, step j at position t belongs to the round that started at position t - j. It therefore sees
-the keys and values that step 0 wrote at positions up to t - j, and those of step i at position t - j + i, for i = 1 …
-j; its hidden input is the output of step j - 1 at position t - 1. Rotary positions are t throughout. A position t < j
-has no such round: its output means nothing and must be left out of the loss.
+At inference, step j of a round reads the keys and values that the steps before it left in the KV cache. Trained on
+whole sequences, step j at position t belongs to the round that started at position t - j. It therefore sees the keys
+and values that step 0 wrote at positions up to t - j, and those of step i at position t - j + i, for i = 1 … j; its
+hidden input is the output of step j - 1 at position t - 1. Rotary positions are t throughout. A position t < j belongs
+to no round: its output is meaningless and must be left out of the loss.
 
-Two readings of "the keys and values that step i wrote" exist:
+"The keys and values that step i wrote" can be read in two ways:
 
-- ``entry``: those of the module that ran step i, as at inference. The context of PRISM's second module is what the
-  first one wrote. Default here.
-- ``own``: those that the module which reads them would have written, from the same inputs. This is how the
-  authors' training does it: module 1 trains over keys and values of its own, and meets module 0's only at inference.
+- ``entry``: those of the module that ran step i, as at inference: PRISM's second module reads what the first one wrote.
+  The default here.
+- ``own``: those that the reading module would have written from the same inputs. The authors' training does this
+  (Akemiiii/prism-mlsys-ae at 3b00014, PRISM/): module 1 trains on its own keys and values, and reads module 0's only
+  at inference.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ def unroll(
     """Outputs of steps 0 … ``steps`` - 1.
 
     Args:
-        drafter: whose parameters get gradients.
+        drafter: its parameters get gradients.
         embedding: target embedding of token t+1 at position t [B, T, H].
         features: the target's hidden states that the drafter reads, at position t [B, T, n * H].
         steps: forwards.
         detach: whether a step's hidden input is cut from the graph of the step before it.
-        context: which keys and values a step reads, see above.
+        context: the keys and values that a step reads, see above.
 
     Returns:
         Per step the output [B, T, H]; at position t it guesses hidden t+1 and token t+2. Positions t < j of step j
@@ -54,7 +55,7 @@ def unroll(
     if own and drafter.kv_layers > 1:
         raise ValueError("context 'own' is defined for modules of one layer")
     rotation = drafter.rotary(torch.arange(embedding.shape[1], device=embedding.device)[None])
-    hidden = drafter.enter(features)
+    hidden = drafter.project_hidden(features)
     written: list[list[KeyValue]] = [[] for _ in range(drafter.kv_layers)]
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
@@ -74,7 +75,7 @@ def unroll(
 
 
 def _key_value(module: EagleModule, embedding: Tensor, hidden: Tensor, rotation: Rotation) -> KeyValue:
-    """What ``module`` writes for these inputs; its layer has no input norm."""
+    """The keys and values [B, kv_heads, T, D] that ``module`` writes for these inputs; its layer has no input norm."""
     layer = module.layers[0]
     assert isinstance(layer, DecoderLayer)
     _, key, value = layer.attention.project(module.fuse(embedding, hidden), rotation)

@@ -33,7 +33,7 @@ from prism_ae.models.llama import Llama
 TARGET = LlamaConfig(40, 16, 24, 5, 4, 2, 1e-5, 500000.0, 64)
 LAYER = dataclasses.replace(TARGET, num_hidden_layers=1)
 PRISM = DrafterConfig("eagle", LAYER, 2, (0, 1))
-STAR = dataclasses.replace(PRISM, capture=(1, 2, 3))
+STAR = dataclasses.replace(PRISM, aux_hidden_layers=(1, 2, 3))
 
 
 def content(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -298,12 +298,12 @@ def test_eagle3_has_it_where_a_target_is_named_and_says_so(place: Path, capsys: 
         (STAR, "sglang", 5, "1, 2, 3"),
         (STAR, "huggingface", 5, "1, 2, 3"),
         (EAGLE3, "huggingface", 5, "1, 2, 3"),
-        (dataclasses.replace(STAR, capture=(3, 5, 6)), "sglang", 8, None),
-        (dataclasses.replace(STAR, capture=(3, 5, 6)), "sglang", 9, "3, 5, 6"),
-        (dataclasses.replace(STAR, capture=(3, 5, 6)), "huggingface", 8, "3, 5, 6"),
-        (dataclasses.replace(STAR, capture=(3, 17, 30)), "huggingface", 32, None),
-        (dataclasses.replace(EAGLE3, capture=(2, 4, 5)), "huggingface", 8, None),
-        (dataclasses.replace(EAGLE3, capture=(2, 4, 5)), "sglang", 8, None),
+        (dataclasses.replace(STAR, aux_hidden_layers=(3, 5, 6)), "sglang", 8, None),
+        (dataclasses.replace(STAR, aux_hidden_layers=(3, 5, 6)), "sglang", 9, "3, 5, 6"),
+        (dataclasses.replace(STAR, aux_hidden_layers=(3, 5, 6)), "huggingface", 8, "3, 5, 6"),
+        (dataclasses.replace(STAR, aux_hidden_layers=(3, 17, 30)), "huggingface", 32, None),
+        (dataclasses.replace(EAGLE3, aux_hidden_layers=(2, 4, 5)), "huggingface", 8, None),
+        (dataclasses.replace(EAGLE3, aux_hidden_layers=(2, 4, 5)), "sglang", 8, None),
         (PRISM, "sglang", 5, None),
         (PRISM, "huggingface", 5, None),
         (PRISM, "own", 5, None),

@@ -50,7 +50,9 @@ def make_drafter(kind: str, target: Llama, seed: int = 1, positions: int | None 
         "prism": DrafterConfig("eagle", layer, 2, (0, 1)),
         "prism_star": DrafterConfig("eagle", layer, 2, (0, 1), (1, 2, 3)),
         "prism3": DrafterConfig("eagle", layer, 3, (0, 1, 2), (0, 2, 3)),
-        "eagle3": DrafterConfig("eagle3", layer, capture=(0, 1, 2), draft_vocab_size=base.vocab_size * 5 // 6),
+        "eagle3": DrafterConfig(
+            "eagle3", layer, aux_hidden_layers=(0, 1, 2), draft_vocab_size=base.vocab_size * 5 // 6
+        ),
     }[kind]
     drafter = _randomise(Drafter(config, target), 0.5)
     for module in drafter.modules_:

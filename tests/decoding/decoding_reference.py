@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prism_ae.cells import TreeShape
-from prism_ae.decoding.sampling import uniforms
+from prism_ae.decoding.sampling import question_uniforms
 from prism_ae.drafters.model import Drafter
 from prism_ae.models.llama import Llama, causal
 
@@ -32,8 +32,8 @@ class Reference:
         """Last hidden states [n, H] and what the drafter reads of them [n, F]."""
         ids = torch.tensor([tokens])
         positions = torch.arange(len(tokens))[None]
-        hidden, captured = self.target(ids, positions, causal, self.drafter.config.capture)
-        return hidden[0], hidden[0] if captured is None else captured[0]
+        hidden, aux_hidden = self.target(ids, positions, causal, self.drafter.config.aux_hidden_layers)
+        return hidden[0], hidden[0] if aux_hidden is None else aux_hidden[0]
 
     def draft_scores(self, tokens: list[int], path: Path) -> Tensor:
         """Log-probabilities over the draft vocabulary after ``tokens`` (root last) and then ``path``."""
@@ -60,7 +60,7 @@ class Reference:
             rotation = drafter.rotary(torch.arange(first, first + len(ids))[None])
             return drafter.step(step, drafter.embed(torch.tensor([ids])), hidden, rotation, attend)
 
-        out = run(0, tokens[1:], drafter.enter(features[None]), 0)[:, -1:]
+        out = run(0, tokens[1:], drafter.project_hidden(features[None]), 0)[:, -1:]
         for step, token in enumerate(path, start=1):
             out = run(step, [token], out, last + step)
         return drafter.logits(out)[0, 0].log_softmax(-1)
@@ -106,7 +106,7 @@ class Reference:
         self, prompt: list[int], count: int, temperature: float, seed: int, question_id: str
     ) -> tuple[list[int], list[int], list[Draft]]:
         """At least ``count`` tokens, the accepted drafts of each round, and each round's tree."""
-        numbers = uniforms(seed, question_id, 0, count + self.shape.steps + 1).tolist()
+        numbers = question_uniforms(seed, question_id, 0, count + self.shape.steps + 1).tolist()
         answer = [self.next_token(prompt, temperature, numbers[0])]
         accepted, drafts = [], []
         while len(answer) < count:

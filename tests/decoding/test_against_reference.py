@@ -24,7 +24,7 @@ from prism_ae.decoding import batch as batch_module
 from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.cache import KVCache
 from prism_ae.decoding.drafting import Drafting
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 from prism_ae.decoding.tree import DraftTree
 from prism_ae.drafters.model import Drafter
 from prism_ae.models.llama import Llama
@@ -37,8 +37,8 @@ class TieError(Exception):
     """The reference met two scores that are too close to order."""
 
 
-def make_job(number: int, prompt: list[int], count: int, temperature: float) -> Job:
-    return Job(f"q{number}", 1, lambda _: prompt, temperature, SEED, count, 100)
+def make_job(number: int, prompt: list[int], count: int, temperature: float) -> GenerationJob:
+    return GenerationJob(f"q{number}", 1, lambda _: prompt, temperature, SEED, count, 100)
 
 
 def paths(tree: DraftTree, row: int) -> set[Path]:
@@ -53,27 +53,31 @@ def answer_one(
     target: Llama,
     drafter: Drafter,
     shape: TreeShape,
-    job: Job,
+    job: GenerationJob,
     spoil: Callable[[Batch], object] = lambda _: None,
-) -> tuple[Answered, list[set[Path]]]:
+) -> tuple[GenerationResult, list[set[Path]]]:
     """Answer a job alone; also every round's tree."""
     batch = Batch(target, drafter, shape, 1, 100, job.max_new_tokens + shape.steps + 1)
     spoil(batch)
     assert batch.drafting is not None
-    grow, grown = batch.drafting.grow, []
+    draft, drafted = batch.drafting.draft_tree, []
 
     def spy(*arguments: object) -> DraftTree:
-        tree = grow(*arguments)  # type: ignore[arg-type]
-        grown.append(paths(tree, 0))
+        tree = draft(*arguments)  # type: ignore[arg-type]
+        drafted.append(paths(tree, 0))
         return tree
 
-    batch.drafting.grow = spy  # type: ignore[method-assign]
+    batch.drafting.draft_tree = spy  # type: ignore[method-assign]
     (answered,) = generate(batch, [job], (), lambda: False)
-    return answered, grown
+    return answered, drafted
 
 
 def differences(
-    target: Llama, drafter: Drafter, shape: TreeShape, job: Job, result: tuple[Answered, list[set[Path]]]
+    target: Llama,
+    drafter: Drafter,
+    shape: TreeShape,
+    job: GenerationJob,
+    result: tuple[GenerationResult, list[set[Path]]],
 ) -> list[str]:
     """What a result has that the reference has not; raises TieError where that is not defined."""
     answered, trees = result
@@ -220,8 +224,8 @@ BATCH_MUTATIONS = {
     "beams one position late": _beam_positions,
     "modules swapped": _modules(1, 0),
     "module index one late": _modules(0, 0, 1),
-    "another node's keys kept": _spoiled_method(KVCache, "keep", lambda source, to: (source + (source < 5), to)),
-    "keys kept one slot late": _spoiled_method(KVCache, "keep", lambda source, to: (source, to + 1)),
+    "another node's keys kept": _spoiled_method(KVCache, "commit", lambda source, to: (source + (source < 5), to)),
+    "keys kept one slot late": _spoiled_method(KVCache, "commit", lambda source, to: (source, to + 1)),
     "features of the wrong node": _spoiled_method(
         Drafting, "commit", lambda features, tokens, counts: (features.roll(1, 1), tokens, counts)
     ),

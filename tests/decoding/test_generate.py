@@ -14,7 +14,7 @@ from decoding_reference import Reference
 from prism_ae.cells import TreeShape
 from prism_ae.decoding import generate as generate_module
 from prism_ae.decoding.batch import Batch
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
 from prism_ae.models.llama import Llama
@@ -29,9 +29,11 @@ def prompts(count: int, seed: int = 0) -> list[list[int]]:
     return [torch.randint(0, 29, (length,), generator=generator).tolist() for length in lengths]
 
 
-def make_jobs(texts: Sequence[Sequence[int]], new: int = 12, window: int = 90, turns: int = 1) -> list[Job]:
+def make_jobs(
+    texts: Sequence[Sequence[int]], new: int = 12, max_seq_len: int = 90, turns: int = 1
+) -> list[GenerationJob]:
     return [
-        Job(f"q{number}", turns, lambda _, text=text: text, float(number % 2), 11, new, window)
+        GenerationJob(f"q{number}", turns, lambda _, text=text: text, float(number % 2), 11, new, max_seq_len)
         for number, text in enumerate(texts)
     ]
 
@@ -40,12 +42,12 @@ def run(
     target: Llama,
     drafter: Drafter | None,
     shape: TreeShape | None,
-    jobs: Sequence[Job],
+    jobs: Sequence[GenerationJob],
     rows: int = 4,
     stop: Sequence[int] = (),
-    window: int = 100,
-) -> list[Answered]:
-    batch = Batch(target, drafter, shape, rows, window, max(job.max_new_tokens for job in jobs) + 8)
+    max_seq_len: int = 100,
+) -> list[GenerationResult]:
+    batch = Batch(target, drafter, shape, rows, max_seq_len, max(job.max_new_tokens for job in jobs) + 8)
     return sorted(generate(batch, jobs, stop, lambda: False), key=lambda answered: answered.index)
 
 
@@ -76,7 +78,7 @@ def test_greedy_equals_transformers(kind: str, tmp_path: object) -> None:
     save_target(tmp_path, target)
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     texts = prompts(8)
-    jobs = [Job(f"q{n}", 1, lambda _, text=text: text, 0.0, 0, 20, 90) for n, text in enumerate(texts)]
+    jobs = [GenerationJob(f"q{n}", 1, lambda _, text=text: text, 0.0, 0, 20, 90) for n, text in enumerate(texts)]
     drafter = make_drafter(kind, target)
     for shape in (SHAPE, TreeShape(4, 1, 5), TreeShape(2, 5, 20)):
         for text, answered in zip(texts, run(target, drafter, shape, jobs), strict=True):
@@ -107,7 +109,7 @@ def test_batch_1_and_batch_48_accept_the_same(kind: str) -> None:
             assert same or _tie(target, drafter, jobs[number]), (number, other, crowded[number])
 
 
-def _tie(target: Llama, drafter: Drafter, job: Job) -> bool:
+def _tie(target: Llama, drafter: Drafter, job: GenerationJob) -> bool:
     """Whether the reference meets two drafts whose scores fp32 may order either way (texts are compared elsewhere)."""
     reference = Reference(target, drafter, SHAPE)
     _, _, drafts = reference.answer(
@@ -183,31 +185,31 @@ def test_accepted_drafts_behind_the_cut_still_count() -> None:
     )
 
 
-def test_the_window_holds_prompt_and_answer() -> None:
+def test_max_seq_len_holds_prompt_and_answer() -> None:
     target = make_target(4)
     texts = prompts(8)
     for drafter, shape in ((None, None), (make_drafter("prism", target), SHAPE)):
-        jobs = make_jobs(texts, new=40, window=12)
-        for text, answered in zip(texts, run(target, drafter, shape, jobs, window=12), strict=True):
+        jobs = make_jobs(texts, new=40, max_seq_len=12)
+        for text, answered in zip(texts, run(target, drafter, shape, jobs, max_seq_len=12), strict=True):
             assert len(text) + len(answered.answers[0]) == max(12, len(text))
             assert answered.sample.stops == ("window",)
 
 
-def test_a_prompt_that_fills_the_window_is_answered_by_nothing() -> None:
+def test_a_prompt_that_fills_max_seq_len_is_answered_by_nothing() -> None:
     target = make_target(4)
-    (answered, *_) = run(target, None, None, make_jobs([[1] * 12, [2] * 3], window=12), window=12)
+    (answered, *_) = run(target, None, None, make_jobs([[1] * 12, [2] * 3], max_seq_len=12), max_seq_len=12)
     assert (answered.answers, answered.sample.stops, answered.sample.rounds) == (((),), ("window",), 0)
 
 
 def test_up_to_the_last_position_of_the_models() -> None:
     """All of the target's are used, whatever drafts: a drafter's own may end before, and trees reach behind."""
     target = make_target(4, positions=40)
-    jobs = make_jobs(prompts(6), new=60, window=40)
-    expected = run(target, None, None, jobs, window=40)
+    jobs = make_jobs(prompts(6), new=60, max_seq_len=40)
+    expected = run(target, None, None, jobs, max_seq_len=40)
     assert {a.sample.stops for a in expected} == {("window",)}
     for positions in (20, 30, 40, 50):
         drafter = make_drafter("prism", target, positions=positions)
-        got = run(target, drafter, SHAPE, jobs, window=40)
+        got = run(target, drafter, SHAPE, jobs, max_seq_len=40)
         assert [a.answers for a in got] == [a.answers for a in expected]
         assert {a.sample.prompt_tokens + a.sample.generated_tokens for a in got} == {40}
     with pytest.raises(ValueError, match="positions"):
@@ -219,12 +221,12 @@ def test_the_second_turn_sees_the_first_answer() -> None:
     drafter, firsts = make_drafter("prism", target), prompts(6)
     seen: dict[int, list[list[int]]] = {}
 
-    def job(number: int) -> Job:
+    def job(number: int) -> GenerationJob:
         def prompt(answers: Sequence[Sequence[int]]) -> list[int]:
             seen[number] = [list(answer) for answer in answers]
             return firsts[number] + [token for answer in answers for token in [*answer, number]]
 
-        return Job(f"q{number}", 2, prompt, float(number % 2), 5, 9, 80)
+        return GenerationJob(f"q{number}", 2, prompt, float(number % 2), 5, 9, 80)
 
     answered = run(target, drafter, SHAPE, [job(n) for n in range(6)], rows=2, stop=(3, 17))
     vanilla = run(target, None, None, [job(n) for n in range(6)], rows=3, stop=(3, 17))
@@ -243,7 +245,7 @@ def test_the_second_turn_sees_the_first_answer() -> None:
 def test_the_turns_of_a_question_have_numbers_of_their_own() -> None:
     """The same prompt twice, at T = 1: other numbers, so another answer."""
     target = make_target(4)
-    jobs = [Job("q", 2, lambda _: [1, 2, 3], 1.0, 5, 20, 80)]
+    jobs = [GenerationJob("q", 2, lambda _: [1, 2, 3], 1.0, 5, 20, 80)]
     (answered,) = run(target, None, None, jobs)
     assert answered.answers[0] != answered.answers[1]
 

@@ -1,4 +1,4 @@
-"""float16 ends at 65,504: what a target computes for a draft that it refuses may lie beyond, and must spoil nothing."""
+"""float16 ends at 65,504: a rejected draft may overflow it, which must not change any other number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from decoding_models import KINDS, make_drafter, make_target
 
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.batch import Batch
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
 from prism_ae.models.llama import Llama, cast_parameters
@@ -33,10 +33,10 @@ def overflowing(strength: float) -> Llama:
     return target
 
 
-def answers(target: Llama, drafter: Drafter | None, shape: TreeShape | None, rows: int) -> list[Answered]:
+def answers(target: Llama, drafter: Drafter | None, shape: TreeShape | None, rows: int) -> list[GenerationResult]:
     generator = torch.Generator().manual_seed(5)
     texts = [torch.randint(0, LETTER, (length,), generator=generator).tolist() for length in range(2, 12)]
-    jobs = [Job(f"q{n}", 1, lambda _, text=text: text, 0.0, 0, 20, 90) for n, text in enumerate(texts)]
+    jobs = [GenerationJob(f"q{n}", 1, lambda _, text=text: text, 0.0, 0, 20, 90) for n, text in enumerate(texts)]
     batch = Batch(target, drafter, shape, rows, 100, 30)
     return sorted(generate(batch, jobs, (), lambda: False), key=lambda answered: answered.index)
 

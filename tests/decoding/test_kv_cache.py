@@ -9,18 +9,18 @@ from decoding_models import KINDS, make_drafter, make_target
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.cache import KVCache
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 
 
-def _jobs() -> list[Job]:
+def _jobs() -> list[GenerationJob]:
     prompts = [torch.randint(0, 29, (length,)).tolist() for length in (5, 1, 12, 2, 7, 3, 4)]
     return [
-        Job(f"q{n}", 1, lambda _, prompt=prompt: prompt, float(n % 2), 7, 6 + 3 * (n % 3), 100)
+        GenerationJob(f"q{n}", 1, lambda _, prompt=prompt: prompt, float(n % 2), 7, 6 + 3 * (n % 3), 100)
         for n, prompt in enumerate(prompts)
     ]
 
 
-def _answers(batch: Batch) -> list[Answered]:
+def _answers(batch: Batch) -> list[GenerationResult]:
     return sorted(generate(batch, _jobs(), (), lambda: False), key=lambda answered: answered.index)
 
 
@@ -38,7 +38,7 @@ def _poison(batch: Batch, gap: float) -> None:
             cache.memory[:, :, row, :, done:longest] = gap
 
 
-def _with_poison(batch: Batch, gap: float) -> list[Answered]:
+def _with_poison(batch: Batch, gap: float) -> list[GenerationResult]:
     def poisoned() -> list[list[int]]:
         _poison(batch, gap)
         return Batch.round(batch)
@@ -78,7 +78,7 @@ def test_a_read_too_far_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     drafter, shape = make_drafter("eagle2", target), TreeShape(3, 3, 9)
     torch.manual_seed(5)
     clean = _answers(Batch(target, drafter, shape, 3, 100, 40))
-    tentative = KVCache.tentative
+    write_draft = KVCache.write_draft
 
     def leaky(self: KVCache, rows: int, offset: int, mask: torch.Tensor) -> object:
         shown = mask.clone()
@@ -86,9 +86,9 @@ def test_a_read_too_far_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         for row in range(rows):
             if hidden[row].any():
                 shown[row, :, :, int(hidden[row].argmax())] = 0
-        return tentative(self, rows, offset, shown)
+        return write_draft(self, rows, offset, shown)
 
-    monkeypatch.setattr(KVCache, "tentative", leaky)
+    monkeypatch.setattr(KVCache, "write_draft", leaky)
     torch.manual_seed(5)
     spoiled = _with_poison(Batch(target, drafter, shape, 3, 100, 40), 1e30)
     assert [a.answers for a in spoiled] != [a.answers for a in clean]

@@ -17,7 +17,7 @@ from torch import Tensor
 from prism_ae.cells import TreeShape
 from prism_ae.decoding import batch as batch_module
 from prism_ae.decoding.batch import Batch
-from prism_ae.decoding.generate import Job, generate
+from prism_ae.decoding.generate import GenerationJob, generate
 from prism_ae.decoding.tree import DraftTree
 from prism_ae.decoding.verify import Walk
 from prism_ae.models.llama import Llama, causal
@@ -46,7 +46,7 @@ def _expected(target: Llama) -> Tensor:
 
 def _counts(batch: Batch) -> Tensor:
     """How often each first three tokens were written, over independent questions [V, V, V]."""
-    jobs = [Job(f"q{number}", 1, lambda _: PROMPT, 1.0, 3, 3, 20) for number in range(COUNT)]
+    jobs = [GenerationJob(f"q{number}", 1, lambda _: PROMPT, 1.0, 3, 3, 20) for number in range(COUNT)]
     counts = torch.zeros(VOCAB, VOCAB, VOCAB, dtype=torch.float64)
     answers = torch.tensor([answered.answers[0] for answered in generate(batch, jobs, (), lambda: False)])
     return counts.index_put_(tuple(answers.T), torch.ones(COUNT, dtype=torch.float64), accumulate=True)

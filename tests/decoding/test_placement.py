@@ -1,6 +1,6 @@
 """Every tensor of a batch is made on the models' device, which a run on a CPU would not show.
 
-No GPU is needed: on torch's ``meta`` device everything is computed but the numbers, and what lies on another device is
+No GPU is needed: on torch's ``meta`` device everything is computed but the uniforms, and what lies on another device is
 refused as on a GPU. What the host asks for is answered by hand.
 """
 
@@ -46,10 +46,10 @@ def _decode(kind: str | None) -> None:
         model.to(META)
     batch = Batch(target, drafter, SHAPE if drafter else None, 4, 100, 60)
     assert batch.sample_at_once
-    numbers = [np.zeros(60)] * 3
-    batch.admit([[1, 2, 3], [4, 5], [6]], numbers, [0.0, 1.0, 1.0], [[1, 2, 3], [4], [5]])
+    uniforms = [np.zeros(60)] * 3
+    batch.admit([[1, 2, 3], [4, 5], [6]], uniforms, [0.0, 1.0, 1.0], [[1, 2, 3], [4], [5]])
     batch.round()
-    batch._is_expected = [False] * 3
+    batch._is_known = [False] * 3
     batch.round()
     batch.release(0)
     batch.round()

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prism_ae.decoding.sampling import choose, uniforms
+from prism_ae.decoding.sampling import question_uniforms, sample_tokens
 from prism_ae.decoding.tree import DraftTree
 from prism_ae.decoding.verify import walk
 
@@ -50,34 +50,38 @@ def test_eagle2s_sequential_rule_commits_each_token_with_its_own_probability(
 
 @settings(max_examples=200, deadline=None)
 @given(WEIGHTS, st.integers(0, 999))
-def test_choose_inverts_the_cumulative_distribution(weights: list[int], thousandth: int) -> None:
+def test_sample_tokens_inverts_the_cumulative_distribution(weights: list[int], thousandth: int) -> None:
     number = (thousandth + 0.5) / 1000
     logits = torch.tensor(weights, dtype=torch.float64).log().unsqueeze(0)
-    got = int(choose(logits, torch.tensor([number], dtype=torch.float64), torch.ones(1, dtype=torch.float64)))
+    got = int(sample_tokens(logits, torch.tensor([number], dtype=torch.float64), torch.ones(1, dtype=torch.float64)))
     cumulative = np.cumsum([Fraction(weight, sum(weights)) for weight in weights])
     expected = next(token for token, total in enumerate(cumulative) if total > Fraction(number))
     assert got == expected
 
 
-def test_choose_mixes_temperatures_in_one_batch() -> None:
+def test_sample_tokens_mixes_temperatures_in_one_batch() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0]]).expand(3, 3)
     numbers = torch.full((3,), 0.999999, dtype=torch.float64)
     # p at T = 1: .04, .84, .12; at T = 100 nearly equal. The last row's number lies below the first token's share.
     numbers[2] = 0.2
-    got = choose(logits, numbers, torch.tensor([0.0, 1.0, 100.0], dtype=torch.float64))
+    got = sample_tokens(logits, numbers, torch.tensor([0.0, 1.0, 100.0], dtype=torch.float64))
     assert got.tolist() == [1, 2, 0]
 
 
 def test_numbers_at_the_ends_choose_tokens_that_can_occur() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]] * 2)
     numbers = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
-    assert choose(logits, numbers, torch.ones(2, dtype=torch.float64)).tolist() == [1, 2]
+    assert sample_tokens(logits, numbers, torch.ones(2, dtype=torch.float64)).tolist() == [1, 2]
 
 
 def test_uniforms_belong_to_seed_question_turn_and_position() -> None:
-    numbers = uniforms(42, "q", 0, 4000)
-    assert np.array_equal(numbers[:10], uniforms(42, "q", 0, 10))
-    for other in (uniforms(43, "q", 0, 10), uniforms(42, "r", 0, 10), uniforms(42, "q", 1, 10)):
+    numbers = question_uniforms(42, "q", 0, 4000)
+    assert np.array_equal(numbers[:10], question_uniforms(42, "q", 0, 10))
+    for other in (
+        question_uniforms(43, "q", 0, 10),
+        question_uniforms(42, "r", 0, 10),
+        question_uniforms(42, "q", 1, 10),
+    ):
         assert not np.isin(other, numbers).any()
     assert ((numbers >= 0) & (numbers < 1)).all()
     counts = np.bincount((numbers * 10).astype(int), minlength=10)

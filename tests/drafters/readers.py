@@ -97,7 +97,7 @@ def _llama(config: DrafterConfig, inside: str = "") -> Keys:
 def _large_drafter(config: DrafterConfig) -> Shapes:
     hidden = config.layer.hidden_size
     found: Shapes = {"embed_tokens.weight": (config.layer.vocab_size, hidden)}
-    if config.capture:
+    if config.aux_hidden_layers:
         found |= _linear("fusion_layer", hidden, 3)
     for module in range(config.modules):
         found |= _linear(f"stepFCs.{module}", hidden, 2)
@@ -195,7 +195,7 @@ def _sglang_eagle3_keys(config: DrafterConfig) -> Keys:
     return _sglang_keys("LlamaForCausalLMEagle3", config) | {
         "draft_vocab_size": (None, config.draft_vocab_size),
         "eagle_config.use_aux_hidden_state": (True, True),
-        "eagle_config.eagle_aux_hidden_state_layer_ids": (None, [state - 1 for state in config.capture]),
+        "eagle_config.eagle_aux_hidden_state_layer_ids": (None, [state - 1 for state in config.aux_hidden_layers]),
         "num_aux_hidden_states": (None, None),
         "norm_before_fc": (False, False),
         "eagle_config.norm_before_fc": (False, False),
@@ -208,7 +208,7 @@ def _sglang_eagle3_keys(config: DrafterConfig) -> Keys:
 def _fork(config: DrafterConfig) -> Shapes:
     """Two modules, whatever the config says; for PRISM* a fusion layer of three states."""
     hidden = config.layer.hidden_size
-    found: Shapes = _linear("fusion_layer", hidden, 3) if config.capture else {}
+    found: Shapes = _linear("fusion_layer", hidden, 3) if config.aux_hidden_layers else {}
     for module in range(2):
         found |= _linear(f"fc{module}", hidden, 2) | _layer(config, f"midlayer.{module}", norm=False)
     return found

@@ -39,7 +39,7 @@ from prism_ae.errors import CheckpointError, UsageError
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.config import Llama3Rope
 from prism_ae.models.llama import Llama
-from prism_ae.sglang_prism.description import KEY, Target, describe, published_capture
+from prism_ae.sglang_prism.description import KEY, ResolvedTarget, describe, published_capture
 from prism_ae.suites.load import load_suite
 
 CASES = {case: kind for case, (kind, _) in WRITERS.items()} | {f"own {kind}": kind for kind in DRAFTERS}
@@ -188,7 +188,7 @@ def test_every_wrong_rule_is_noticed(tmp_path: Path) -> None:
                 assert_as_published(there, case, drafter)
             except AssertionError:
                 noticed.setdefault(layout.name, set()).add(number)
-    # SGLang's LD shares the rules of PRISM, and has no use for the last, the entry's.
+    # SGLang's LD shares the rules of PRISM, and does not use the last, for the hidden states' projection.
     layouts = {layout.name: layout for layout in map(_layout_of, WRITERS)}
     every = {name: set(range(len(layout.rules))) for name, layout in layouts.items()}
     every[SGLANG_LD.name].remove(2)
@@ -271,7 +271,7 @@ def test_a_folder_that_says_its_hidden_states_is_believed(tmp_path: Path, form: 
     assert read_config(there, usual) == read_config(source) == DRAFTERS[kind]
 
     sizes = TargetSizes.from_hf(json.loads((target / "config.json").read_text()), str(target))
-    served = Target(str(target), sizes, "float32", 256)
+    served = ResolvedTarget(str(target), sizes, "float32", 256)
     before, after = ({**json.loads((describe(f, served).folder / "config.json").read_text())} for f in (source, there))
     assert before.pop(KEY)["config"] == after.pop(KEY)["config"]
     assert before == after
@@ -348,9 +348,9 @@ _STAR, _EAGLE3 = DRAFTERS["prism_star"], DRAFTERS["eagle3"]
         (DRAFTERS["prism3"], "3 modules"),
         (dataclasses.replace(DRAFTERS["prism"], modules=4, step_mapping=(0, 1, 2, 3)), "4 modules"),
         (dataclasses.replace(DRAFTERS["hass2"], modules=2, step_mapping=(0, 1)), "2 layers"),
-        (dataclasses.replace(_EAGLE3, capture=(1, 3, 2)), r"\[1, 3, 2\]"),
-        (dataclasses.replace(_EAGLE3, capture=(1, 1, 2)), r"\[1, 1, 2\]"),
-        (dataclasses.replace(_EAGLE3, capture=(0, 1, 2)), "from 1 on"),
+        (dataclasses.replace(_EAGLE3, aux_hidden_layers=(1, 3, 2)), r"\[1, 3, 2\]"),
+        (dataclasses.replace(_EAGLE3, aux_hidden_layers=(1, 1, 2)), r"\[1, 1, 2\]"),
+        (dataclasses.replace(_EAGLE3, aux_hidden_layers=(0, 1, 2)), "from 1 on"),
     ],
 )
 def test_what_sglang_cannot_serve_is_refused_and_the_other_layouts_can_say_it(
@@ -375,10 +375,10 @@ def stretched(config: DrafterConfig) -> DrafterConfig:
 @pytest.mark.parametrize(
     ("config", "forms", "reason"),
     [
-        (dataclasses.replace(_STAR, capture=(1, 3)), ("huggingface", "sglang"), " 2 "),
-        (dataclasses.replace(_STAR, capture=(0, 1, 2, 3)), ("huggingface", "sglang"), " 4 "),
-        (dataclasses.replace(_EAGLE3, capture=(1, 3)), ("huggingface",), " 2 "),
-        (dataclasses.replace(_EAGLE3, capture=(2,)), ("huggingface", "sglang"), " 1 "),
+        (dataclasses.replace(_STAR, aux_hidden_layers=(1, 3)), ("huggingface", "sglang"), " 2 "),
+        (dataclasses.replace(_STAR, aux_hidden_layers=(0, 1, 2, 3)), ("huggingface", "sglang"), " 4 "),
+        (dataclasses.replace(_EAGLE3, aux_hidden_layers=(1, 3)), ("huggingface",), " 2 "),
+        (dataclasses.replace(_EAGLE3, aux_hidden_layers=(2,)), ("huggingface", "sglang"), " 1 "),
         (stretched(DRAFTERS["prism"]), ("huggingface",), "Llama-3.1"),
         (stretched(_EAGLE3), ("huggingface",), "Llama-3.1"),
     ],

@@ -32,7 +32,7 @@ from prism_ae.errors import CheckpointError
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import causal
-from prism_ae.sglang_prism.description import Target, describe
+from prism_ae.sglang_prism.description import ResolvedTarget, describe
 
 SIZES = TargetSizes.of(TARGET)
 CPU = torch.device("cpu")
@@ -51,11 +51,11 @@ _ARCHITECTURE = {"torch eagle3": ["LlamaForCausalLMEagle3"], "sglang eagle2": ["
 def outputs(drafter: Drafter) -> Tensor:
     """Logits of two steps at late positions, which depend on the RoPE base."""
     torch.manual_seed(5)
-    width = max(1, len(drafter.config.capture)) * TARGET.hidden_size
+    width = max(1, len(drafter.config.aux_hidden_layers)) * TARGET.hidden_size
     ids, features = torch.randint(TARGET.vocab_size, (1, 9)), torch.randn(1, 9, width)
     rotation = drafter.rotary(torch.arange(40, 49)[None])
     with torch.no_grad():
-        hidden = drafter.step(0, drafter.embed(ids), drafter.enter(features), rotation, causal)
+        hidden = drafter.step(0, drafter.embed(ids), drafter.project_hidden(features), rotation, causal)
         return drafter.logits(drafter.step(1, drafter.embed(ids), hidden, rotation, causal))
 
 
@@ -170,7 +170,7 @@ def test_the_folder_says_which_hidden_states_it_reads(tmp_path: Path, layers: li
     )
     states = tuple(layer + 1 for layer in layers)
     for capture in ((), (1, 2, 3), (0, 1, 2)):
-        assert read_drafter(folder, SIZES, capture).config.capture == states
+        assert read_drafter(folder, SIZES, capture).config.aux_hidden_layers == states
     check_capture(folder, states, "mine")
     check_capture(folder, (), "mine")
     with raises(CheckpointError, "layer_ids", [2, 3], "mine"):
@@ -181,8 +181,8 @@ def test_sglang_captures_what_the_folder_says(tmp_path: Path) -> None:
     larger = dataclasses.replace(SIZES, num_hidden_layers=12)
     said = {"eagle_aux_hidden_state_layer_ids": [0, 4, 7]}
     folder = foreign(tmp_path / "d", eagle_config=said, rope_theta=700000.0)
-    described = describe(folder, Target("t", larger, "float32", 64))
-    assert described.config.capture == (1, 5, 8)
+    described = describe(folder, ResolvedTarget("t", larger, "float32", 64))
+    assert described.config.aux_hidden_layers == (1, 5, 8)
     data = json.loads((described.folder / "config.json").read_text())
     assert data["eagle_config"]["eagle_aux_hidden_state_layer_ids"] == [0, 4, 7]
     assert data["rope_theta"] == 700000.0
@@ -213,7 +213,7 @@ def test_a_foreign_eagle3_has_its_configs_base(tmp_path: Path, said: dict[str, A
     same = Drafter(dataclasses.replace(own.config, layer=layer), target)
     same.load_state_dict(own.state_dict())
     torch.testing.assert_close(outputs(drafter), outputs(same), rtol=0, atol=0)
-    described = describe(folder, Target("t", dataclasses.replace(SIZES, num_hidden_layers=6), "float32", 64))
+    described = describe(folder, ResolvedTarget("t", dataclasses.replace(SIZES, num_hidden_layers=6), "float32", 64))
     assert described.config.layer.rope_theta == base
 
 
@@ -229,9 +229,9 @@ def test_the_authors_eagle3_is_known_by_its_place(tmp_path: Path) -> None:
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / "Llama-3-8B-drafter").symlink_to(tmp_path / AUTHORS_PLACE.parent)
     authors = tmp_path / "link" / AUTHORS_PLACE
-    assert describe(authors, Target("t", dataclasses.replace(SIZES, num_hidden_layers=6), "float32", 64)).config == (
-        dataclasses.replace(read_config(authors, (2, 3, 3)))
-    )
+    assert describe(
+        authors, ResolvedTarget("t", dataclasses.replace(SIZES, num_hidden_layers=6), "float32", 64)
+    ).config == (dataclasses.replace(read_config(authors, (2, 3, 3))))
     for other in ("Llama-3-8B-drafter/Eagle3-mine", "Llama-3-8B-drafter/Eagle2-800k", "mine/Eagle3-800k"):
         assert read_config(foreign(tmp_path / other, rope_theta=5e5), CAPTURE).layer.rope_theta == 500000.0
 

@@ -24,10 +24,10 @@ SIZES = TargetSizes.of(TARGET)
 def run(drafter: Drafter) -> list[torch.Tensor]:
     """Logits and token ids of four draft steps on random input."""
     torch.manual_seed(2)
-    states = len(drafter.config.capture) or 1
+    states = len(drafter.config.aux_hidden_layers) or 1
     embedding, features = torch.randn(2, 9, TARGET.hidden_size), torch.randn(2, 9, states * TARGET.hidden_size)
     rotation = drafter.rotary(torch.arange(20, 29)[None])
-    hidden, results = drafter.enter(features), []
+    hidden, results = drafter.project_hidden(features), []
     for step in range(4):
         hidden = drafter.step(step, embedding, hidden, rotation, causal)
         logits = drafter.logits(hidden)

@@ -129,7 +129,7 @@ def test_it_is_read_again_as_what_it_was(tmp_path: Path, name: str, kind: str) -
     folder = folder_for(tmp_path, name, kind)
     stored, own = read_drafter(folder, SIZES), read_drafter(tmp_path / "own", SIZES)
     assert stored.config == own.config
-    assert stored.config.capture in ((), CAPTURE)
+    assert stored.config.aux_hidden_layers in ((), CAPTURE)
     assert read_layout(folder) == stored.layout
     assert all(torch.equal(stored.state[tensor], own.state[tensor]) for tensor in own.state)
     assert stored.ignored == (("embed_tokens.weight",) if name in EMBEDDED else ())

@@ -115,13 +115,13 @@ def test_a_module_that_is_missing_as_a_whole_is_noticed(tmp_path: Path) -> None:
 def test_hidden_states_that_a_folder_does_not_name_are_asked_for(tmp_path: Path, case: str) -> None:
     written(tmp_path, case)
     if case.startswith("own "):
-        assert read_drafter(tmp_path, SIZES).config.capture == CAPTURE
-        assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.capture == CAPTURE
+        assert read_drafter(tmp_path, SIZES).config.aux_hidden_layers == CAPTURE
+        assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.aux_hidden_layers == CAPTURE
         return
     for read in (read_config, lambda folder: read_drafter(folder, SIZES)):
         with pytest.raises(CheckpointError, match="--capture"):
             read(tmp_path)
-    assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.capture == (0, 1, 2)
+    assert read_drafter(tmp_path, SIZES, (0, 1, 2)).config.aux_hidden_layers == (0, 1, 2)
     with raises(CheckpointError, 4):
         read_drafter(tmp_path, SIZES, (2, 3, 4))
     entry = "fc" if "eagle3" in case else "fusion_layer"
@@ -131,7 +131,7 @@ def test_hidden_states_that_a_folder_does_not_name_are_asked_for(tmp_path: Path,
 
 def test_a_drafter_of_one_hidden_state_ignores_what_others_read(tmp_path: Path) -> None:
     written(tmp_path, "torch prism")
-    assert read_drafter(tmp_path, SIZES, CAPTURE).config.capture == ()
+    assert read_drafter(tmp_path, SIZES, CAPTURE).config.aux_hidden_layers == ()
 
 
 def _swap(state: State) -> None:

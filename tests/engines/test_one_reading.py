@@ -18,14 +18,14 @@ from tokenizer_files import BEGIN, END, LLAMA_2, LLAMA_2_RULES, LLAMA_3, LLAMA_3
 from tokenizers import AddedToken, Tokenizer
 
 from prism_ae.cells import Cell, Fingerprints, Point
-from prism_ae.decoding.generate import Job
+from prism_ae.decoding.generate import GenerationJob
 from prism_ae.engines import torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.sglang import engine as sglang_engine
 from prism_ae.models.checkpoints import save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.sglang_prism import control, host
-from prism_ae.sglang_prism.messages import Answered, BatchServed, Refused, Serve, Start
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Refused, Serve, Start
 from prism_ae.suites.records import Benchmark, Suite, Template
 from prism_ae.training.examples import encode
 from prism_ae.training.target import new_target
@@ -143,9 +143,9 @@ def assignment(models: Path, engine: str, drafted: bool) -> Assignment:
 def through_torch(
     suite: Suite, models: Path, answer: Sequence[int], monkeypatch: pytest.MonkeyPatch, max_length: int = MAX_LENGTH
 ) -> Asked:
-    found: list[tuple[Job, frozenset[int]]] = []
+    found: list[tuple[GenerationJob, frozenset[int]]] = []
 
-    def generate(batch: Any, jobs: Sequence[Job], stop_ids: frozenset[int], *more: Any) -> Iterator[Any]:
+    def generate(batch: Any, jobs: Sequence[GenerationJob], stop_ids: frozenset[int], *more: Any) -> Iterator[Any]:
         found.append((jobs[0], stop_ids))
         return iter(())
 
@@ -157,7 +157,9 @@ def through_torch(
     list(engine.measure(dataclasses.replace(asked, cells=(cell,)), lambda: False))
     ((job, ends),) = found
     prompts = (tuple(job.prompt([])), tuple(job.prompt([answer])))
-    return Asked(prompts, frozenset(ends), tuple(min(job.max_new_tokens, job.window - len(one)) for one in prompts))
+    return Asked(
+        prompts, frozenset(ends), tuple(min(job.max_new_tokens, job.max_seq_len - len(one)) for one in prompts)
+    )
 
 
 class RecordedError(Exception):
@@ -236,7 +238,7 @@ def through_sglang(
     if ends:
         assert isinstance(served, Refused)
         raise RecordedError(served.message)
-    assert isinstance(served, BatchServed), served
+    assert isinstance(served, BatchDone), served
     assert isinstance(connection.sent[-1], Answered)
     return Asked(
         tuple(tuple(ids) for ids, _ in requests),

@@ -31,7 +31,7 @@ SETUP = EngineSetup(
     architecture="{}",
     tree=TREE,
     batch=8,
-    length=512,
+    max_seq_len=512,
     dtype="float32",
     seed=42,
     drafting="exact",
@@ -244,7 +244,7 @@ class _Engine:
         return chunks()
 
 
-def _answer(engine: _Engine, users: tuple[str, ...], window: int, tokens: int) -> Answered:
+def _answer(engine: _Engine, users: tuple[str, ...], max_seq_len: int, tokens: int) -> Answered:
     host = EngineHost.__new__(EngineHost)
     host._engine = engine
     # A prompt of ten tokens per user turn, and the answers before.
@@ -253,7 +253,7 @@ def _answer(engine: _Engine, users: tuple[str, ...], window: int, tokens: int) -
         end_ids=frozenset({2}),
     )
     template = Template("plain", "", "", "", ("</s>",))
-    asked = Serve(Path("target"), template, "", (users,), 0.0, tokens, window, 1, True)
+    asked = Serve(Path("target"), template, "", (users,), 0.0, tokens, max_seq_len, 1, True)
     return asyncio.run(host._answer(0, users, conversation, asked))
 
 
@@ -264,6 +264,6 @@ def test_turns_end_for_three_reasons() -> None:
     assert answered.stops == ("end", "length", "window", "window")
     assert [len(prompt) for prompt, _ in engine.asked] == [10, 23, 37]
     assert [parameters["max_new_tokens"] for _, parameters in engine.asked] == [4, 4, 2]
-    # The prompt of the fourth turn, which found no room, counts as the torch engine counts it.
+    # The prompt of the fourth turn, which is too long for an answer, counts as the torch engine counts it.
     assert answered.prompt_tokens == 10 + 23 + 37 + 49
     assert answered.histogram == (4, 1, 1)

@@ -329,7 +329,7 @@ def test_a_tree_larger_than_the_capacity_still_fits_the_assignment(fake: Fake) -
     list(fake.engine.measure(assignment, lambda: False))
     assert fake.engine._setup
     assert fake.engine._setup.tree == TreeShape(6, 5, 24)
-    assert (fake.engine._setup.batch, fake.engine._setup.length) == (64, 200)
+    assert (fake.engine._setup.batch, fake.engine._setup.max_seq_len) == (64, 200)
 
 
 def test_it_keeps_the_largest_batch_that_is_asked_for(fake: Fake) -> None:

@@ -329,7 +329,7 @@ def eagle3(place: Place) -> Place:
         folder = place.folder / name
         folder.mkdir(exist_ok=True)
         config = DrafterConfig(
-            "eagle3", dataclasses.replace(layer, rope_theta=theta), capture=(0, 1, 2), draft_vocab_size=64
+            "eagle3", dataclasses.replace(layer, rope_theta=theta), aux_hidden_layers=(0, 1, 2), draft_vocab_size=64
         )
         torch.manual_seed(3)
         save_drafter(folder, Drafter(config, load_target(place.folder / "target", torch.float32, CPU)))
@@ -365,7 +365,9 @@ def drafted(place: Place, folder: str, compat: tuple[str, ...]) -> tuple[Result,
     ids, features = torch.randint(256, (1, 9)), torch.randn(1, 9, 96)
     rotation = drafter.rotary(torch.arange(90, 99)[None] * torch.arange(1, 10)[None] // 9)
     with torch.no_grad():
-        return result, drafter.logits(drafter.step(0, drafter.embed(ids), drafter.enter(features), rotation, causal))
+        return result, drafter.logits(
+            drafter.step(0, drafter.embed(ids), drafter.project_hidden(features), rotation, causal)
+        )
 
 
 def test_the_authors_rope_base_is_another_drafter_and_another_cell(eagle3: Place) -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
-from prism_ae.decoding.generate import Answered, Job
+from prism_ae.decoding.generate import GenerationJob, GenerationResult
 from prism_ae.engines import torch_engine
 from prism_ae.engines.protocol import Assignment
 from prism_ae.engines.torch_engine import TorchEngine
@@ -70,11 +70,11 @@ class Recorded:
             pytest.skip("the mini suite is not trained here")
         self.name, self.path = target, located.path
         self.engine = TorchEngine(SUITE, MODELS, "cpu", 1)
-        self._answers: dict[str, Answered] = {}
-        self.jobs: dict[str, Job] = {}
+        self._answers: dict[str, GenerationResult] = {}
+        self.jobs: dict[str, GenerationJob] = {}
         generate = torch_engine.generate
 
-        def recording(batch: Any, jobs: list[Job], *rest: Any) -> Iterator[Answered]:
+        def recording(batch: Any, jobs: list[GenerationJob], *rest: Any) -> Iterator[GenerationResult]:
             for answered in generate(batch, jobs, *rest):
                 name = answered.sample.question_id
                 self.jobs[name], self._answers[name] = jobs[answered.index], answered
@@ -84,7 +84,7 @@ class Recorded:
 
     def answers(
         self, drafter: str, path: Path | None, tree: TreeShape | None, questions: int, temperature: float
-    ) -> dict[str, Answered]:
+    ) -> dict[str, GenerationResult]:
         """Every question's answers; the engine expects nothing, so that every tree is verified whole."""
         self._answers.clear()
         self.engine._written.clear()
@@ -93,7 +93,7 @@ class Recorded:
         return dict(self._answers)
 
 
-def _greedy(recorded: Recorded, job: Job, answers: tuple[tuple[int, ...], ...], model: Any) -> str:
+def _greedy(recorded: Recorded, job: GenerationJob, answers: tuple[tuple[int, ...], ...], model: Any) -> str:
     """How the answers differ from transformers' greedy text, beyond ties; "" if they do not."""
     assert recorded.engine._target
     for turn, answer in enumerate(answers):

@@ -38,7 +38,7 @@ from prism_ae.models.checkpoints import (
     save_target,
 )
 from prism_ae.models.locate import Absent, Located, locate_target
-from prism_ae.prompts.conversation import end_of_sequence, window_of
+from prism_ae.prompts.conversation import end_of_sequence, max_seq_len_of
 from prism_ae.sglang_prism.description import published_capture
 from prism_ae.suites.load import load_suite
 
@@ -112,7 +112,7 @@ def test_a_targets_generation_config(target: Path, times: int) -> None:
         file.write_bytes(data)
         try:
             assert all(number >= 0 for number in end_of_sequence(target))
-            assert window_of(10**9, target) == 64
+            assert max_seq_len_of(10**9, target) == 64
         finally:
             file.unlink()
 

@@ -30,8 +30,8 @@ LAYER = dataclasses.replace(CONFIG, num_hidden_layers=1)
 DRAFTERS = {
     "hass2": DrafterConfig("eagle", dataclasses.replace(CONFIG, num_hidden_layers=2)),
     "prism": DrafterConfig("eagle", LAYER, modules=2, step_mapping=(0, 1)),
-    "prism_star": DrafterConfig("eagle", LAYER, modules=2, step_mapping=(0, 1), capture=(1, 2, 3)),
-    "eagle3": DrafterConfig("eagle3", LAYER, capture=(1, 2, 3), draft_vocab_size=20),
+    "prism_star": DrafterConfig("eagle", LAYER, modules=2, step_mapping=(0, 1), aux_hidden_layers=(1, 2, 3)),
+    "eagle3": DrafterConfig("eagle3", LAYER, aux_hidden_layers=(1, 2, 3), draft_vocab_size=20),
 }
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def test_a_target_is_read_as_written_and_as_transformers_reads_it(tmp_path: Path
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")
     ids = torch.randint(0, 40, (3, 17))
     with torch.no_grad():
-        ours, captured = target(ids, torch.arange(17)[None], capture=(0, 1, 3))
+        ours, captured = target(ids, torch.arange(17)[None], aux_hidden_layers=(0, 1, 3))
         reference = theirs(ids, output_hidden_states=True)
     torch.testing.assert_close(target.head(ours), reference.logits, atol=1e-5, rtol=1e-5)
     # transformers' last hidden state is the normed one, so the third layer's own output is not among them

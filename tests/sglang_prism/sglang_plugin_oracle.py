@@ -115,7 +115,7 @@ def shared_allocations() -> list[str]:
     with (
         mock.patch.object(models, "VocabParallelEmbedding", Recorded),
         mock.patch.object(models, "ParallelLMHead", Recorded),
-        mock.patch.object(models, "Module", return_value=torch.nn.Identity()),
+        mock.patch.object(models, "DraftModule", return_value=torch.nn.Identity()),
         mock.patch.object(models, "LogitsProcessor", return_value=torch.nn.Identity()),
         mock.patch.object(models, "get_pp_group", return_value=None),
     ):

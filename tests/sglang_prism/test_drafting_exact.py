@@ -50,7 +50,7 @@ def select(branch: int, parents: Parents) -> Callable[..., Any]:
     return original
 
 
-def strangers(batch: int, branch: int, steps: int, parents: Parents, seed: int = 0) -> int:
+def other_branches_tokens(batch: int, branch: int, steps: int, parents: Parents, seed: int = 0) -> int:
     """Run a draft loop under the hooks; the number of values a forward pass would read from a branch that is none of
     its ancestors.
 
@@ -104,7 +104,7 @@ def strangers(batch: int, branch: int, steps: int, parents: Parents, seed: int =
 @settings(max_examples=150, deadline=None)
 @given(loops(), st.integers(0, 99))
 def test_every_branch_reads_its_own_ancestors(loop: tuple[int, int, int, Parents], seed: int) -> None:
-    assert strangers(*loop, seed=seed) == 0
+    assert other_branches_tokens(*loop, seed=seed) == 0
 
 
 SWAP: Parents = [[[1, 0, 0], [2, 2, 1]]] * 3
@@ -129,16 +129,16 @@ INHERIT = drafting.inherit
 
 @pytest.mark.parametrize("wrong", [lambda *_: None, _one_after_the_other, _last_only])
 def test_a_wrong_repair_is_noticed(wrong: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert strangers(2, 3, 4, SWAP) == 0
+    assert other_branches_tokens(2, 3, 4, SWAP) == 0
     monkeypatch.setattr(drafting, "inherit", wrong)
-    assert strangers(2, 3, 4, SWAP) > 0
+    assert other_branches_tokens(2, 3, 4, SWAP) > 0
 
 
-def test_stock_drafting_reads_strangers() -> None:
-    drafting.choose(STOCK)
-    assert strangers(2, 3, 4, SWAP) > 0
-    drafting.choose(EXACT)
-    assert strangers(2, 3, 4, SWAP) == 0
+def test_stock_drafting_reads_tokens_of_other_branches() -> None:
+    drafting.set_draft_mode(STOCK)
+    assert other_branches_tokens(2, 3, 4, SWAP) > 0
+    drafting.set_draft_mode(EXACT)
+    assert other_branches_tokens(2, 3, 4, SWAP) == 0
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ pytestmark = pytest.mark.skipif(
 PROMPTS = ("ab", "cd", "hello the", "x", "1", "the end", "{", "Q: w", "Zebra", "lmn", "}{", "and so on")
 LENGTH = 56
 CONTEXT = 512
-WINDOW = CONTEXT - max(STEPS * BRANCH, VERIFIED)
-"""Tokens of prompt and answer together, where SGLang drafts: it keeps room for a round."""
+MAX_SEQ_LEN = CONTEXT - max(STEPS * BRANCH, VERIFIED)
+"""Tokens of prompt and answer together, where SGLang drafts: it reserves slots for a round."""
 
 Cases = list[Case]
 Groups = dict[str, Cases]
@@ -446,7 +446,7 @@ def stable(value: Any) -> Any:
 def whole(case: Case, answer: Answer) -> Any:
     """What a client knows in the end: of a stream, its chunks put together."""
     if answer.status != 200:
-        # SGLang counts the room of a round's drafts as part of a prompt.
+        # SGLang counts the slots of a round as part of a prompt.
         return {"status": answer.status, "body": re.sub(r"\d+", "#", json.dumps(answer.body))}
     if not case.body.get("stream"):
         return {"status": answer.status, "body": answer.body}
@@ -690,7 +690,7 @@ def test_a_server_says_what_it_is_and_how_it_does(place: HttpPlace, prism: Serve
 
 
 def test_a_text_may_run_to_the_end_of_the_context(prism: Server) -> None:
-    """A round takes slots beyond the text: they are not behind the end of the request's table."""
+    """The slots that a round takes beyond the text stay within the request's row of the table."""
     prompt = [70 + n % 20 for n in range(CONTEXT - 40)]
     ends = {"sampling_params": {"temperature": 0, "ignore_eos": True}}
     answers = [prism.post("/generate", {"input_ids": prompt[:length]} | ends) for length in (440, 470, CONTEXT - 40)]
@@ -740,7 +740,9 @@ def grids(place: HttpPlace, answers: Mapping[str, Answer]) -> Groups:
         "grid of penalties": [generate(f"{p!r} {q}", p, **q) for p in PROMPTS for q in PENALTIES],
         "grid of grammars": [generate(f"{p!r} {q}", p, **q) for p in PROMPTS for q in GRAMMARS],
         "end of the context": [
-            generate(f"{count} tokens", [70, 75, 102] * (count // 3), max_new_tokens=WINDOW - count, ignore_eos=True)
+            generate(
+                f"{count} tokens", [70, 75, 102] * (count // 3), max_new_tokens=MAX_SEQ_LEN - count, ignore_eos=True
+            )
             for count in (300, 450, 480, 489)
         ],
     }

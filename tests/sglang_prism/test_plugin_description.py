@@ -28,7 +28,7 @@ from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
 from prism_ae.sglang_prism.description import (
     KEY,
     Described,
-    Target,
+    ResolvedTarget,
     describe,
     described_drafter,
     published_capture,
@@ -46,7 +46,7 @@ def _target(folder: Path, **changes: Any) -> Path:
 
 def _describe(drafter: Path, target: Path, dtype: str = "float32", context: int = 256) -> Described:
     config = json.loads((target / "config.json").read_text())
-    return describe(drafter, Target(str(target), TargetSizes.from_hf(config, str(target)), dtype, context))
+    return describe(drafter, ResolvedTarget(str(target), TargetSizes.from_hf(config, str(target)), dtype, context))
 
 
 def _arguments(drafter: Path, target: Path, **changes: Any) -> Any:
@@ -104,7 +104,7 @@ def test_every_architecture_is_described(name: str, model: str, layers: int, tar
     drafter = _drafter(tmp_path / "drafter", DRAFTERS[name])
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in drafter.iterdir()}
     described = _describe(drafter, target)
-    assert described.captures == (name in ("prism_star", "eagle3"))
+    assert described.reads_aux_hidden == (name in ("prism_star", "eagle3"))
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in drafter.iterdir()} == before
     assert described.folder.parent != drafter
     links = [path for path in described.folder.iterdir() if path.is_symlink()]
@@ -131,7 +131,7 @@ def test_every_architecture_is_described(name: str, model: str, layers: int, tar
         "tie_word_embeddings": False,
         "target_hidden_size": 32,
     }
-    if described.captures:
+    if described.reads_aux_hidden:
         expected["eagle_config"] = {"use_aux_hidden_state": True, "eagle_aux_hidden_state_layer_ids": [0, 1, 2]}
         expected["num_aux_hidden_states"] = 3
     if name == "eagle3":
@@ -267,7 +267,7 @@ def test_the_log_says_what_drafts(target: Path, tmp_path: Path, caplog: pytest.L
     longer = _arguments(drafter, target)
     longer.get_model_config().context_len = 4096
     registration.describe_drafter(longer)
-    assert "made for 256 tokens, the target reads 4096" in caplog.text
+    assert "trained for 256 tokens, the target for 4096" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_another_targets_drafter_is_refused(changes: dict[str, Any], says: str, 
 @pytest.mark.parametrize("capture", [(0, 1, 2), (1, 2, 4)])
 def test_states_that_sglang_cannot_capture_are_refused(capture: tuple[int, ...], target: Path, tmp_path: Path) -> None:
     """The embedding, and what leaves the last layer."""
-    drafter = _drafter(tmp_path / "drafter", DrafterConfig("eagle", LAYER, capture=capture))
+    drafter = _drafter(tmp_path / "drafter", DrafterConfig("eagle", LAYER, aux_hidden_layers=capture))
     with pytest.raises(CheckpointError, match=r"SGLang captures 1 to 3"):
         _describe(drafter, target)
 
@@ -331,9 +331,9 @@ def test_the_description_is_gone_when_the_process_ends(target: Path, tmp_path: P
     code = """
 import sys, pathlib
 from prism_ae.drafters.layouts.records import TargetSizes
-from prism_ae.sglang_prism.description import Target, describe
+from prism_ae.sglang_prism.description import ResolvedTarget, describe
 sizes = TargetSizes(30, 32, 4, 10000.0)
-folder = describe(pathlib.Path(sys.argv[1]), Target("target", sizes, "float32", 256)).folder
+folder = describe(pathlib.Path(sys.argv[1]), ResolvedTarget("target", sizes, "float32", 256)).folder
 assert (folder / "config.json").exists()
 print(folder)
 """

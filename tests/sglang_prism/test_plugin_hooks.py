@@ -100,7 +100,7 @@ def options() -> set[str]:
         architecture="{}",
         tree=TreeShape(6, 10, 60),
         batch=8,
-        length=512,
+        max_seq_len=512,
         dtype="float32",
         seed=1,
         drafting="exact",
@@ -143,7 +143,7 @@ def test_options_and_sampling_parameters_are_known(found: dict[str, Any]) -> Non
     assert unknown(names, found["options"]) == []
     assert unknown({*names, "cuda_graph_max_bs"}, found["options"]) == ["cuda_graph_max_bs"]
     parameters = sampling_parameters()
-    assert parameters["max_new_tokens"] == 10  # the room, which is less than the limit
+    assert parameters["max_new_tokens"] == 10  # max_seq_len less the prompt, below the limit
     assert parameters["stop_token_ids"] == [3, 9]
     assert unknown(parameters, found["sampling"]) == []
     assert unknown([*parameters, "stop_ids"], found["sampling"]) == ["stop_ids"]

@@ -1,8 +1,8 @@
 """A PRISM server after a thousand requests of all kinds, with too little memory for them: right to the last, and at
 rest when they are over.
 
-A vanilla server with room for all is asked the same first. The PRISM server's cache is so small that requests have to
-give up their place and come back; clients abort, leave in the middle of a stream, or lose patience.
+A vanilla server whose cache holds all requests answers the same first. The PRISM server's cache is so small that
+requests are preempted and come back; clients abort, disconnect in the middle of a stream, or time out.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> HttpPlace:
 
 @pytest.fixture(scope="module")
 def expected(place: HttpPlace) -> Mapping[str, Answer]:
-    """What vanilla answers where the answer is certain, with room for all."""
+    """Vanilla's answers where they are certain, from a cache that holds all requests."""
     with start(place, None) as server:
         return server.answers([wish.case for wish in wishes() if wish.greedy], concurrency=4)
 

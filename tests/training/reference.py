@@ -57,8 +57,8 @@ class ReferenceDrafter:
             layer.load_state_dict({k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)})
         return layers
 
-    def enter(self, feature: Tensor) -> Tensor:
-        if not self.config.capture:
+    def project_hidden(self, feature: Tensor) -> Tensor:
+        if not self.config.aux_hidden_layers:
             return feature
         return nn.functional.linear(feature, self.state["entry.weight"], self.state.get("entry.bias"))
 
@@ -82,7 +82,7 @@ class ReferenceDrafter:
     @torch.no_grad()
     def round(self, embedding: Tensor, features: Tensor, start: int, steps: int, own: bool) -> list[Tensor]:
         """Outputs of the round that starts at position ``start``: step j's at position start + j."""
-        inputs = [self.enter(features[p]) for p in range(start + 1)]
+        inputs = [self.project_hidden(features[p]) for p in range(start + 1)]
         outputs: list[Tensor] = []
         context = DynamicCache()
         for p, hidden in enumerate(inputs):

@@ -21,7 +21,9 @@ def _bound(eagle3: bool) -> tuple[Llama, Drafter]:
     torch.manual_seed(1)
     target = Llama(SIZES)
     config = (
-        DrafterConfig("eagle3", dataclasses.replace(SIZES, num_hidden_layers=1), capture=(0, 1, 2), draft_vocab_size=9)
+        DrafterConfig(
+            "eagle3", dataclasses.replace(SIZES, num_hidden_layers=1), aux_hidden_layers=(0, 1, 2), draft_vocab_size=9
+        )
         if eagle3
         else DrafterConfig("eagle", SIZES)
     )

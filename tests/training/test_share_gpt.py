@@ -25,7 +25,7 @@ from prism_ae.training.single import DrafterOrder, TrainingReports, train_drafte
 from prism_ae.training.target import new_target
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
-TEMPLATE, SYSTEM, WINDOW, BYTES = load_suite("mini").templates["llama-3"], "Be kind.", 512, 20_000_000
+TEMPLATE, SYSTEM, MAX_SEQ_LEN, BYTES = load_suite("mini").templates["llama-3"], "Be kind.", 512, 20_000_000
 RANDOM = Random("share gpt")
 WORDS = ["".join(RANDOM.choices("abcdefghijklmnopqrstuvwxyz", k=RANDOM.randint(2, 9))) for _ in range(3000)]
 
@@ -79,8 +79,8 @@ def test_twenty_megabytes_as_they_are_found(tmp_path: Path) -> None:
     target.mkdir()
     told = [((words(random, 20), words(random, 60)),) for _ in range(2000)]
     tokenizer = train_tokenizer(told, TEMPLATE, SYSTEM, 2000, single_digits=False)
-    save_target(target, new_target(LlamaConfig(2000, 64, 128, 2, 4, 2, 1e-5, 10000.0, WINDOW), 0.5, 1))
-    save_tokenizer(target, tokenizer, TEMPLATE, WINDOW)
+    save_target(target, new_target(LlamaConfig(2000, 64, 128, 2, 4, 2, 1e-5, 10000.0, MAX_SEQ_LEN), 0.5, 1))
+    save_tokenizer(target, tokenizer, TEMPLATE, MAX_SEQ_LEN)
     in_three_shards(target)
 
     said: list[str] = []
@@ -103,7 +103,7 @@ def test_twenty_megabytes_as_they_are_found(tmp_path: Path) -> None:
 
     talk = open_conversation(target, TEMPLATE, SYSTEM)
     some = found.conversations[:300]
-    for told_, examples in zip(some, encode(some, talk, WINDOW).turns, strict=True):
+    for told_, examples in zip(some, encode(some, talk, MAX_SEQ_LEN).turns, strict=True):
         users, answers = [user for user, _ in told_], []
         for example in examples:
             assert list(example.ids[: example.start]) == talk.prompt(users, answers)

@@ -58,7 +58,7 @@ def test_every_recipe_trains_and_repeats(name: str, place: Path, tmp_path: Path)
     recipe = load_recipes().drafters[name]
     assert config.step_mapping == tuple(recipe.step_mapping)
     assert config.layer.num_hidden_layers == recipe.layers
-    assert len(config.capture) == (0 if recipe.reads == "final" else 3)
+    assert len(config.aux_hidden_layers) == (0 if recipe.reads == "final" else 3)
 
 
 def test_other_data_give_another_drafter(place: Path, tmp_path: Path) -> None:
@@ -121,7 +121,9 @@ def test_cached_features_are_what_the_target_says(place: Path) -> None:
         assert torch.equal(mine.batch.ids, theirs.batch.ids)
         for row, length in enumerate(mine.batch.lengths.tolist()):
             torch.testing.assert_close(mine.hidden[row, :length], theirs.hidden[row, :length], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(mine.captured[row, :length], theirs.captured[row, :length], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                mine.aux_hidden[row, :length], theirs.aux_hidden[row, :length], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_draft_vocabulary_is_the_most_frequent_answer_tokens() -> None:
@@ -139,7 +141,7 @@ def test_a_warm_start_copies_module_0_everywhere_and_a_branch_leaves_the_trunk_a
     for module in prism.modules_:
         for name, tensor in module.state_dict().items():
             assert torch.equal(tensor, start.modules_[0].state_dict()[name])
-    assert torch.equal(prism.entry.weight, start.entry.weight)
+    assert torch.equal(prism.hidden_proj.weight, start.hidden_proj.weight)
     moved = train_extra(recipes.drafters["prism3"], training, data, prism, lambda steps, loss: None)
     weights = [module.layers[0].mlp.down.weight for module in moved.modules_]
     assert not torch.equal(weights[0], weights[1])

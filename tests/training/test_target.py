@@ -42,7 +42,7 @@ def test_forward_and_hidden_states_equal_transformers(kv_heads: int, tmp_path: P
     ids = torch.randint(0, 40, (3, 20))
     with torch.no_grad():
         expected = theirs(ids, output_hidden_states=True)
-        hidden, captured = target(ids, torch.arange(20)[None], capture=(0, 1, 2))
+        hidden, captured = target(ids, torch.arange(20)[None], aux_hidden_layers=(0, 1, 2))
         torch.testing.assert_close(target.head(hidden), expected.logits, rtol=1e-4, atol=1e-4)
     assert captured is not None
     torch.testing.assert_close(captured, torch.cat(expected.hidden_states[:3], dim=-1), rtol=1e-4, atol=1e-4)

@@ -40,15 +40,15 @@ KINDS = {
     "hass2": _config(layers=2),
     "hass3": _config(layers=3),
     "prism": _config(modules=2, step_mapping=(0, 1)),
-    "prism_star": _config(modules=2, step_mapping=(0, 1), capture=(1, 2, 3)),
-    "prism3": _config(modules=3, step_mapping=(0, 1, 2), capture=(0, 1, 2), kv_heads=4),
-    "eagle3": _config(cell="eagle3", capture=(0, 1, 2), draft_vocab_size=20),
+    "prism_star": _config(modules=2, step_mapping=(0, 1), aux_hidden_layers=(1, 2, 3)),
+    "prism3": _config(modules=3, step_mapping=(0, 1, 2), aux_hidden_layers=(0, 1, 2), kv_heads=4),
+    "eagle3": _config(cell="eagle3", aux_hidden_layers=(0, 1, 2), draft_vocab_size=20),
 }
 
 
 def _inputs(drafter: Drafter) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(5)
-    width = TARGET.hidden_size * max(1, len(drafter.config.capture))
+    width = TARGET.hidden_size * max(1, len(drafter.config.aux_hidden_layers))
     shapes = (2, LENGTH, TARGET.hidden_size), (2, LENGTH, width)
     return torch.randn(shapes[0], dtype=torch.float64), torch.randn(shapes[1], dtype=torch.float64)
 
@@ -125,14 +125,14 @@ def test_a_forward_equals_transformers_layers(kind: str) -> None:
     reference = ReferenceDrafter(drafter.config, state)
     embedding, features = _inputs(drafter)
     with torch.no_grad():
-        hidden = drafter.enter(features)
+        hidden = drafter.project_hidden(features)
         rotation = drafter.rotary(torch.arange(LENGTH)[None])
         for step in range(drafter.config.modules):
             output = drafter.step(step, embedding, hidden, rotation, causal)
             cache = DynamicCache()
             for p in range(LENGTH):
-                entered = reference.enter(features[0, p])
-                expected = reference.token(drafter.config.module_of(step), embedding[0, p], entered, p, cache)
+                projected = reference.project_hidden(features[0, p])
+                expected = reference.token(drafter.config.module_of(step), embedding[0, p], projected, p, cache)
                 torch.testing.assert_close(output[0, p], expected, rtol=1e-5, atol=1e-5)
 
 

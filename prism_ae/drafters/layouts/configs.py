@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prism_ae.drafters.config import DrafterConfig, layers_before, states_behind
+from prism_ae.drafters.config import STORED_NAMES, DrafterConfig, layers_before, states_behind
 from prism_ae.drafters.layouts.records import TargetSizes
 from prism_ae.errors import CheckpointError
 from prism_ae.models.config import HF_ROPE_THETA, LlamaConfig, read_rope
@@ -27,8 +27,9 @@ NOTE = "prism_ae_drafter"
 it stands, the folder was written by this project, and ``rope_theta`` is the base that the drafter was trained with."""
 
 EAGLE3_ROPE_THETA = 10000.0
-"""The base that the authors' EAGLE-3 training code uses whatever the config says; the config that they put beside the
-checkpoint says 500000, which lowers acceptance (PAPER: finding W1)."""
+"""The base of the authors' EAGLE-3 training code (Akemiiii/prism-mlsys-ae at 3b00014, Eagle3/traineagle3/cnets.py),
+whatever the config says; Eagle3/train/Llama-3-8B/Eagle3_config.json, copied beside the checkpoint for evaluation, says
+500000, which lowers acceptance."""
 
 _AUTHORS_EAGLE3 = re.compile(r"Llama-3-8B-drafter/Eagle3-\d+k")
 """The places of the authors' EAGLE-3 in their model hub, as the paper suite names them."""
@@ -68,15 +69,15 @@ def is_authors_eagle3(folder: Path, data: Mapping[str, Any]) -> bool:
 
 def own(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     fields = {name: value for name, value in data.items() if name != "format"}
-    _only({field.name for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
+    _only({STORED_NAMES.get(field.name, field.name) for field in dataclasses.fields(DrafterConfig)}, fields, given, "")
     _only({field.name for field in dataclasses.fields(LlamaConfig)}, fields["layer"], given, "layer.")
     _bounded(fields["modules"], given, "modules")
     layer = LlamaConfig.from_fields(fields["layer"], given.where)
     _bounded(layer.num_hidden_layers, given, "num_hidden_layers")
     if given.rope_theta:
         layer = dataclasses.replace(layer, rope_theta=given.rope_theta)
-    capture, mapping = tuple(fields["capture"]), tuple(fields["step_mapping"])
-    return DrafterConfig(**fields | {"layer": layer, "capture": capture, "step_mapping": mapping})
+    capture, mapping = tuple(fields.pop("capture")), tuple(fields["step_mapping"])
+    return DrafterConfig(**fields | {"layer": layer, "aux_hidden_layers": capture, "step_mapping": mapping})
 
 
 def large_drafter(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -108,7 +109,7 @@ def eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
             f"{given.where}: num_aux_hidden_states is {data['num_aux_hidden_states']!r}, where hidden states "
             f"{list(capture)} of the target are to be read"
         )
-    return DrafterConfig("eagle3", layer, capture=capture, draft_vocab_size=draft_vocab_size)
+    return DrafterConfig("eagle3", layer, aux_hidden_layers=capture, draft_vocab_size=draft_vocab_size)
 
 
 _EAGLE3_KEYS = ("bias", "draft_vocab_size", "eagle_config", "num_aux_hidden_states", "target_hidden_size", NOTE)
@@ -156,10 +157,10 @@ def sglang_eagle3(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-3 as this project writes it for stock SGLang, which captures the outputs of the layers that are named."""
     config = eagle3(data, given)
     layers = data["eagle_config"][LAYER_IDS]
-    if states_behind(layers) != config.capture:
+    if states_behind(layers) != config.aux_hidden_layers:
         raise CheckpointError(
             f"{given.where}: {LAYER_IDS} {layers} are not the layers before the hidden states "
-            f"{list(config.capture)} of {NOTE}"
+            f"{list(config.aux_hidden_layers)} of {NOTE}"
         )
     return config
 
@@ -171,8 +172,8 @@ def sglang_ld(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 
 def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
-    """PRISM* likewise."""
-    return dataclasses.replace(sglang_ld(data, given), capture=_capture(data, given))
+    """PRISM* as the authors' fork of SGLang serves it."""
+    return dataclasses.replace(sglang_ld(data, given), aux_hidden_layers=_capture(data, given))
 
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
@@ -187,9 +188,9 @@ def check_sizes(config: DrafterConfig) -> None:
         raise ValueError(f"draft_vocab_size is {size!r}, not a positive integer")
     if config.cell not in ("eagle", "eagle3"):
         raise ValueError(f"cell {config.cell!r} is unknown")
-    for name in ("step_mapping", "capture"):
-        if any(type(value) is not int or value < 0 for value in getattr(config, name)):
-            raise ValueError(f"{name} {getattr(config, name)} are not integers from 0 on")
+    for name, values in (("step_mapping", config.step_mapping), ("capture", config.aux_hidden_layers)):
+        if any(type(value) is not int or value < 0 for value in values):
+            raise ValueError(f"{name} {values} are not integers from 0 on")
 
 
 def _layer(

@@ -17,6 +17,7 @@ Data = dict[str, Any]
 
 
 def own(config: DrafterConfig, dtype: str) -> Data:
+    """Any drafter; ``dtype`` is not noted."""
     return {"format": FORMAT, **config.fields()}
 
 
@@ -25,6 +26,7 @@ _FUSED = 3
 
 
 def large_drafter(config: DrafterConfig, dtype: str) -> Data:
+    """PRISM, PRISM*, EAGLE-2 and HASS for the authors' torch code."""
     _check_authors(config)
     steps = {str(step): module for step, module in enumerate(config.step_mapping)}
     return {
@@ -38,25 +40,27 @@ def large_drafter(config: DrafterConfig, dtype: str) -> Data:
 
 
 def eagle3(config: DrafterConfig, dtype: str) -> Data:
+    """EAGLE-3 for the authors' torch code."""
     _check_authors(config)
     return _eagle3(config, dtype)
 
 
 def _eagle3(config: DrafterConfig, dtype: str) -> Data:
-    # "bias" is the entry's; what reads this config takes it for true where it is absent.
+    # "bias" is that of the hidden states' projection; the readers of this config take it for true where it is absent.
     own_vocabulary = {"bias": False, "draft_vocab_size": config.draft_vocab_size}
     return config.layer.to_hf() | {"torch_dtype": dtype} | own_vocabulary | _note(config)
 
 
 def sglang_eagle3(config: DrafterConfig, dtype: str) -> Data:
-    """For stock SGLang: it captures in the order of the layers, and leaves a single state as it is."""
-    capture = list(config.capture)
+    """EAGLE-3 for stock SGLang, which captures in the order of the layers and does not project a single state."""
+    capture = list(config.aux_hidden_layers)
     if len(capture) < 2 or capture[0] < 1 or capture != sorted(set(capture)):
         raise ValueError(f"SGLang reads two or more hidden states from 1 on in ascending order, not {capture}")
     return _eagle3(config, dtype) | _sglang("LlamaForCausalLMEagle3") | {"eagle_config": sglang_capture(capture)}
 
 
 def sglang_ld(config: DrafterConfig, dtype: str) -> Data:
+    """PRISM for the authors' fork of SGLang."""
     if config.modules != 2:
         found = "one module" if config.modules == 1 else f"{config.modules} modules"
         raise ValueError(f"it has {found}, where the authors' SGLang runs two whatever the folder holds")
@@ -70,10 +74,12 @@ def sglang_ld(config: DrafterConfig, dtype: str) -> Data:
 
 
 def sglang_prism(config: DrafterConfig, dtype: str) -> Data:
+    """PRISM* for the authors' fork of SGLang."""
     return sglang_ld(config, dtype) | _sglang("LlamaForCausalLMPRISM") | _note(config)
 
 
 def sglang_eagle(config: DrafterConfig, dtype: str) -> Data:
+    """EAGLE-2 and HASS for SGLang."""
     return config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
 
 
@@ -90,9 +96,11 @@ def _check_authors(config: DrafterConfig) -> None:
 
 
 def _check_fused(config: DrafterConfig) -> None:
-    if config.capture and len(config.capture) != _FUSED:
-        raise ValueError(f"it reads {len(config.capture)} hidden state(s), where the authors' code fuses {_FUSED}")
+    if config.aux_hidden_layers and len(config.aux_hidden_layers) != _FUSED:
+        raise ValueError(
+            f"it reads {len(config.aux_hidden_layers)} hidden state(s), where the authors' code fuses {_FUSED}"
+        )
 
 
 def _note(config: DrafterConfig) -> Data:
-    return {NOTE: {"capture": list(config.capture)}} if config.capture else {}
+    return {NOTE: {"capture": list(config.aux_hidden_layers)}} if config.aux_hidden_layers else {}

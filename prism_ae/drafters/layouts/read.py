@@ -177,7 +177,7 @@ def check_target(config: DrafterConfig, sizes: TargetSizes, folder: Path) -> Non
             f"target of {sizes.vocab_size} and {sizes.hidden_size}",
             hint,
         )
-    for state in config.capture:
+    for state in config.aux_hidden_layers:
         if not 0 <= state <= sizes.num_hidden_layers:
             raise CheckpointError(f"{folder}: the target has no hidden state {state}", hint)
 

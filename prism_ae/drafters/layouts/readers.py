@@ -32,7 +32,7 @@ def reader_notes(config: DrafterConfig, layout: table.Layout, *, embedded: bool,
     """
     if layout is table.OWN:
         return []
-    code = "PRISM" if config.capture else "PRISM_legacy"
+    code = "PRISM" if config.aux_hidden_layers else "PRISM_legacy"
     reader = _READERS.get(layout.name, f"the authors' {code} code")
     notes = [f"for {reader}"]
     if layout is table.EAGLE3 and not embedded:
@@ -40,10 +40,10 @@ def reader_notes(config: DrafterConfig, layout: table.Layout, *, embedded: bool,
             "they take the embedding from a target in shards (model.safetensors.index.json); --target writes it here"
         )
     fixed = _fixed_states(layout, layers or _plausible_layers(config, layout))
-    if config.capture and fixed and config.capture != fixed:
+    if config.aux_hidden_layers and fixed and config.aux_hidden_layers != fixed:
         notes.append(
             f"they read the target's hidden states {_STATES[layout.name]}, whatever the folder says; this drafter "
-            f"reads {', '.join(map(str, config.capture))}"
+            f"reads {', '.join(map(str, config.aux_hidden_layers))}"
         )
     return notes
 
@@ -67,5 +67,5 @@ def _fixed_states(layout: table.Layout, layers: int) -> tuple[int, ...]:
 
 def _plausible_layers(config: DrafterConfig, layout: table.Layout) -> int:
     """Of the target for which the last hidden state is the one that the readers take."""
-    last = config.capture[-1] if config.capture else 0
+    last = config.aux_hidden_layers[-1] if config.aux_hidden_layers else 0
     return last - authors_states(config.cell, 0)[-1]

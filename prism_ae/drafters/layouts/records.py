@@ -102,10 +102,10 @@ def stored_shapes(config: DrafterConfig) -> dict[str, tuple[int, ...]]:
     """Stored name -> shape, of every tensor that a drafter has."""
     hidden = config.layer.hidden_size
     shapes: dict[str, tuple[int, ...]] = {}
-    if config.capture:
-        shapes["entry.weight"] = (hidden, len(config.capture) * hidden)
+    if config.aux_hidden_layers:
+        shapes["entry.weight"] = (hidden, len(config.aux_hidden_layers) * hidden)
     if config.cell == "eagle":
-        if config.capture:
+        if config.aux_hidden_layers:
             shapes["entry.bias"] = (hidden,)
         for module in range(config.modules):
             shapes |= {f"modules.{module}.{name}": shape for name, shape in module_shapes(config).items()}

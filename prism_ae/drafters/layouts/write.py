@@ -31,8 +31,8 @@ def layout_for(form: str, config: DrafterConfig) -> table.Layout:
     """The layout of a form for this drafter; raises KeyError for a form that does not exist."""
     if config.cell == "eagle3":
         return {"sglang": table.SGLANG_EAGLE3, "huggingface": table.EAGLE3, "own": table.OWN}[form]
-    served = table.SGLANG_PRISM if config.capture else table.SGLANG_LD
-    if config.modules == 1 and not config.capture:
+    served = table.SGLANG_PRISM if config.aux_hidden_layers else table.SGLANG_LD
+    if config.modules == 1 and not config.aux_hidden_layers:
         served = table.SGLANG_EAGLE
     return {"sglang": served, "huggingface": table.LARGE_DRAFTER, "own": table.OWN}[form]
 

@@ -30,9 +30,9 @@ from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import read_json
 from prism_ae.models.config import named_rope_theta
 from prism_ae.processes import DEATHS
-from prism_ae.prompts.conversation import window_of
+from prism_ae.prompts.conversation import max_seq_len_of
 from prism_ae.prompts.questions import Question, load_questions
-from prism_ae.sglang_prism.messages import Answered, BatchServed, Configure, Serve
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, Serve
 from prism_ae.sglang_prism.stand_ins.paths import stand_in_paths
 from prism_ae.suites.compat import GRAPHS_BATCH_1, GREEDY_SECOND_TEMPERATURE, WARM_CACHE, server_flags
 from prism_ae.suites.records import Suite
@@ -97,7 +97,7 @@ class SGLangEngine:
             architecture=architecture,
             tree=tree,
             batch=max(capacity.max_batch, ACCEPTANCE_BATCH),
-            length=window_of(max(capacity.max_seq_len, point.max_length), assignment.target_path),
+            max_seq_len=max_seq_len_of(max(capacity.max_seq_len, point.max_length), assignment.target_path),
             dtype=point.dtype,
             seed=point.seed,
             drafting=point.drafting,
@@ -140,7 +140,7 @@ class SGLangEngine:
             questions=tuple(question.turns for question in questions),
             temperature=0.0 if greedy else point.temperature,
             max_new_tokens=point.max_new_tokens,
-            window=window_of(point.max_length, assignment.target_path),
+            max_seq_len=max_seq_len_of(point.max_length, assignment.target_path),
             concurrency=concurrency,
             flush=True,
         )
@@ -153,7 +153,7 @@ class SGLangEngine:
         answered: dict[int, Answered] = {}
         wall = 0.0
         for message in self._host.serve(serve):
-            if isinstance(message, BatchServed):
+            if isinstance(message, BatchDone):
                 wall = message.wall_seconds
             else:
                 answered[message.index] = message

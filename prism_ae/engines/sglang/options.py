@@ -37,7 +37,7 @@ class EngineSetup:
         target: folder.
         drafter: folder of the first drafter; later ones of the same architecture are swapped in. None for vanilla.
         architecture: of the drafter, as text; "" for vanilla, "standard" for a separate model.
-        tree, batch, length: the largest that is asked for.
+        tree, batch, max_seq_len: the largest that is asked for.
         drafting: "exact" or "stock".
         device: "cpu" or "cuda:0".
         server_flags: the authors' choices that concern the server.
@@ -48,7 +48,7 @@ class EngineSetup:
     architecture: str
     tree: TreeShape | None
     batch: int
-    length: int
+    max_seq_len: int
     dtype: str
     seed: int
     drafting: str
@@ -60,10 +60,11 @@ class EngineSetup:
 
         On a GPU tree and drafting are part of captured graphs; on a CPU both are changed while it runs.
         """
-        ours, theirs = (dataclasses.replace(setup, drafter=None, batch=0, length=0) for setup in (self, other))
+        ours, theirs = (dataclasses.replace(setup, drafter=None, batch=0, max_seq_len=0) for setup in (self, other))
         if self.device == "cpu":
             ours, theirs = (dataclasses.replace(setup, tree=None, drafting="") for setup in (ours, theirs))
-        return ours == theirs and self.batch >= other.batch and self.length >= other.length and _within(other, self)
+        large = self.batch >= other.batch and self.max_seq_len >= other.max_seq_len
+        return ours == theirs and large and _within(other, self)
 
 
 def _within(small: EngineSetup, large: EngineSetup) -> bool:
@@ -76,7 +77,7 @@ def engine_options(setup: EngineSetup) -> dict[str, Any]:
     """Keyword arguments of ``sglang.Engine``."""
     on_cpu = setup.device == "cpu"
     # SGLang counts a round's drafts as part of a request's text when it checks whether the request fits.
-    context = setup.length + SLACK + _reserved(setup.tree)
+    context = setup.max_seq_len + SLACK + _reserved(setup.tree)
     options: dict[str, Any] = {
         "model_path": str(setup.target),
         "skip_tokenizer_init": True,  # token ids go in and come out: prompts are made by this project

@@ -14,16 +14,7 @@ from prism_ae.errors import DeviceError, PrismError
 from prism_ae.io.temporary import socket_folder
 from prism_ae.processes.child import Child
 from prism_ae.processes.shadowing import shadowing_error
-from prism_ae.sglang_prism.messages import (
-    Answered,
-    BatchServed,
-    Configure,
-    EngineState,
-    Interrupt,
-    Refused,
-    Serve,
-    Start,
-)
+from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
 
 START_PATIENCE, PATIENCE = 1800.0, 900.0
 """Seconds without a response after which a starting, or an answering, engine counts as hung."""
@@ -93,7 +84,7 @@ class Host:
         self.state = self._settings(PATIENCE)
         return self.state
 
-    def serve(self, asked: Serve) -> Iterator[Answered | BatchServed]:
+    def serve(self, asked: Serve) -> Iterator[Answered | BatchDone]:
         """Every answer as it comes, then how long all took; raises DeviceError, HostDied, Interrupted."""
         self._send(asked)
         while True:
@@ -105,7 +96,7 @@ class Host:
             if isinstance(message, Refused):
                 raise DeviceError(f"SGLang could not answer: {message.message}", "its log is in engine.log")
             yield message
-            if isinstance(message, BatchServed):
+            if isinstance(message, BatchDone):
                 return
 
     def new_output(self) -> str:
@@ -139,7 +130,7 @@ class Host:
         self._should_stop = lambda: False
         with contextlib.suppress(HostDied, DeviceError):
             self._send(Interrupt())
-            while not isinstance(self._receive(60.0), BatchServed | Refused):
+            while not isinstance(self._receive(60.0), BatchDone | Refused):
                 pass
             return
         self.close()

@@ -1,4 +1,4 @@
-"""Names that are imported, but used only for what a text model never does."""
+"""Placeholders for names that SGLang imports, but a text model never uses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any, NoReturn
 
 
 def placeholder(module: str, name: str) -> Any:
-    """What stands for a name of an absent module: a class if it begins with a capital letter, otherwise a function.
-
-    Both refuse to be called.
+    """A placeholder that refuses to be called: a class if the name begins with a capital letter, otherwise a function.
 
     Raises:
         AttributeError: for a dunder name, as a module without it does.

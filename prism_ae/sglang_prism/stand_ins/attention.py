@@ -1,10 +1,10 @@
 """Attention over SGLang's KV cache for a whole batch in one call per layer.
 
-Each request's slots are gathered to a rectangle [B, width]. Slots that nobody has written hold anything, NaN included,
-and 0 * NaN is NaN: therefore what pads a row is one of the row's own slots, and the mask keeps it out.
+Each request's slots are gathered to a rectangle [B, width]. Unwritten slots may hold NaN, and 0 * NaN is NaN: so a row
+is padded with one of its own slots, which the mask hides.
 
-Where to gather and what to mask is the same in all layers of a forward pass. It is kept until one of the tensors
-that it was made from is another or has been written to.
+Slots and mask are the same in all layers of a forward pass. They are kept until one of the tensors that they were made
+from is replaced or written to.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rectangle:
         slots: of the keys, flat [B * keys].
         mask: added to the scores [B, 1, queries, keys]; None where nothing is hidden.
         gather: rows of q for the queries, flat [B * queries]; None where they already lie so.
-        scatter: (places in the rectangle, rows of o) of the queries that are none of the padding; None likewise.
+        scatter: (places in the rectangle, rows of o) of the queries that are not padding; None likewise.
         first, last: the rows of q and o where ``gather`` is None.
     """
 
@@ -60,7 +60,7 @@ class Memory:
         key = (dtype, *(None if source is None else (id(source), source._version) for source in sources))
         if key != self._key:
             self._value = make()
-            self._key, self._sources = key, tensors  # held, so that no other tensor gets their ids
+            self._key, self._sources = key, tensors  # kept alive, so that no other tensor gets their ids
         return self._value  # type: ignore[return-value]
 
 
@@ -102,7 +102,7 @@ def decode_attention_cpu(
     Args:
         q, o: [B, heads, head size]
         k_buffer, v_buffer: [slots, kv heads, head size]
-        k, v: of the new tokens, any shape of B rows, written to the slots ``loc`` [B]; None: they are there already.
+        k, v: of the new tokens, any shape of B rows, written to the slots ``loc`` [B]; None if they are there already.
         attn_logits: working memory of the compiled kernel, not used.
         req_to_token: slot of each position of each request.
         seq_lens: keys of each request, the new one included [B].
@@ -150,10 +150,10 @@ def extend_attention_cpu(
 
     Args:
         q, o: queries of all requests, one after another [T, heads, head size]
-        k, v: of the new tokens; not read, for the caller has written them to the cache.
+        k, v: of the new tokens; not read, since the caller has written them to the cache.
         seq_lens: keys of each request, the new ones included [B].
         extend_seq_lens, extend_start_loc: new tokens of each request and where in q they begin [B].
-        tree_mask: flat, per request [new tokens, new tokens]: which new keys each query sees. None: those up to it.
+        tree_mask: flat, per request [new tokens, new tokens]: the new keys that each query sees; None is causal.
     """
     _refuse(k_buffer, logit_cap, is_cross=is_cross, window=window, encoder_lens=encoder_lens, sinks=sinks)
     asked = Extension(req_to_token, req_pool_indices, seq_lens, extend_seq_lens, extend_start_loc, tree_mask)
@@ -255,7 +255,7 @@ def _extend_rectangle(asked: Extension, dtype: torch.dtype) -> Rectangle:
     slots, positions = _slots(req_to_token, requests, lengths)
     before = lengths - counts
     own = torch.arange(queries)
-    # Padding repeats a request's last query: it sees something, so its softmax is defined.
+    # Padding repeats a request's last query, which sees at least one key, so its softmax is defined.
     inside = torch.minimum(own, counts.unsqueeze(1) - 1)
     hidden = positions > (before.unsqueeze(1) + inside).unsqueeze(2)
     if trees is not None:

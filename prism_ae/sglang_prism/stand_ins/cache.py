@@ -1,4 +1,4 @@
-"""Places in the KV cache: which slots a request's tokens own, and moving what was written there.
+"""Slots of the KV cache: those of each request's tokens, and copies between them.
 
 ``req_to_token`` [requests, positions] holds the slot of each position of each request. Ranges of positions differ in
 length per request; they are laid out one after another, as SGLang's kernels do.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def _ragged(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """The positions start..end - 1 of each row, one after another: (row, position), each [sum(end - start)]."""
+    """The positions start..end - 1 of each row, one after another: (row, position), [sum(end - start)] each."""
     start, end = start.long(), end.long()
     lengths = end - start
     rows = torch.repeat_interleave(torch.arange(lengths.numel()), lengths)
@@ -76,11 +76,11 @@ def build_draft_decode_metadata_cpu(
 
     Returns:
         [B * topk, max(seq_lens) + num_steps] in ``req_to_token``'s type. Row b * topk + j begins with the slots of the
-        text of request b, followed by the ``num_steps`` slots of branch j; what comes after is undefined. (The compiled
-        kernel returns ``pool_len`` columns. The attention reads no further than a row's length.)
+        text of request b, followed by the ``num_steps`` slots of branch j; the rest is undefined. (The compiled kernel
+        returns ``pool_len`` columns. The attention reads no further than a row's length.)
 
     Raises:
-        NotImplementedError: branches on pages of more than one token, whose slots lie otherwise.
+        NotImplementedError: branches on pages of more than one token, whose slots are laid out differently.
     """
     if topk > 1 and (size := page_size()) > 1:
         raise NotImplementedError(f"page_size={size} with several branches on the CPU without sgl_kernel")
@@ -111,7 +111,7 @@ def copy_all_layer_kv_cache_cpu(data_ptrs: Tensor, strides: Tensor, tgt_loc: Ten
 
 
 def page_size() -> int:
-    """Of the server in this process."""
+    """The page size of the server in this process."""
     from sglang.srt.runtime_context import get_server_args
 
     return get_server_args().page_size

@@ -1,4 +1,4 @@
-"""Which stand-ins the processes of an engine need."""
+"""The stand-ins that the processes of an engine need."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FOLDERS = {"sgl_kernel": _SITE / "kernels", "torchvision": _SITE / "vision", "s
 def stand_in_paths() -> list[Path]:
     """The folders that belong at the front of ``PYTHONPATH``: one for each package that is not installed.
 
-    Nothing is imported to find out. A stand-in that is on the path already counts as not installed, so a
-    process that an engine starts gets the same answer.
+    The packages are looked up without importing them. A stand-in that is already on the path counts as not installed,
+    so a process that an engine starts gets the same answer.
     """
     return [folder for package, folder in _FOLDERS.items() if is_stood_in(package)]
 

@@ -1,7 +1,7 @@
-"""The draft tree in SGLang's links, and the target's greedy walk down it.
+"""The draft tree as SGLang's links, and the target's greedy walk down it.
 
-A tree has n nodes, node 0 is the root. Its links are ``next_token`` (first child) and ``next_sibling``, -1 where there
-is none; children come in ascending order of their number.
+A tree has n nodes, node 0 is the root. Its links are ``next_token`` (first child) and ``next_sibling``, or -1; children
+come in ascending order of their number.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def build_tree_kernel_efficient_cpu(
     numbers = torch.arange(n)
     child = (parents.unsqueeze(1) == numbers.unsqueeze(1)) & (numbers > 0)  # [B, parent, child]
     retrieve_next_token.copy_(_first(child))
-    brother = (parents.unsqueeze(2) == parents.unsqueeze(1)) & (numbers > numbers.unsqueeze(1))
-    retrieve_next_sibling.copy_(_first(brother & (parents >= 0).unsqueeze(2)))
+    later_sibling = (parents.unsqueeze(2) == parents.unsqueeze(1)) & (numbers > numbers.unsqueeze(1))
+    retrieve_next_sibling.copy_(_first(later_sibling & (parents >= 0).unsqueeze(2)))
 
     if int(tree_mask_mode) == QLEN_ONLY:
         tree_mask[: visible.numel()] = visible.flatten().to(tree_mask.dtype)
@@ -97,21 +97,21 @@ def _ancestors(parents: Tensor, depth: int) -> tuple[Tensor, Tensor]:
 
 
 def parents_of_links(next_token: Tensor, next_sibling: Tensor) -> Tensor:
-    """Each node's parent [B, n] from its links [B, n]; -1 for the root and for a node that no link leads to."""
+    """Each node's parent [B, n] from its links [B, n]; -1 for the root and for a node without a link to it."""
     rows, n = next_token.shape
     numbers = torch.arange(n).expand(rows, n)
 
     def sources(links: Tensor) -> Tensor:
-        """Which node links to each node, or -1. Column n collects the missing links and is dropped."""
+        """The node that links to each node, or -1. Column n collects the missing links and is dropped."""
         found = torch.full((rows, n + 1), -1)
         return found.scatter_(1, torch.where(links < 0, n, links), numbers)[:, :n]
 
-    # The eldest sibling is found by doubling: after j rounds a node points 2^j siblings back.
+    # The first sibling is found by doubling: after j rounds a node points 2^j siblings back.
     before = sources(next_sibling)
-    eldest = torch.where(before < 0, numbers, before)
+    first = torch.where(before < 0, numbers, before)
     for _ in range(math.ceil(math.log2(max(n, 2)))):
-        eldest = eldest.gather(1, eldest)
-    return sources(next_token).gather(1, eldest)
+        first = first.gather(1, first)
+    return sources(next_token).gather(1, first)
 
 
 class Committed(NamedTuple):
@@ -125,10 +125,10 @@ class Committed(NamedTuple):
 def write_walk(
     to: Committed, nodes: list[Tensor], tokens: list[Tensor], accepted: Tensor, retrieve_index: Tensor
 ) -> None:
-    """Write what a walk committed.
+    """Write the tokens that a walk committed to SGLang's three output tensors.
 
     Args:
-        nodes: visited node per level, each [B]; what comes after a row's end is not read.
+        nodes: visited node per level, [B] each; entries after a row's end are not read.
         tokens: the token committed at each of them.
         accepted: accepted drafts [B].
     """
@@ -168,7 +168,7 @@ def verify_tree_greedy_cpu(
     nodes, tokens = [node], [target[:, 0]]
     for _ in range(1, accept_index.shape[1]):
         child = (parents == node.unsqueeze(1)) & (candidates == tokens[-1].unsqueeze(1))
-        going = child.any(dim=1)  # a walk that has ended finds nothing at its last node again
+        going = child.any(dim=1)  # a walk that has ended finds no child at its last node again
         if not bool(going.any()):
             break
         node = torch.where(going, child.int().argmax(dim=1), node)

@@ -83,7 +83,7 @@ def _draw(probs: Tensor, candidates: Tensor, refused: Tensor, numbers: Tensor) -
 
 
 def top_k_renorm_prob(probs: Tensor, top_k: Tensor | int) -> Tensor:
-    """Keep the k largest of each row of ``probs`` [N, V] and whatever equals the k-th, then normalise.
+    """Keep the k largest of each row of ``probs`` [N, V] and those equal to the k-th, then normalise; [N, V].
 
     Args:
         top_k: one for all rows or [N]; V or more keeps all.
@@ -94,7 +94,7 @@ def top_k_renorm_prob(probs: Tensor, top_k: Tensor | int) -> Tensor:
 
 
 def top_p_renorm_prob(probs: Tensor, top_p: Tensor | float) -> Tensor:
-    """Keep the fewest largest of each row of ``probs`` [N, V] that sum to p and what equals the last, then normalise.
+    """Keep the fewest largest of each row of ``probs`` [N, V] that sum to p and those equal to the last; normalise.
 
     Args:
         top_p: in (0, 1], one for all rows or [N]; 1 keeps all.

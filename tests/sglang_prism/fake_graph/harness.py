@@ -110,7 +110,7 @@ def _imitate(module: Any, target: Llama) -> None:
     so near to 1 that the order of drafts is a matter of rounding.
     """
     texts = written_by(target, 24, 32)
-    _, last = target(texts, torch.arange(texts.shape[1])[None], capture=(TARGET.num_hidden_layers,))
+    _, last = target(texts, torch.arange(texts.shape[1])[None], aux_hidden_layers=(TARGET.num_hidden_layers,))
     scale = 1 / last.pow(2).mean(-1).sqrt().mean()
     size = TARGET.hidden_size
     module.fusion.bias.zero_()

@@ -11,7 +11,7 @@ __getattr__ = partial(placeholder, __name__)
 
 
 class InterpolationMode(enum.Enum):
-    """transformers makes tables of these when it is imported."""
+    """transformers builds tables of these when it is imported."""
 
     NEAREST = "nearest"
     NEAREST_EXACT = "nearest-exact"

@@ -1,4 +1,4 @@
-"""Expected texts save work and change nothing, be they right, wrong or too short."""
+"""Known texts save work and change nothing, be they right, wrong or too short."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from decoding_models import KINDS, make_drafter, make_target
 from prism_ae.cells import TreeShape
 from prism_ae.decoding import batch as batch_module
 from prism_ae.decoding.batch import Batch
-from prism_ae.decoding.generate import Answered, Job, generate
+from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
 
-SHAPE, STOP, BEYOND = TreeShape(3, 3, 9), (3, 17), 4
+SHAPE, STOP, LOOKAHEAD = TreeShape(3, 3, 9), (3, 17), 4
 
 
-def _jobs(count: int = 10, turns: int = 2) -> list[Job]:
+def _jobs(count: int = 10, turns: int = 2) -> list[GenerationJob]:
     generator = torch.Generator().manual_seed(2)
     prompts = [torch.randint(0, 29, (1 + number % 7,), generator=generator).tolist() for number in range(count)]
 
-    def job(number: int, prompt: list[int]) -> Job:
+    def job(number: int, prompt: list[int]) -> GenerationJob:
         def ask(answers: Sequence[Sequence[int]]) -> list[int]:
             return prompt + [token for answer in answers for token in answer]
 
-        return Job(f"q{number}", turns, ask, float(number % 2), 11, 14, 80)
+        return GenerationJob(f"q{number}", turns, ask, float(number % 2), 11, 14, 80)
 
     return [job(number, prompt) for number, prompt in enumerate(prompts)]
 
 
 def _run(
-    jobs: Sequence[Job], kind: str = "prism", beyond: int = 0, stop: Sequence[int] = STOP
-) -> tuple[list[Answered], int]:
+    jobs: Sequence[GenerationJob], kind: str = "prism", lookahead: int = 0, stop: Sequence[int] = STOP
+) -> tuple[list[GenerationResult], int]:
     """The answers, and how many tokens the target read after the prompts."""
     target = make_target(4)
     batch = Batch(target, make_drafter(kind, target), SHAPE, 4, 100, 60)
@@ -44,27 +44,27 @@ def _run(
         return verify(tree, *rest)  # type: ignore[arg-type]
 
     batch._verify_all = counted  # type: ignore[method-assign, assignment]
-    done = sorted(generate(batch, jobs, stop, lambda: False, beyond), key=lambda answered: answered.index)
+    done = sorted(generate(batch, jobs, stop, lambda: False, lookahead), key=lambda answered: answered.index)
     return done, read
 
 
-def _outcome(answers: Sequence[Answered]) -> list[object]:
+def _outcome(answers: Sequence[GenerationResult]) -> list[object]:
     return [dataclasses.replace(answered.sample, prefill_seconds=0.0, decode_seconds=0.0) for answered in answers]
 
 
-def _expecting(jobs: Sequence[Job], texts: Sequence[Sequence[Sequence[int]]]) -> list[Job]:
-    return [dataclasses.replace(job, expected=text) for job, text in zip(jobs, texts, strict=True)]
+def _knowing(jobs: Sequence[GenerationJob], texts: Sequence[Sequence[Sequence[int]]]) -> list[GenerationJob]:
+    return [dataclasses.replace(job, known_texts=text) for job, text in zip(jobs, texts, strict=True)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_known_texts_give_the_same_outcome_for_less_work(kind: str) -> None:
     jobs = _jobs()
     plain, work = _run(jobs, kind)
-    learnt, _ = _run(jobs, kind, BEYOND)
+    learnt, _ = _run(jobs, kind, LOOKAHEAD)
     assert _outcome(learnt) == _outcome(plain)
     # What one drafter taught is expected of the next.
-    taught, _ = _run(jobs, "eagle2", BEYOND)
-    guided, less = _run(_expecting(jobs, [answered.written for answered in taught]), kind)
+    taught, _ = _run(jobs, "eagle2", LOOKAHEAD)
+    guided, less = _run(_knowing(jobs, [answered.written for answered in taught]), kind)
     assert _outcome(guided) == _outcome(plain)
     assert less < work / 2
 
@@ -81,7 +81,7 @@ def test_wrong_expectations_change_nothing(spoil: str) -> None:
         "of another": texts[1:] + texts[:1],
         "unknown for some": [turns if number % 2 else [] for number, turns in enumerate(texts)],
     }[spoil]
-    guided, _ = _run(_expecting(jobs, spoiled))
+    guided, _ = _run(_knowing(jobs, spoiled))
     assert _outcome(guided) == _outcome(plain)
 
 
@@ -89,9 +89,9 @@ def test_leaving_the_expected_path_must_be_noticed(monkeypatch: pytest.MonkeyPat
     """Without that check the wrong expectations above would change the outcome."""
     jobs = _jobs()
     plain, _ = _run(jobs)
-    monkeypatch.setattr(batch_module, "left_out", lambda *_: False)
+    monkeypatch.setattr(batch_module, "leaves_path", lambda *_: False)
     wrong = [[[(token + 1) % 29 for token in text] for text in answered.written] for answered in plain]
-    guided, _ = _run(_expecting(jobs, wrong))
+    guided, _ = _run(_knowing(jobs, wrong))
     assert _outcome(guided) != _outcome(plain)
     assert [answered.answers for answered in guided] == [answered.answers for answered in plain]
 
@@ -99,10 +99,10 @@ def test_leaving_the_expected_path_must_be_noticed(monkeypatch: pytest.MonkeyPat
 def test_what_is_written_beyond_the_end_is_the_targets_own_text() -> None:
     jobs = _jobs(turns=1)
     endless, _ = _run([dataclasses.replace(job, max_new_tokens=40) for job in jobs], stop=())
-    learnt, _ = _run(jobs, beyond=BEYOND)
+    learnt, _ = _run(jobs, lookahead=LOOKAHEAD)
     assert any(answered.sample.stops == ("end",) for answered in learnt)
     for answered, whole in zip(learnt, endless, strict=True):
         (answer,), (written,) = answered.answers, answered.written
-        assert len(written) >= len(answer) + BEYOND
+        assert len(written) >= len(answer) + LOOKAHEAD
         assert written == whole.answers[0][: len(written)]
         assert written[: len(answer)] == answer

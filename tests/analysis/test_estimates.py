@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import pytest
-from measurements import made_up, make_point
+from measurements import made_up, make_point, measured, sample
 
 from prism_ae.analysis.bootstrap import REPLICATES
 from prism_ae.analysis.estimates import Estimate, Summary, summarise
@@ -358,14 +358,23 @@ def test_ways_of_drafting_and_trees_are_places_of_their_own() -> None:
     assert all((summary.values, summary.asked, summary.questions) == ({}, 1, 0) for summary in found)
 
 
-def test_histograms_may_be_longer_than_the_tree() -> None:
+@pytest.mark.parametrize("length", [3, 4, 7, 9])
+def test_histograms_may_be_shorter_or_longer_than_the_tree(length: int) -> None:
     """Zeros behind the deepest draft say nothing, in a mean over benchmarks neither."""
-    points = [dataclasses.replace(PRISM, benchmark=benchmark) for benchmark in ("qa", "sum")]
-    done = {point: made_up(point) for point in points}
-    longer = (dataclasses.replace(each, histogram=(*each.histogram, 0, 0)) for each in done[PRISM].samples)
-    padded = done | {PRISM: dataclasses.replace(done[PRISM], samples=tuple(longer))}
-    (expected,), (found,) = (summarise(results_of(points, each), SPEED) for each in (done, padded))
-    assert values(found) == values(expected)
+    points = [make_point(benchmark=benchmark, batch=1) for benchmark in ("qa", "sum")]
+    padded = (0, 2, 1, *[0] * (length - 3))
+    (found,) = summarise(
+        results_of(
+            points,
+            {
+                points[0]: measured([sample(f"q{number}", [1, 1, 2], histogram=padded) for number in range(2)]),
+                points[1]: measured([sample(f"q{number}", [0, 3, 3]) for number in range(2)]),
+            },
+        ),
+        SPEED,
+    )
+    assert found.values["tokens_per_round"].value == pytest.approx((4 + 6) / 6 + 1)
+    assert found.values["al_macro"].value == pytest.approx((4 / 3 + 6 / 3) / 2 + 1)
 
 
 # --- Estimates.

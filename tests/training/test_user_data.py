@@ -113,7 +113,7 @@ def test_files_that_change_meanwhile_do_not_count(place: Path, file: str, how: s
             (place / file).write_bytes((place / file).read_bytes() + b"\n")
         done.append(part)
 
-    manifest = train(place, report=report)
+    manifest = train(place, step=report)
     assert done
     assert manifest.recipe["data"] == sums["data.jsonl"]
     for name in ("config.json", "model.safetensors"):

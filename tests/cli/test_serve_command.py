@@ -166,7 +166,7 @@ def _as_python(line: str) -> str:
             2,
             "eagle3, 24 tokens",
         ),
-        ({"port": 70000}, 2, "70,?000"),
+        ({"port": 70000}, 2, "70000"),
         ({"more": ("--port=3",)}, 2, "--port "),
         ({"more": ("--por", "3")}, 2, "--por "),
         ({"more": ("--host", "0.0.0.0")}, 2, "--host "),

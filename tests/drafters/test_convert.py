@@ -307,7 +307,7 @@ def test_a_note_that_cannot_be_is_refused(
 ) -> None:
     there = convert(written(tmp_path / "own", "own eagle3"), form, tmp_path / "there")
     change_config(there, change)
-    with pytest.raises(CheckpointError, match=f"{there / 'config.json'}.*{subject}"):
+    with pytest.raises(CheckpointError, match=f"(?s){there / 'config.json'}.*{subject}"):
         read_drafter(there, SIZES, CAPTURE)
 
 

@@ -65,10 +65,10 @@ def test_a_pair_that_fits(folders: tuple[Path, Path], engine: str) -> None:
     ("who", "changes", "says"),
     [
         ("drafter", {"vocab_size": shells.VOCABULARY + 1}, str(shells.VOCABULARY + 1)),
-        ("drafter", {"hidden_size": 10}, "hidden size 10"),
-        ("drafter", {"capture": [33], "format": "prism-ae-drafter-1"}, "hidden state 33"),
+        ("drafter", {"hidden_size": 10}, "hidden.size.* 10"),
+        ("drafter", {"capture": [33], "format": "prism-ae-drafter-1"}, "hidden state.* 33"),
         ("drafter", {"norm_before_residual": True}, "norm_before_residual"),
-        ("drafter", {"format": "other"}, "unknown drafter layout"),
+        ("drafter", {"format": "other"}, "other"),
         ("target", {"tie_word_embeddings": 1, "hidden_size": None}, "hidden_size"),
         ("target", {"max_position_embeddings": None}, "max_position_embeddings"),
         ("target", {"max_position_embeddings": "4096"}, "max_position_embeddings"),
@@ -79,9 +79,8 @@ def test_what_does_not_fit_is_refused_alike(
 ) -> None:
     target, drafter = folders
     change(target if who == "target" else drafter, **changes)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(CheckpointError, match=says):
         make_pair(RECORD, target, drafter, "draft-head", engine)
-    assert says in caught.value.what
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -235,5 +234,5 @@ def test_a_base_that_nobody_names_is_refused_before_anything_runs(
     data = {**head, "architectures": ["LlamaForCausalLMEagle"], "model_type": "llama"}
     (drafter / "config.json").write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
     save_file({"fc.weight": np.zeros(1, np.float32)}, drafter / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"rope_theta is missing, and the target's is 500000"):
+    with pytest.raises(CheckpointError, match=r"rope_theta.*500000"):
         make_pair(RECORD, target, drafter, "draft-head", engine)

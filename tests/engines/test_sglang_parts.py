@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from raising import raises
 
 from prism_ae.cells import Cell, EngineSettings, Fingerprints, Point, TreeShape
 from prism_ae.engines.protocol import Assignment
@@ -83,22 +84,21 @@ def test_only_what_differs_is_changed(state: dict[str, Any], asked: dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("state", "says"),
+    ("state", "subjects"),
     [
-        ({"tree": [6, 10, 60]}, "tree 6,10,60 instead of 6,4,16"),
-        ({"tree": None}, "tree None instead of 6,4,16"),
-        ({"drafting": "stock"}, "drafting stock instead of exact"),
-        ({"dtype": "bfloat16"}, "dtype bfloat16 instead of float32"),
-        ({"drafter": "hass"}, "drafter hass instead of prism"),
-        ({"largest_batch": 4}, "at most 4 sequences together instead of 8"),
-        ({"dtype": "float16", "drafting": "stock"}, "drafting stock instead of exact; dtype float16"),
+        ({"tree": [6, 10, 60]}, "tree 6,10,60 6,4,16"),
+        ({"tree": None}, "tree None 6,4,16"),
+        ({"drafting": "stock"}, "drafting stock exact"),
+        ({"dtype": "bfloat16"}, "dtype bfloat16 float32"),
+        ({"drafter": "hass"}, "drafter hass prism"),
+        ({"largest_batch": 4}, " 4 8"),
+        ({"dtype": "float16", "drafting": "stock"}, "drafting stock exact dtype float16 float32"),
     ],
 )
-def test_every_disagreement_is_named(state: dict[str, Any], says: str) -> None:
+def test_every_disagreement_is_named(state: dict[str, Any], subjects: str) -> None:
     _check_state(STATE, assignment(), SETUP)
-    with pytest.raises(DeviceError, match="does not run as asked") as caught:
+    with raises(DeviceError, *subjects.split()):
         _check_state(STATE | state, assignment(), SETUP)
-    assert says in caught.value.what
 
 
 def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
@@ -108,8 +108,8 @@ def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
     state = STATE | {"cuda_graphs": captured, "draft_cuda_graphs": captured, "extend_cuda_graphs": captured}
     _check_state(state, assignment(), gpu)
     for key, found, says in (
-        ("draft_cuda_graphs", "eager", "of the draft loop up to batch 0 instead of 8"),
-        ("extend_cuda_graphs", [1, 2], "of the draft's first step up to batch 2 instead of 8"),
+        ("draft_cuda_graphs", "eager", "draft loop.* 0 .* 8"),
+        ("extend_cuda_graphs", [1, 2], "first step.* 2 .* 8"),
     ):
         with pytest.raises(DeviceError, match=says):
             _check_state(state | {key: found}, assignment(), gpu)
@@ -121,8 +121,8 @@ def test_graphs_of_drafting_cover_the_batch_on_a_gpu() -> None:
     ("graphs", "flags", "says"),
     [
         ([1, 2, 4, 8], (), ""),
-        ([1, 2, 4], (), "CUDA graphs up to batch 4 instead of 8"),
-        ("eager", (), "CUDA graphs up to batch 0 instead of 8"),
+        ([1, 2, 4], (), "CUDA graphs.* 4 .* 8"),
+        ("eager", (), "CUDA graphs.* 0 .* 8"),
         ([1], (GRAPHS_BATCH_1,), ""),
     ],
 )
@@ -134,16 +134,15 @@ def test_graphs_smaller_than_the_batch_are_noticed_on_a_gpu(graphs: Any, flags: 
     if not says:
         _check_state(state, assignment(), gpu)
         return
-    with pytest.raises(DeviceError) as caught:
+    with pytest.raises(DeviceError, match=says):
         _check_state(state, assignment(), gpu)
-    assert says in caught.value.what
 
 
 def test_vanilla_drafts_nothing() -> None:
     vanilla = dataclasses.replace(SETUP, drafter=None, architecture="", tree=None)
     state = STATE | {"tree": None, "drafting": None, "drafter": None}
     _check_state(state, assignment(None, None), vanilla)
-    with pytest.raises(DeviceError, match="tree 6,4,16 instead of None"):
+    with raises(DeviceError, "6,4,16", None):
         _check_state(STATE, assignment(None, None), vanilla)
 
 
@@ -177,7 +176,9 @@ def test_out_of_memory_is_explained(words: str) -> None:
 def test_other_deaths_are_explained_by_the_last_error(words: str, last: str) -> None:
     error = _explained(HostDied("signal SIGKILL", words))
     assert error.__cause__ is None
-    assert error.what == f"SGLang's process ended 2 times (signal SIGKILL): {last}"
+    assert " 2 " in error.what
+    assert "SIGKILL" in error.what
+    assert error.what.endswith(last)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from raising import raises
 from sglang_prism.sglang_models import QUESTIONS, Place, altered, make_drafter, make_place, save
 from torch import Tensor
 
@@ -333,9 +334,9 @@ def test_what_cannot_be_measured_is_said_and_the_engine_goes_on(engines: Engines
         place.folder / "other",
         make_drafter(DrafterConfig("eagle", layer, 2, (0, 1)), other, torch.ones(1, 4).long(), 0),
     )
-    with pytest.raises(CheckpointError, match="vocabulary 31"):
+    with raises(CheckpointError, "other", 31):
         engines.measure("prism", "3,3,8", "other")
-    with pytest.raises(DeviceError, match="8,5,24 is larger than the engine was started for"):
+    with raises(DeviceError, "8,5,24"):
         engines.measure("prism", "8,5,24")
     assert engines.sglang._host.pid == pid
     assert written(engines.measure("prism", "3,3,8")) == texts

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from raising import raises
 
 from prism_ae.cells import Point, TreeShape
 from prism_ae.errors import ConfigError, UsageError
@@ -132,7 +133,7 @@ def test_where_nothing_is_imitated_it_is_said(mini: Suite) -> None:
         ("figure5", paper, Options(paper_compat=True, drafters=("prism_star",))),
         ("figure5", mini, Options(paper_compat=True)),  # trained here, with the base that its config names
     ):
-        with pytest.raises(UsageError, match="no drafter asked for here is concerned"):
+        with raises(UsageError, "--paper-compat"):
             expand(load_experiment(name), suite, options)
 
 
@@ -145,19 +146,19 @@ def test_the_largest_of_the_scales_asked_for(mini: Suite) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (Options(benches=("humanevl",)), "--benches: there is no 'humanevl'; did you mean 'humaneval'"),
-        (Options(scales=("3x",)), "--scales: there is no '3x'"),
-        (Options(targets=("llama-4",)), "--targets: there is no 'llama-4'"),
-        (Options(drafters=("prizm",)), "--drafters: there is no 'prizm'; did you mean 'prism'"),
-        (Options(drafters=("vanilla",)), "--drafters: figure4 cannot draw 'vanilla'"),
-        (Options(drafters=("standard",)), "--drafters: figure4 cannot draw 'standard'"),
+        (Options(benches=("humanevl",)), "--benches: .*'humanevl'.*'humaneval'"),
+        (Options(scales=("3x",)), "--scales: .*'3x'"),
+        (Options(targets=("llama-4",)), "--targets: .*'llama-4'"),
+        (Options(drafters=("prizm",)), "--drafters: .*'prizm'.*'prism'"),
+        (Options(drafters=("vanilla",)), "--drafters: figure4.*'vanilla'"),
+        (Options(drafters=("standard",)), "--drafters: figure4.*'standard'"),
         (Options(drafters=("eagle3",), targets=("llama-2",)), "none of the drafters exists for the targets"),
         (Options(temperatures=(-1.0,)), "--temperatures: .*-1"),
         (Options(temperatures=(float("nan"),)), "--temperatures: .*nan"),
-        (Options(questions=0), "--questions must be at least 1"),
-        (Options(trees=(TreeShape(3, 2, 6), TreeShape(4, 4, 16))), "--tree: figure4 draws one tree, got 2"),
-        (Options(batch_sizes=(10,)), "--batch-size: figure4 measures acceptance"),
-        (Options(engine="tensorrt"), "there is no engine 'tensorrt'"),
+        (Options(questions=0), "--questions.*1"),
+        (Options(trees=(TreeShape(3, 2, 6), TreeShape(4, 4, 16))), "--tree: figure4.* 2"),
+        (Options(batch_sizes=(10,)), "--batch-size: figure4"),
+        (Options(engine="tensorrt"), "'tensorrt'"),
     ],
 )
 def test_wrong_options_are_answered(mini: Suite, options: Options, said: str) -> None:
@@ -168,10 +169,10 @@ def test_wrong_options_are_answered(mini: Suite, options: Options, said: str) ->
 def test_a_suite_that_lacks_what_the_figure_names(mini: Suite) -> None:
     experiment = load_experiment("figure4")
     targets = {name: target for name, target in mini.targets.items() if target.role == "llama-2"}
-    with pytest.raises(ConfigError, match=r"figure4: cells\.roles: suite mini has no target 'llama-3'"):
+    with raises(ConfigError, "figure4: cells.roles: ", "mini", "'llama-3'"):
         expand(experiment, dataclasses.replace(mini, targets=targets), Options())
     drafters = {name: drafter for name, drafter in mini.drafters.items() if name != "prism"}
-    with pytest.raises(ConfigError, match="figure4: drafters: suite mini has no drafter 'prism'"):
+    with raises(ConfigError, "figure4: drafters: ", "mini", "'prism'"):
         expand(experiment, dataclasses.replace(mini, drafters=drafters), Options())
 
 
@@ -204,7 +205,7 @@ def test_a_tree_deeper_than_an_answer_is_refused(mini: Suite) -> None:
     most = mini.limits.max_new_tokens
     experiment = load_experiment("figure4")
     assert expand(experiment, mini, Options(trees=(TreeShape(most, 10, 60),)))
-    with pytest.raises(UsageError, match=rf"{most + 1} steps reach further than an answer of suite mini"):
+    with raises(UsageError, most + 1, "mini"):
         expand(experiment, mini, Options(trees=(TreeShape(most + 1, 10, 60),)))
 
 

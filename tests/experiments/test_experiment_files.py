@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raising import raises
 from timed_experiments import tables
 
 from prism_ae.errors import ConfigError, UsageError
@@ -39,7 +40,7 @@ def test_both_folders_are_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(load, "experiment_folder", places.__getitem__)
     assert experiment_names() == ("figure2", "figure10", "table4", "table7", "table10")
     assert load_experiment("table7").name == "table7"
-    with pytest.raises(UsageError, match="there is no experiment 'tabel7'; did you mean 'table7'"):
+    with raises(UsageError, "'tabel7'", "'table7'"):
         load_experiment("tabel7")
 
 
@@ -97,7 +98,7 @@ def test_paper_curves_are_complete_and_listed_once() -> None:
 def test_an_unknown_name_is_answered_with_what_there_is() -> None:
     with pytest.raises(UsageError) as caught:
         load_experiment("figur4")
-    assert "did you mean 'figure4'" in caught.value.what
+    assert "'figure4'" in caught.value.what
     assert "figure10" in caught.value.hint
 
 
@@ -105,7 +106,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     shutil.copy(experiment_folder() / "figure5.toml", path)
     assert load_experiment(path) == load_experiment("figure5")
-    with pytest.raises(ConfigError, match="does not exist"):
+    with raises(ConfigError, tmp_path / "other.toml"):
         load_experiment(tmp_path / "other.toml")
 
 
@@ -121,28 +122,28 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_set("drafter", value=["hass"]), "unknown key 'drafter'; did you mean 'drafters'?"),
-        (_set("cells", "scale", value="all"), "unknown key 'cells.scale'; did you mean 'scales'?"),
-        (_set("cells", "scales", value="biggest"), "cells.scales: must be 'all' or 'largest'"),
-        (_set("cells", "temperatures", value=[0, -1]), "cells.temperatures: must not be negative"),
-        (_set("cells", "benchmarks", value=[]), "cells.benchmarks: must not be empty"),
-        (_set("kind", value="positions"), "cells.scales: must be 'largest'"),
-        (_set("kind", value="positions"), "look.panels: must be 'temperature'"),
+        (_set("drafter", value=["hass"]), "'drafter'.*'drafters'"),
+        (_set("cells", "scale", value="all"), "'cells.scale'.*'scales'"),
+        (_set("cells", "scales", value="biggest"), "cells.scales: .*'all'.*'largest'"),
+        (_set("cells", "temperatures", value=[0, -1]), "cells.temperatures: "),
+        (_set("cells", "benchmarks", value=[]), "cells.benchmarks: "),
+        (_set("kind", value="positions"), "cells.scales: .*'largest'"),
+        (_set("kind", value="positions"), "look.panels: .*'temperature'"),
         (
             _set("drafters", value=["eagle3", "prsm"]),
-            r"drafters: 'prsm' has no \[\[series\]\]; did you mean 'prism'",
+            "drafters: .*'prsm'.*'prism'",
         ),
-        (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: 'hass' has no"),
-        (_set("claims", 0, "order", value=["prism"]), "claims.0.order: names at least two"),
-        (_set("claims", 0, "of", value="gain"), "claims.0.since: belongs to"),
-        (_set("claims", 0, "quantity", value="tps"), "claims.0.quantity: belongs to"),
-        (_set("paper", "values", 0, "quantity", value="tps"), "paper.values.0.quantity: belongs to"),
-        (_set("look", "positions", value=3), "unknown key 'look.positions'"),
-        (_set("series", 0, "color", value="blue"), "series.0.color: 'blue' is not of the form"),
-        (_set("series", 0, "marker", value="round"), "series.0.marker: must be"),
-        (_set("paper", "values", 0, "y", value=[1.0]), "paper.values.0: 1 values for 5 places"),
-        (_set("paper", "values", 0, "role", value="llama-2"), "paper.values.0.role: 'llama-2' is not among"),
-        (_set("name", value="a/b"), "name: 'a/b' names files"),
+        (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: .*'hass'"),
+        (_set("claims", 0, "order", value=["prism"]), "claims.0.order: "),
+        (_set("claims", 0, "of", value="gain"), "claims.0.since: "),
+        (_set("claims", 0, "quantity", value="tps"), "claims.0.quantity: "),
+        (_set("paper", "values", 0, "quantity", value="tps"), "paper.values.0.quantity: "),
+        (_set("look", "positions", value=3), "'look.positions'"),
+        (_set("series", 0, "color", value="blue"), "series.0.color: .*'blue'"),
+        (_set("series", 0, "marker", value="round"), "series.0.marker: "),
+        (_set("paper", "values", 0, "y", value=[1.0]), "paper.values.0: .*1.*5"),
+        (_set("paper", "values", 0, "role", value="llama-2"), "paper.values.0.role: .*'llama-2'"),
+        (_set("name", value="a/b"), "name: .*'a/b'"),
     ],
 )
 def test_a_wrong_file_is_refused_with_file_key_and_remedy(change: Callable[[dict[str, Any]], None], said: str) -> None:
@@ -175,63 +176,63 @@ def _curve(**keys: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
-        ("batches", _set("cells", "batches", value=[]), "cells.batches: the kind batches needs"),
-        ("batches", _set("cells", "batches", value=[2, 0]), "cells.batches: must be at least 1"),
-        ("batches", _set("cells", "batches", value=[2, 2]), "cells.batches: has duplicates"),
-        ("trees", _set("cells", "batches", value=[1, 2]), "cells.batches: must be one size for the kind trees"),
-        ("table", _set("cells", "batches", value=[1, 2]), "cells.batches: must be one size for the kind table"),
-        ("table", _set("cells", "batches", value=[]), "cells.batches: the kind table needs"),
-        ("table", _set("cells", "scales", value="all"), "cells.scales: must be 'largest'"),
-        ("batches", _set("cells", "tree", value=""), "cells.tree: must name a tree"),
-        ("trees", _set("cells", "tree", value="main"), "cells.tree: must be ''"),
-        ("batches", _set("cells", "trees", value=["3,2,6"]), "unknown key 'cells.trees'"),
-        ("trees", _set("cells", "trees", value=[]), "cells.trees: the kind trees needs"),
-        ("trees", _set("cells", "trees", value=["3,2,6", "3,2,6"]), "cells.trees: has duplicates"),
-        ("trees", _set("cells", "trees", value=["3,2,6", "3,2"]), "cells.trees.1: '3,2' is not a draft tree"),
-        ("trees", _set("cells", "trees", value=["2,2,60"]), "cells.trees.0: draft tree 2,2,60: .*at most 7 can be"),
-        ("batches", _set("cells", "drafting", value=[]), "cells.drafting: must not be empty"),
-        ("batches", _set("cells", "drafting", value=["exact", "exact"]), "cells.drafting: has duplicates"),
-        ("batches", _set("cells", "drafting", value=["sloppy"]), "cells.drafting.0: must be 'exact' or 'stock'"),
-        ("batches", _set("look", "panels", value="benchmark"), "look.panels: must be 'target'"),
-        ("batches", _set("drafters", value=["hass2"]), r"drafters: 'hass2' has no \[\[series\]\]"),
-        ("table", _set("look", "layout", value=""), "look.layout: must be 'methods-on-rows'"),
-        ("trees", _set("look", "layout", value="drafting"), "unknown key 'look.layout'"),
-        ("trees", _set("look", "right_label", value=""), "look.right_label: must not be empty"),
-        ("batches", _set("look", "right_color", value="#000000"), "unknown key 'look.right_color'"),
-        ("trees", _set("look", "right_color", value="red"), "look.right_color: 'red' is not of the form"),
-        ("batches", _set("claims", value=[CLAIM | {"times": 0.0}]), "claims.0.times: must be greater than 0"),
-        ("table", _set("tree_claims", value=_tree_claim()), "unknown key 'tree_claims'"),
+        ("batches", _set("cells", "batches", value=[]), "cells.batches: "),
+        ("batches", _set("cells", "batches", value=[2, 0]), "cells.batches: .*1"),
+        ("batches", _set("cells", "batches", value=[2, 2]), "cells.batches: "),
+        ("trees", _set("cells", "batches", value=[1, 2]), "cells.batches: "),
+        ("table", _set("cells", "batches", value=[1, 2]), "cells.batches: "),
+        ("table", _set("cells", "batches", value=[]), "cells.batches: "),
+        ("table", _set("cells", "scales", value="all"), "cells.scales: .*'largest'"),
+        ("batches", _set("cells", "tree", value=""), "cells.tree: "),
+        ("trees", _set("cells", "tree", value="main"), "cells.tree: "),
+        ("batches", _set("cells", "trees", value=["3,2,6"]), "'cells.trees'"),
+        ("trees", _set("cells", "trees", value=[]), "cells.trees: "),
+        ("trees", _set("cells", "trees", value=["3,2,6", "3,2,6"]), "cells.trees: "),
+        ("trees", _set("cells", "trees", value=["3,2,6", "3,2"]), "cells.trees.1: .*'3,2'"),
+        ("trees", _set("cells", "trees", value=["2,2,60"]), "cells.trees.0: .*2,2,60.*7"),
+        ("batches", _set("cells", "drafting", value=[]), "cells.drafting: "),
+        ("batches", _set("cells", "drafting", value=["exact", "exact"]), "cells.drafting: "),
+        ("batches", _set("cells", "drafting", value=["sloppy"]), "cells.drafting.0: .*'exact'.*'stock'"),
+        ("batches", _set("look", "panels", value="benchmark"), "look.panels: .*'target'"),
+        ("batches", _set("drafters", value=["hass2"]), "drafters: .*'hass2'"),
+        ("table", _set("look", "layout", value=""), "look.layout: .*'methods-on-rows'"),
+        ("trees", _set("look", "layout", value="drafting"), "'look.layout'"),
+        ("trees", _set("look", "right_label", value=""), "look.right_label: "),
+        ("batches", _set("look", "right_color", value="#000000"), "'look.right_color'"),
+        ("trees", _set("look", "right_color", value="red"), "look.right_color: .*'red'"),
+        ("batches", _set("claims", value=[CLAIM | {"times": 0.0}]), "claims.0.times: .*0"),
+        ("table", _set("tree_claims", value=_tree_claim()), "'tree_claims'"),
         (
             "trees",
             _set("tree_claims", value=_tree_claim("3,2,6")),
-            "tree_claims.0.trees: names at least",
+            "tree_claims.0.trees: ",
         ),
         (
             "trees",
             _set("tree_claims", value=_tree_claim("3,2", "3,2,6")),
-            "tree_claims.0.trees.0: '3,2'",
+            "tree_claims.0.trees.0: .*'3,2'",
         ),
         (
             "trees",
             _set("tree_claims", value=_tree_claim("4,2,6", "3,2,6")),
-            "'4,2,6' is not among cells",
+            "'4,2,6'",
         ),
         (
             "table",
             _set("paper", "values", value=_curve(x=[7], y=[1])),
-            "paper.values.0.x: counts from 1 to 6",
+            "paper.values.0.x: .*1.*6",
         ),
         (
             "trees",
             _set("paper", "values", value=_curve(x=[0], y=[1])),
-            "paper.values.0.x: counts from 1 to 3",
+            "paper.values.0.x: .*1.*3",
         ),
         (
             "table",
             _set("paper", "values", value=_curve(benchmark="qa", y=[])),
-            "paper.values.0.benchmark: must be empty",
+            "paper.values.0.benchmark: ",
         ),
-        ("batches", _set("suites", value={"mini": {"questions": 0}}), "suites.mini.questions: must be at least 1"),
+        ("batches", _set("suites", value={"mini": {"questions": 0}}), "suites.mini.questions: .*1"),
     ],
 )
 def test_a_wrong_file_about_time_is_refused(kind: str, change: Callable[[dict[str, Any]], None], said: str) -> None:

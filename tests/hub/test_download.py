@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hub_server import COMMIT
 from hub_world import EAGLE, FOLDERS, HASS, OFFICIAL, TARGET, World, content
+from raising import raises
 
 import prism_ae.hub.download
 from prism_ae.errors import CheckpointError, MissingError, PrismError, StoreError, UsageError
@@ -77,7 +78,7 @@ def test_server_errors_in_the_middle_are_tried_again(world: World) -> None:
 
 def test_what_stays_broken_is_said_and_the_rest_is_there(world: World) -> None:
     world.hubs.faults[WEIGHTS] = [404] * 50
-    with pytest.raises(MissingError, match=r"Eagle2-100k/model\.safetensors of Akem.* does not exist"):
+    with raises(MissingError, WEIGHTS, "Prism-AE"):
         world.get()
     assert world.here() == world.expected(TARGET, HASS)
     world.hubs.faults.clear()
@@ -94,13 +95,13 @@ def test_a_corrupted_file_is_fetched_again(world: World) -> None:
 
 def test_a_small_file_without_a_published_sha256_is_verified_too(world: World) -> None:
     world.hubs.faults[f"{EAGLE}/config.json"] = ["corrupt"] * 20
-    with pytest.raises(CheckpointError, match=r"config\.json has "):
+    with raises(CheckpointError, f"{EAGLE}/config.json"):
         world.get([EAGLE])
 
 
 def test_a_file_that_stays_corrupted_never_gets_into_its_place(world: World) -> None:
     world.hubs.faults[WEIGHTS] = ["corrupt"] * 20
-    with pytest.raises(CheckpointError, match=r"fetched twice from .*, and still wrong: .*Eagle2-100k/model"):
+    with raises(CheckpointError, WEIGHTS):
         world.get([EAGLE, HASS])
     assert world.here() == world.expected(HASS)
 
@@ -122,7 +123,7 @@ def test_a_file_that_is_longer_than_said_is_fetched_again(world: World) -> None:
 @pytest.mark.parametrize("name", ["../outside.json", "/etc/passwd", "a/../../b", "a\\..\\b", "C:x", "a//b", "a\nb"])
 def test_a_hostile_name_stops_everything_from_that_repository(world: World, name: str) -> None:
     world.hubs.listed = [name]
-    with pytest.raises(CheckpointError, match=r"file '.*' (leads out|is no path|contains control)"):
+    with raises(CheckpointError, "Prism-AE", repr(name)[1:-1]):
         world.get([EAGLE])
     assert world.here() == {}
     assert not world.hubs.fetched() - set(world.hubs.questions)
@@ -135,7 +136,7 @@ def test_links_out_of_the_models_folder_are_not_written_through(world: World, tm
     (world.models / EAGLE).symlink_to(outside)
     world.get([EAGLE])  # whole as it is
     (outside / "config.json").write_bytes(b"mine")
-    with pytest.raises(CheckpointError, match="is a link that leads out"):
+    with raises(CheckpointError, EAGLE):
         world.get([EAGLE])
     assert (outside / "config.json").read_bytes() == b"mine"
 
@@ -145,7 +146,7 @@ def test_a_changed_repository_is_noticed_and_taken_on_request(world: World) -> N
     changed = content("a second version")
     world.repository[WEIGHTS] = changed
     (world.models / EAGLE / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"not what was downloaded first.*model\.safetensors has another content"):
+    with raises(CheckpointError, EAGLE, "model.safetensors"):
         world.get([EAGLE])
     world.get([EAGLE], renew=True)
     assert (world.models / WEIGHTS).read_bytes() == changed
@@ -161,7 +162,7 @@ def test_the_other_hub_must_have_the_same(world: World) -> None:
     assert again.here() == world.expected(EAGLE)
     shutil.rmtree(world.models / EAGLE)
     again.repository[f"{EAGLE}/config.json"] = b'{"of": "somebody else"}'
-    with pytest.raises(CheckpointError, match=r"config\.json had .* bytes and has"):
+    with raises(CheckpointError, EAGLE, "config.json"):
         again.get([EAGLE])
 
 
@@ -186,9 +187,8 @@ def test_folders_put_there_by_hand_are_compared_not_fetched(world: World) -> Non
 
 def test_official_repositories_need_a_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.hubs.gated = {OFFICIAL}
-    with pytest.raises(MissingError, match=f"{OFFICIAL} on Hugging Face does not exist, or is not open") as raised:
+    with raises(MissingError, OFFICIAL, "HF_TOKEN"):
         world.get([TARGET, EAGLE], official=True)
-    assert "HF_TOKEN" in raised.value.hint
     assert world.here() == world.expected(EAGLE)
     monkeypatch.setenv("HF_TOKEN", "good")
     world.get([TARGET, EAGLE], official=True)
@@ -201,14 +201,14 @@ def test_offline_says_what_is_missing_and_what_is_here_still_counts(
     world.get([EAGLE])
     world.hubs.down = True
     world.get([EAGLE])
-    with pytest.raises(MissingError, match=r"(?s)Akem.*cannot be fetched.*needed for: Llama-2-7B-drafter/HASS-1-100k"):
+    with raises(MissingError, "Prism-AE", HASS):
         world.get([EAGLE, HASS])
     assert "WARNING" not in capfd.readouterr().err  # the clients' own lines would stand beside the one message
 
 
 def test_a_repository_that_lacks_a_folder_gives_the_others(world: World) -> None:
     del world.repository[WEIGHTS]
-    with pytest.raises(MissingError, match=r"Eagle2-100k of Akem.* holds no checkpoint"):
+    with raises(MissingError, EAGLE, "Prism-AE"):
         world.get()
     assert world.here() == world.expected(TARGET, HASS)
 
@@ -216,7 +216,7 @@ def test_a_repository_that_lacks_a_folder_gives_the_others(world: World) -> None
 def test_too_small_a_disk_is_said_before_anything_is_fetched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     real = shutil.disk_usage(world.models.parent)
     monkeypatch.setattr(prism_ae.hub.download.shutil, "disk_usage", lambda path: real._replace(free=1 << 30))
-    with pytest.raises(StoreError, match=r"GB free, .* are to be fetched"):
+    with raises(StoreError, world.models, "GB"):
         world.get()
     assert not world.hubs.fetched()
     assert world.here() == {}
@@ -237,7 +237,7 @@ def test_what_is_staged_already_needs_no_room(world: World, monkeypatch: pytest.
         if fits:
             world.get([EAGLE])
         else:
-            with pytest.raises(StoreError, match="GB free"):
+            with raises(StoreError, world.models, "GB"):
                 world.get([EAGLE])
     assert world.here() == world.expected(EAGLE)
 
@@ -258,7 +258,7 @@ def test_a_disk_that_fills_up_is_said_and_can_be_continued(world: World) -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
     try:
-        with pytest.raises(StoreError, match=r"model\.safetensors .*cannot be written"):
+        with raises(StoreError, "model.safetensors"):
             world.get([EAGLE])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -272,7 +272,7 @@ def test_a_full_disk_is_what_is_said_whatever_else_failed(world: World) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
     try:
-        with pytest.raises(StoreError, match="cannot be written"):
+        with raises(StoreError, "File too large"):
             world.get([EAGLE, HASS])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -289,7 +289,7 @@ def test_what_somebody_else_left_in_the_staging_folder_is_not_published(world: W
 
 def test_a_folder_that_cannot_be_written_is_said(world: World) -> None:
     world.models.write_bytes(b"a file")
-    with pytest.raises(StoreError, match="cannot write"):
+    with raises(StoreError, world.models):
         world.get()
 
 
@@ -302,7 +302,7 @@ def test_a_dry_run_fetches_nothing(world: World) -> None:
 
 def test_a_question_file_that_is_another_is_refused(world: World) -> None:
     world.hubs.faults["sum/question.jsonl"] = ["corrupt"]
-    with pytest.raises(CheckpointError, match=r"sum/question\.jsonl has sha256"):
+    with raises(CheckpointError, "sum/question.jsonl", "sha256"):
         world.get([EAGLE])
     assert not (world.models / "benchmarks/sum/question.jsonl").exists()
     assert world.here() == world.expected(EAGLE)
@@ -318,12 +318,12 @@ def test_a_damaged_manifest_is_said(world: World) -> None:
         path.read_text().replace('"size": ', '"size": "').replace(",", '",'),
     ):
         path.write_text(text)
-        with pytest.raises(CheckpointError, match=r"downloads\.json is damaged"):
+        with raises(CheckpointError, path):
             world.get([EAGLE])
 
 
 def test_a_suite_without_a_hub_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not downloaded"):
+    with raises(UsageError, "mini"):
         prism_ae.hub.download.download(load_suite("mini"), tmp_path / "models", [])
     assert os.listdir(tmp_path) == []
 

@@ -74,17 +74,17 @@ def test_words_and_exit_codes(
     models = tmp_path / "models"
     assert entry.run(arguments(suite, models, "--dry-run")) == 0
     said = capsys.readouterr().out
-    assert "0 folders verified here" in said
-    assert "questions to fetch: mt_bench" in said
+    assert " 0 folders " in f" {said}"
+    assert "mt_bench" in said
     assert not (models / TARGET).exists()
     assert entry.run(arguments(suite, models)) == 0
-    assert "folders and the questions are in" in capsys.readouterr().out
+    assert str(models) in capsys.readouterr().out
     assert (models / EAGLE / "model.safetensors").is_file()
     assert (models / "LD-800k/model.safetensors").is_file()
     assert entry.run(arguments(suite, models, "--only", "llama-3")) == 4
     captured = capsys.readouterr()
     assert captured.err.count("error: ") == 1
-    assert "Meta-Llama-3-8B-Instruct of Akemiiii/Prism-AE holds no checkpoint" in captured.err
+    assert "Meta-Llama-3-8B-Instruct of Akemiiii/Prism-AE" in captured.err
     assert entry.run(arguments(suite, models, "--from", "hugging")) == 2
     assert entry.run(["download", "--suite", "mini"]) == 2
     (models / HASS / "config.json").unlink()
@@ -100,7 +100,6 @@ def test_an_interrupted_download_goes_on_later(hubs: Hubs, suite: Path, tmp_path
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130
-    assert "the same command continues" in said
     assert "Traceback" not in said
     gathered = {path.relative_to(ready).as_posix() for path in ready.rglob("*") if path.is_file()}
     hubs.slow.set()
@@ -108,7 +107,7 @@ def test_an_interrupted_download_goes_on_later(hubs: Hubs, suite: Path, tmp_path
     process = start(hubs, suite, tmp_path)
     out, said = process.communicate()
     assert (process.returncode, said.count("Traceback")) == (0, 0), said
-    assert "folders and the questions are in" in out
+    assert str(tmp_path / "models") in out
     assert gathered
     assert not gathered & hubs.fetched()
 
@@ -122,14 +121,14 @@ def test_two_at_once_do_not_get_in_each_others_way(
     process = start(hubs, suite, tmp_path)
     wait_for(lambda: len(hubs.asked) > 8)
     assert entry.run(arguments(suite, tmp_path / "models")) == 7
-    assert "another download is writing" in capsys.readouterr().err
+    assert str(process.pid) in capsys.readouterr().err
     hubs.slow.set()
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert "%|" not in said  # the clients' own bars
     assert "of 20 folders" in said
     assert entry.run(arguments(suite, tmp_path / "models")) == 0
-    assert "20 folders verified here" in capsys.readouterr().out
+    assert " 20 folders " in " " + capsys.readouterr().out
 
 
 @pytest.mark.parametrize("hub", ["modelscope", "huggingface"])

@@ -114,20 +114,20 @@ def tables() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("key", "value", "subject"),
     [
-        ("modelscope", "Prism-AE", "hub.modelscope: 'Prism-AE' is no repository"),
-        ("huggingface", "../x", "hub.huggingface: '../x' is no repository"),
-        ("official", {"Llama-2": "a/b"}, "hub.official: 'Llama-2' is the folder of no target"),
-        ("official", {"llama-160m": "a"}, "hub.official.llama-160m: 'a' is no repository"),
-        ("questions", "http://x/", "hub.questions: must contain {file} once"),
-        ("question_sums", {}, "hub.question_sums.alpaca: is missing"),
-        ("question_sums", tables()["hub"]["question_sums"] | {"arc": "0" * 64}, "arc: no benchmark of that name"),
-        ("question_sums", tables()["hub"]["question_sums"] | {"qa": "0" * 63}, "qa: '0+' is no sha256"),
+        ("modelscope", "Prism-AE", "hub.modelscope: 'Prism-AE'"),
+        ("huggingface", "../x", "hub.huggingface: '../x'"),
+        ("official", {"Llama-2": "a/b"}, "hub.official: 'Llama-2'"),
+        ("official", {"llama-160m": "a"}, "hub.official.llama-160m: 'a'"),
+        ("questions", "http://x/", "hub.questions: .*{file}"),
+        ("question_sums", {}, "hub.question_sums.alpaca: "),
+        ("question_sums", tables()["hub"]["question_sums"] | {"arc": "0" * 64}, "hub.question_sums.arc: "),
+        ("question_sums", tables()["hub"]["question_sums"] | {"qa": "0" * 63}, "hub.question_sums.qa: '0+'.*sha256"),
     ],
 )
-def test_a_suite_that_says_something_impossible_about_its_hub_is_refused(key: str, value: Any, message: str) -> None:
+def test_a_suite_that_says_something_impossible_about_its_hub_is_refused(key: str, value: Any, subject: str) -> None:
     data = tables()
     data["hub"][key] = value
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=subject):
         parse_suite(data, "test")

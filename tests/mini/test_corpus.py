@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from raising import raises
 
 from prism_ae.errors import UsageError
 from prism_ae.mini import corpus
@@ -99,7 +100,7 @@ def _check_code(source: str, user: str) -> None:
 
 
 def test_unknown_benchmarks_and_too_many_questions_are_refused() -> None:
-    with pytest.raises(UsageError, match="no benchmark 'mmlu'"):
+    with raises(UsageError, "'mmlu'"):
         corpus.questions("mmlu", 1)
     with pytest.raises(UsageError, match="qa"):
         corpus.questions("qa", 100_000)

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from raising import raises
 
 import prism_ae
 from prism_ae.errors import DeviceError, StoreError
@@ -93,12 +94,11 @@ def refusing(number: int) -> Any:
 
 def test_no_room_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", refusing(errno.ENOSPC))
-    with pytest.raises(StoreError, match="No space left on device") as caught:
+    with raises(StoreError, "No space left on device", "TMPDIR"):
         Child("prism_ae.execution.worker", "a worker for cpu slot 0", None, {})
-    assert "TMPDIR" in caught.value.hint
 
 
 def test_no_further_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", refusing(errno.EAGAIN))
-    with pytest.raises(DeviceError, match="cannot start a worker for cpu slot 0"):
+    with raises(DeviceError, "a worker for cpu slot 0"):
         Child("prism_ae.execution.worker", "a worker for cpu slot 0", None, {})

@@ -201,7 +201,7 @@ def test_damage_is_counted_and_hides_no_neighbour(store: Store) -> None:
 def test_a_result_belongs_to_ok_and_only_there(store: Store) -> None:
     (attempt,) = store.begin([a_cell()], {})
     for status, result in ((OK, None), (FAILED, Result((), 1.0, EngineSettings()))):
-        with raises(ValueError, status):
+        with raises(ValueError, OK):
             store.commit(attempt, AttemptOutcome(status, "", result), 0.0, "", b"")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from raising import raises
 
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
@@ -78,9 +79,9 @@ def test_mistakes_are_messages(place: Path, tmp_path: Path) -> None:
     def train(name: str = "hass", target: str = "target", data: str = "data.jsonl", out: Path | None = None) -> None:
         train_drafter(DrafterOrder(name, place / target, place / data, out or tmp_path / "out", TEMPLATE, SYSTEM))
 
-    with pytest.raises(UsageError, match="did you mean 'hass'"):
+    with raises(UsageError, "'has'", "'hass'"):
         train(name="has")
-    with pytest.raises(UsageError, match="exists already"):
+    with raises(UsageError, place / "target"):
         train(out=place / "target")
     with pytest.raises(MissingError):
         train(target="nowhere")
@@ -89,7 +90,7 @@ def test_mistakes_are_messages(place: Path, tmp_path: Path) -> None:
     (place / "long.jsonl").write_text(
         '{"conversations": [{"user": "%s", "assistant": "b"}]}\n' % ("no space left " * 300)
     )
-    with pytest.raises(ConfigError, match="fits"):
+    with raises(ConfigError, "long.jsonl"):
         train(data="long.jsonl")
     assert not (tmp_path / "out").exists()
 
@@ -101,7 +102,7 @@ def test_captured_states_are_the_papers_places() -> None:
     for target in SUITE.targets.values():
         assert captured_states("capture", 12) == target.capture
         assert captured_states("eagle3_capture", 12) == target.eagle3_capture
-    with pytest.raises(ConfigError, match="too shallow"):
+    with raises(ConfigError, 4):
         captured_states("capture", 4)
 
 

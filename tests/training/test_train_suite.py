@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from raising import raises
 from transformers import AutoModelForCausalLM
 
 from prism_ae.drafters.checkpoint import load_drafter
@@ -176,7 +177,7 @@ def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "mini" / ".training.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        with pytest.raises(StoreError, match="another run"):
+        with raises(StoreError, tmp_path / "mini"):
             train_suite(tmp_path, 1, Shown(), TINY)
     finally:
         os.close(descriptor)
@@ -210,11 +211,11 @@ class _Mayfly:
 
 def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path) -> None:
     _link(trained, tmp_path, lambda artifact: artifact.scale is None or artifact.name == "eagle3")
-    said = r"mini-llama-3 hass exited without a result 2 times \(exit code 9\):\nfamous last words"
+    said = r"mini-llama-3 hass .*2 .*exit code 9.*\n.*famous last words"
     with pytest.raises(PrismError, match=said):
         train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=True))
     assert _folders(tmp_path) == 7
-    with pytest.raises(DeviceError, match=r"a worker on cpu slot 0 does not start \(exit code 9\)"):
+    with pytest.raises(DeviceError, match=r"cpu slot 0 .*exit code 9"):
         train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=False))
 
 

@@ -44,6 +44,7 @@ class Batch:
         target: Llama,
         drafter: Drafter | None,
         shape: TreeShape | None,
+        *,
         rows: int,
         max_seq_len: int,
         uniforms_per_row: int,

@@ -128,7 +128,14 @@ class TorchEngine:
         rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, max_seq_len, target.dtype))
         lookahead = LOOKAHEAD_TOKENS if tree and batch_size is None else 0
         longest = max(min(job.max_new_tokens, job.max_seq_len) for job in flat) + lookahead
-        batch = Batch(target.model, drafter, tree, rows, max_seq_len, longest + (tree.steps if tree else 0) + 1)
+        batch = Batch(
+            target.model,
+            drafter,
+            tree,
+            rows=rows,
+            max_seq_len=max_seq_len,
+            uniforms_per_row=longest + (tree.steps if tree else 0) + 1,
+        )
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
             list(generate(batch, [warm_up], target.end_ids, lambda: False))

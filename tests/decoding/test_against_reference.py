@@ -57,7 +57,9 @@ def answer_one(
     spoil: Callable[[Batch], object] = lambda _: None,
 ) -> tuple[GenerationResult, list[set[Path]]]:
     """Answer a job alone; also every round's tree."""
-    batch = Batch(target, drafter, shape, 1, 100, job.max_new_tokens + shape.steps + 1)
+    batch = Batch(
+        target, drafter, shape, rows=1, max_seq_len=100, uniforms_per_row=job.max_new_tokens + shape.steps + 1
+    )
     spoil(batch)
     assert batch.drafting is not None
     draft, drafted = batch.drafting.draft_tree, []
@@ -136,7 +138,7 @@ def test_a_crowded_batch_equals_the_reference(kind: str) -> None:
     drafter, shape = make_drafter(kind, target), TreeShape(3, 3, 8)
     prompts = [torch.randint(0, 29, (length,)).tolist() for length in (5, 1, 12, 2, 7, 3)]
     jobs = [make_job(n, prompt, 5 + 2 * n, float(n % 2)) for n, prompt in enumerate(prompts)]
-    batch = Batch(target, drafter, shape, 3, 100, 40)
+    batch = Batch(target, drafter, shape, rows=3, max_seq_len=100, uniforms_per_row=40)
     done = {answered.index: answered for answered in generate(batch, jobs, (), lambda: False)}
     assert len(done) == len(jobs)
     for number, job in enumerate(jobs):

@@ -47,7 +47,14 @@ def run(
     stop: Sequence[int] = (),
     max_seq_len: int = 100,
 ) -> list[GenerationResult]:
-    batch = Batch(target, drafter, shape, rows, max_seq_len, max(job.max_new_tokens for job in jobs) + 8)
+    batch = Batch(
+        target,
+        drafter,
+        shape,
+        rows=rows,
+        max_seq_len=max_seq_len,
+        uniforms_per_row=max(job.max_new_tokens for job in jobs) + 8,
+    )
     return sorted(generate(batch, jobs, stop, lambda: False), key=lambda answered: answered.index)
 
 
@@ -130,7 +137,7 @@ def test_sampling_all_nodes_at_once_gives_the_same() -> None:
     """What a GPU does, done here."""
     target = make_target(4)
     drafter, jobs = make_drafter("prism", target), make_jobs(prompts(10))
-    batch = Batch(target, drafter, SHAPE, 4, 100, 40)
+    batch = Batch(target, drafter, SHAPE, rows=4, max_seq_len=100, uniforms_per_row=40)
     assert not batch.sample_at_once
     batch.sample_at_once = True
     at_once = sorted(generate(batch, jobs, (3, 17), lambda: False), key=lambda answered: answered.index)
@@ -213,7 +220,7 @@ def test_up_to_the_last_position_of_the_models() -> None:
         assert [a.answers for a in got] == [a.answers for a in expected]
         assert {a.sample.prompt_tokens + a.sample.generated_tokens for a in got} == {40}
     with pytest.raises(ValueError, match="positions"):
-        Batch(target, drafter, SHAPE, 1, 41, 10)
+        Batch(target, drafter, SHAPE, rows=1, max_seq_len=41, uniforms_per_row=10)
 
 
 def test_the_second_turn_sees_the_first_answer() -> None:
@@ -259,7 +266,7 @@ def test_stopping_drops_what_is_under_way() -> None:
         asked += 1
         return asked > 8
 
-    batch = Batch(target, make_drafter("prism", target), SHAPE, 2, 100, 60)
+    batch = Batch(target, make_drafter("prism", target), SHAPE, rows=2, max_seq_len=100, uniforms_per_row=60)
     done = list(generate(batch, make_jobs(prompts(20), new=10), (), should_stop))
     assert asked == 9
     assert 0 < len(done) < 20

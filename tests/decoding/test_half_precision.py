@@ -37,7 +37,7 @@ def answers(target: Llama, drafter: Drafter | None, shape: TreeShape | None, row
     generator = torch.Generator().manual_seed(5)
     texts = [torch.randint(0, LETTER, (length,), generator=generator).tolist() for length in range(2, 12)]
     jobs = [GenerationJob(f"q{n}", 1, lambda _, text=text: text, 0.0, 0, 20, 90) for n, text in enumerate(texts)]
-    batch = Batch(target, drafter, shape, rows, 100, 30)
+    batch = Batch(target, drafter, shape, rows=rows, max_seq_len=100, uniforms_per_row=30)
     return sorted(generate(batch, jobs, (), lambda: False), key=lambda answered: answered.index)
 
 

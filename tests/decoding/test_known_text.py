@@ -35,7 +35,7 @@ def _run(
 ) -> tuple[list[GenerationResult], int]:
     """The answers, and how many tokens the target read after the prompts."""
     target = make_target(4)
-    batch = Batch(target, make_drafter(kind, target), SHAPE, 4, 100, 60)
+    batch = Batch(target, make_drafter(kind, target), SHAPE, rows=4, max_seq_len=100, uniforms_per_row=60)
     read, verify = 0, batch._verify_all
 
     def counted(tree: object, *rest: object) -> object:

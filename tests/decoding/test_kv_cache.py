@@ -52,9 +52,9 @@ def test_unused_slots_are_never_read(kind: str) -> None:
     target = make_target(2)
     drafter, shape = make_drafter(kind, target), TreeShape(3, 3, 9)
     torch.manual_seed(5)
-    clean = _answers(Batch(target, drafter, shape, 3, 100, 40))
+    clean = _answers(Batch(target, drafter, shape, rows=3, max_seq_len=100, uniforms_per_row=40))
     torch.manual_seed(5)
-    poisoned = _with_poison(Batch(target, drafter, shape, 3, 100, 40), 1e30)
+    poisoned = _with_poison(Batch(target, drafter, shape, rows=3, max_seq_len=100, uniforms_per_row=40), 1e30)
     assert [a.answers for a in poisoned] == [a.answers for a in clean]
     assert [a.sample.histogram for a in poisoned] == [a.sample.histogram for a in clean]
 
@@ -64,8 +64,8 @@ def test_alone_nothing_is_hidden_by_the_mask_only() -> None:
     target = make_target(2)
     drafter, shape = make_drafter("prism", target), TreeShape(3, 3, 9)
     torch.manual_seed(5)
-    clean = _answers(Batch(target, drafter, shape, 1, 100, 40))
-    batch = Batch(target, drafter, shape, 1, 100, 40)
+    clean = _answers(Batch(target, drafter, shape, rows=1, max_seq_len=100, uniforms_per_row=40))
+    batch = Batch(target, drafter, shape, rows=1, max_seq_len=100, uniforms_per_row=40)
     batch.cache.memory.fill_(float("nan"))
     batch.drafting.cache.memory.fill_(float("nan"))  # type: ignore[union-attr]
     torch.manual_seed(5)
@@ -77,7 +77,7 @@ def test_a_read_too_far_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     target = make_target(2)
     drafter, shape = make_drafter("eagle2", target), TreeShape(3, 3, 9)
     torch.manual_seed(5)
-    clean = _answers(Batch(target, drafter, shape, 3, 100, 40))
+    clean = _answers(Batch(target, drafter, shape, rows=3, max_seq_len=100, uniforms_per_row=40))
     write_draft = KVCache.write_draft
 
     def leaky(self: KVCache, rows: int, offset: int, mask: torch.Tensor) -> object:
@@ -90,13 +90,15 @@ def test_a_read_too_far_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(KVCache, "write_draft", leaky)
     torch.manual_seed(5)
-    spoiled = _with_poison(Batch(target, drafter, shape, 3, 100, 40), 1e30)
+    spoiled = _with_poison(Batch(target, drafter, shape, rows=3, max_seq_len=100, uniforms_per_row=40), 1e30)
     assert [a.answers for a in spoiled] != [a.answers for a in clean]
 
 
 def test_no_memory_is_allocated_for_the_cache_while_decoding() -> None:
     target = make_target(2)
-    batch = Batch(target, make_drafter("prism", target), TreeShape(3, 3, 9), 3, 100, 40)
+    batch = Batch(
+        target, make_drafter("prism", target), TreeShape(3, 3, 9), rows=3, max_seq_len=100, uniforms_per_row=40
+    )
     assert batch.drafting
     before = (batch.cache.memory.data_ptr(), batch.drafting.cache.memory.data_ptr())
     _answers(batch)

@@ -27,7 +27,7 @@ VOCAB, PROMPT, COUNT, SHAPE = 7, [1, 4, 2], 30_000, TreeShape(2, 3, 6)
 
 def _models() -> tuple[Llama, Batch]:
     target = make_target(6, vocab=VOCAB, certainty=2.0)
-    return target, Batch(target, make_drafter("prism", target), SHAPE, 3000, 20, 6)
+    return target, Batch(target, make_drafter("prism", target), SHAPE, rows=3000, max_seq_len=20, uniforms_per_row=6)
 
 
 def _expected(target: Llama) -> Tensor:

@@ -44,7 +44,7 @@ def _decode(kind: str | None) -> None:
     for model in (target, drafter) if drafter else (target,):
         cast_parameters(model, torch.float16)
         model.to(META)
-    batch = Batch(target, drafter, SHAPE if drafter else None, 4, 100, 60)
+    batch = Batch(target, drafter, SHAPE if drafter else None, rows=4, max_seq_len=100, uniforms_per_row=60)
     assert batch.sample_at_once
     uniforms = [np.zeros(60)] * 3
     batch.admit([[1, 2, 3], [4, 5], [6]], uniforms, [0.0, 1.0, 1.0], [[1, 2, 3], [4], [5]])

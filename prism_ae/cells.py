@@ -57,7 +57,7 @@ class TreeShape:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """How `io.schema.check` fills a record's field of this type: from a text."""
-        return text_schema(cls._read)
+        return text_schema(cls._read, handler)
 
     def problem(self) -> str:
         """Why no engine can build this tree, or ""."""

@@ -45,32 +45,22 @@ def record(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True)(cls)
 
 
-def text_schema(read: Callable[[str], Any]) -> Any:
+def text_schema(read: Callable[[str], Any], handler: Any) -> Any:
     """For a class's ``__get_pydantic_core_schema__``: a value that is written as a text.
 
     Args:
         read: makes the value of the text; its ValueError says what is wrong, and is the whole message.
     """
-    from pydantic_core import PydanticCustomError, core_schema
+    from pydantic import AfterValidator
 
-    def checked(text: str) -> Any:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise PydanticCustomError(_SAID, "{said}", {"said": str(error)}) from None
-
-    return core_schema.no_info_after_validator_function(checked, core_schema.str_schema(strict=True))
-
-
-_SAID = "said"
-"""Kind of a finding whose message is said by the type itself."""
+    return handler.generate_schema(Annotated[str, AfterValidator(read)])
 
 
 class _EmptyIsNone:
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
+        from pydantic import BeforeValidator
 
-        return core_schema.no_info_before_validator_function(lambda text: None if text == "" else text, handler(source))
+        return BeforeValidator(lambda text: None if text == "" else text).__get_pydantic_core_schema__(source, handler)
 
 
 OptionalText = Annotated[str | None, _EmptyIsNone()]
@@ -170,8 +160,8 @@ def _problem(item: Any, cls: Any) -> str:
         return f"{key}: must be {wanted}, got {_shown(item['input'])}{did_you_mean(str(item['input']), names)}"
     if kind in _EXPECTED:
         return f"{key}: must be {_EXPECTED[kind]}, got {_shown(item['input'])}"
-    if kind == _SAID:
-        return f"{key}: {item['msg']}"
+    if kind == "value_error":  # said by the type of the key itself
+        return f"{key}: {item['ctx']['error']}"
     message = item["msg"]
     return f"{key}: {message[0].lower()}{message[1:]}, got {_shown(item['input'])}"
 

@@ -95,7 +95,7 @@ def test_equal_is_not_above() -> None:
 def test_a_chain_needs_every_link() -> None:
     chain = Claim("chain", ("prism", "hass", "eagle3"))
     found = verdict(chain, prism={1: 5.0, 2: 5.0}, hass={1: 4.5, 2: 3.9}, eagle3={1: 4.0, 2: 4.0})
-    assert (found.points, found.holds, found.against, found.word) == (2, 1, 1, NOT_SHOWN)
+    assert (found.points, found.holds, found.confident, found.against, found.word) == (2, 1, 1, 1, NOT_SHOWN)
     assert found.order == chain.order
 
 
@@ -117,8 +117,9 @@ def test_a_gain_is_the_rise_to_the_largest_x() -> None:
     assert (found.points, found.holds, found.confident) == (1, 1, 1)
     for x in (2, 8):
         assert verdict(claim, prism=low | {x: None}, eagle3=high).word == NOT_MEASURED
-    without_start = Layers({"": {"prism": line({1: 3.9, 8: 3.6}), "eagle3": line(high)}}, {}, {})
-    assert judge(claim, without_start) is None
+    for pair in (({1: 3.9, 8: 3.6}, high), ({1: 3.9, 2: 3.0}, high)):  # no start, or no rise
+        lines = {drafter: line(values) for drafter, values in zip(claim.order, pair, strict=True)}
+        assert judge(claim, Layers({"": lines}, {}, {})) is None
 
 
 def test_between_limits_where_a_claim_is_judged() -> None:

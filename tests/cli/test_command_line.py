@@ -95,7 +95,9 @@ def test_no_verb_needs_torch_where_nothing_is_measured(sweep: Sweep, verb: str) 
 
 
 def path() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(prism_ae.__file__).parents[1])}
+    """The environment in which this package comes first, and the tests' engine is found."""
+    paths = [str(Path(prism_ae.__file__).parents[1]), os.environ["PYTHONPATH"]]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @pytest.mark.parametrize(

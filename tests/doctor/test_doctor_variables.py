@@ -79,8 +79,8 @@ def test_what_a_run_takes_away_is_what_doctor_says_it_takes_away() -> None:
     given = {"SGLANG_SIMULATE_ACC_LEN": "4", "SGLANG_TEST_X": "1", "SGLANG_PLUGINS": "other", "HOME": "/"}
     from pathlib import Path
 
-    from prism_ae.engines.sglang.options import Setup
+    from prism_ae.engines.sglang.options import EngineSetup
 
-    setup = Setup(Path("t"), None, "", None, 1, 64, "float32", 0, "exact", "cpu", ())
+    setup = EngineSetup(Path("t"), None, "", None, 1, 64, "float32", 0, "exact", "cpu", ())
     removed = {name for name, value in engine_environment(setup, [], 1, given).items() if value is None}
     assert removed == set(wrong(judge_variables(given, overridden=())))

@@ -23,6 +23,7 @@ from prism_ae.errors import DeviceError, StoreError
 from prism_ae.execution.run import CellRun, Outcome
 from prism_ae.execution.worker import CellFinished, RunSetup, Worker, WorkerSetup
 from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
+from prism_ae.store import AttemptOutcome
 
 Script = Callable[[Connection, WorkerSetup], None]
 
@@ -146,7 +147,7 @@ def test_a_cell_written_by_a_worker_that_died_before_it_could_say_so_is_not_meas
         store = setup.run.open_store()
         (attempt, _) = store.begin(assignment.cells, {})
         store.commit(
-            attempt, Outcome("ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings())), 1.0, "x", b""
+            attempt, AttemptOutcome("ok", "", Result(fake_samples(attempt.cell), 1.0, EngineSettings())), 1.0, "x", b""
         )
         written.append(attempt.cell.id)
 

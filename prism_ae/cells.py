@@ -80,7 +80,7 @@ class TreeShape:
 EXACT: Final = "exact"
 STOCK: Final = "stock"
 DraftLoop = Literal["exact", "stock"]
-"""How a draft tree is drafted: exactly, or by SGLang's own loop, in which a branch attends to a stranger's drafts."""
+"""How a draft tree is drafted: exactly, or by SGLang's own loop, where a branch may attend to another's tokens."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,10 +27,9 @@ class Texts:
 
 def compare(measured: Mapping[Point, Measured]) -> Texts:
     """Compare a question's texts over points that differ in nothing but drafter, scale, tree, drafting and batch."""
-    same_texts = {name for name, record in registry.ENGINES.items() if record.uses_common_random_numbers}
     versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
     for point, result in measured.items():
-        if point.temperature == 0 or point.engine in same_texts:
+        if point.temperature == 0 or registry.find(point.engine).uses_common_random_numbers:
             rest = dataclasses.replace(
                 point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="",
                 compat=text_flags(point.compat),

@@ -19,7 +19,7 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 class Unchanged:
     """Compares a cell with what lies on the disk when it is measured. Prompts are made anew only where size, time or
-    place of a file changed, and folders are summed anew only where size or time did (`suites.sums`)."""
+    place of a file changed, and folders are summed anew only where size or time did (`io.checksums`)."""
 
     def __init__(self, suite: Suite, models_dir: Path) -> None:
         self._suite, self._models_dir = suite, models_dir

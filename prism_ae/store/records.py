@@ -30,7 +30,7 @@ class Record:
         started, finished: UTC, ISO 8601 with seconds.
         worker_seconds: time of a worker that this cell took: since its assignment began, or since the cell before it
             in the same assignment was finished. Sums to the working time of a run.
-        wall_seconds: `engines.protocol.Result.wall_seconds`; None when there is no result.
+        wall_seconds: `cells.Result.wall_seconds`; None when there is no result.
         settings: `cells.EngineSettings` as JSON, {} when there is no result.
         samples_sha256: of ``samples.jsonl``; None when there is no result.
         device: the device's name, in words.

@@ -56,7 +56,6 @@ def test_a_question_twice_is_refused() -> None:
         (POINT, [[0, 1]], "1 questions were answered, 2 were asked"),
         (POINT, [[0, 1], [4]], "the tree 3,2,6 has steps"),
         (make_point(drafter="vanilla"), [[0, 1], [0]], "nothing drafts"),
-        (POINT, [[0, 1], [0, 1, -1]], "question q1"),
     ],
 )
 def test_contradictory_cells_are_refused_by_name(point: Point, rounds: list[list[int]], said: str) -> None:

@@ -18,7 +18,7 @@ UGLY = (
 )
 CODE = """
 import sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = [{folder!r}, {folder!r} + "/.."]
 {first}
 from pathlib import Path
 from synthetic import measure, render

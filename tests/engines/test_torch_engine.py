@@ -160,9 +160,9 @@ def test_the_target_stays_loaded_and_the_drafter_is_swapped(place: Place, monkey
     for name in ("load_target", "load_drafter"):
         real = getattr(torch_engine, name)
 
-        def counted(path: Path, *rest: Any, real: Any = real) -> Any:
+        def counted(path: Path, *rest: Any, real: Any = real, **named: Any) -> Any:
             loads.append(path.name)
-            return real(path, *rest)
+            return real(path, *rest, **named)
 
         monkeypatch.setattr(torch_engine, name, counted)
     engine = place.engine()
@@ -352,8 +352,8 @@ def drafted(place: Place, folder: str, compat: tuple[str, ...]) -> tuple[Result,
     used: list[Drafter] = []
     real = torch_engine.load_drafter
 
-    def spy(*arguments: Any) -> Drafter:
-        used.append(real(*arguments))
+    def spy(*arguments: Any, **named: Any) -> Drafter:
+        used.append(real(*arguments, **named))
         return used[-1]
 
     cell = place.cell("one", 0.0, "eagle3", compat=compat)

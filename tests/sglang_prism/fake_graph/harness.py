@@ -64,7 +64,7 @@ class Engines:
         tree = None if drafter == "vanilla" else TREE
         changes = self._changes | changes
         cells = [self.place.cell(drafter, tree, benchmark=name, **changes) for name in self._benchmarks]
-        assignment = self.place.assignment(cells, folder, EngineCapacity(8, 6, 5, 24, 200))
+        assignment = self.place.assignment(cells, folder, EngineCapacity(8, 5, 4, 16, 200))
         found = dict(engine.measure(assignment, lambda: False))
         return [found[cell] for cell in cells]
 

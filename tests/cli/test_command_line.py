@@ -289,8 +289,8 @@ def test_figures_and_tables_are_drawn_to_their_own_folders(sweep: Sweep, monkeyp
     request = make_request(names, str(sweep.suite_file), Options())
     drawn: list[tuple[str, Path]] = []
 
-    def note(experiment: Any, suite: Any, options: Any, measured: Any, out_dir: Path, **more: Any) -> list[Path]:
-        drawn.append((experiment.name, out_dir))
+    def note(drawing: Any, out_dir: Path) -> list[Path]:
+        drawn.append((drawing.experiment.name, out_dir))
         return []
 
     monkeypatch.setattr(render, "render", note)

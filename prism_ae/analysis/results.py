@@ -212,27 +212,28 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured]) -> R
 
 def _cell(point: Point, measured: Measured) -> CellResult:
     try:
-        return CellResult(point, measured, _checked(point, measured))
+        return CellResult(point, measured, checked_columns(point, measured.samples, measured.wall_seconds))
     except ValueError as error:
         hint = "the engine that measured it is at fault; please report this"
         raise StoreError(f"cell {measured.cell_id}: {error}", hint) from None
 
 
-def _checked(point: Point, measured: Measured) -> Columns:
+def checked_columns(point: Point, samples: Sequence[Sample], wall_seconds: float) -> Columns:
+    """The columns of what was measured of a point; raises ValueError where that cannot be an answer to it."""
     steps = point.tree.steps if point.tree else 0
-    columns = columns_of(measured.samples, steps)
-    if len(measured.samples) != point.questions:
-        raise ValueError(f"{len(measured.samples)} questions were answered, {point.questions} were asked")
+    columns = columns_of(samples, steps)
+    if len(samples) != point.questions:
+        raise ValueError(f"{len(samples)} questions were answered, {point.questions} were asked")
     if point.tree is not None and columns.histograms[:, steps + 1 :].any():
         raise ValueError(f"more drafts were accepted in a round than the tree {point.tree} has steps")
     if point.tree is None and columns.rounds.any():
         raise ValueError("rounds were counted, but nothing drafts")
     if point.batch is not None:
-        for sample in measured.samples:
+        for sample in samples:
             for name, seconds in (("prefill", sample.prefill_seconds), ("decode", sample.decode_seconds)):
                 if not (math.isfinite(seconds) and seconds >= 0):
                     raise ValueError(f"question {sample.question_id}: its {name} took {seconds} seconds")
-        if not (math.isfinite(measured.wall_seconds) and measured.wall_seconds >= 0):
-            raise ValueError(f"the run took {measured.wall_seconds} seconds")
+        if not (math.isfinite(wall_seconds) and wall_seconds >= 0):
+            raise ValueError(f"the run took {wall_seconds} seconds")
     # All of a tree's histograms are as long, or those of several benchmarks would not add up.
     return dataclasses.replace(columns, histograms=columns.histograms[:, : steps + 1])

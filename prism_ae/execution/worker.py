@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from prism_ae.analysis.results import columns_of
+from prism_ae.analysis.results import checked_columns
 from prism_ae.cells import Cell, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment, Engine
@@ -180,10 +180,8 @@ class Worker:
 
 def contradiction(cell: Cell, result: Result) -> str:
     """Why a result cannot be an answer to its cell, or "": such numbers must not enter the store."""
-    if len(result.samples) != cell.point.questions:
-        return f"{len(result.samples)} questions were answered, {cell.point.questions} were asked"
     try:
-        columns_of(result.samples)
+        checked_columns(cell.point, result.samples, result.wall_seconds)
     except ValueError as error:
         return str(error)
     return ""

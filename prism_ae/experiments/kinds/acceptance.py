@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from prism_ae.analysis.estimates import unique
 from prism_ae.analysis.quantities import ACCEPTANCE, Quantity
 from prism_ae.drawing.curves import Curve, curves_of
 from prism_ae.drawing.material import Material
@@ -48,14 +47,6 @@ class Curves:
         self.measured, self._paper = curves_of(
             material, lambda place: experiment.x(place, material.suite), experiment.about
         )
-
-    @property
-    def targets(self) -> list[str]:
-        return unique(curve.target for curve in self.measured)
-
-    @property
-    def temperatures(self) -> list[float]:
-        return unique(curve.temperature for curve in self.measured)
 
     def of(
         self, target: str, temperatures: Iterable[float], benchmark: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -77,17 +78,10 @@ class Kind(Experiment):
             mine = [each for each in known if (each.quantity, each.rerun) == (quantity, rerun)]
             values: list[tuple[Any, Any, Estimate | None]] = [(each, each.x, Estimate(each.value)) for each in mine]
             if quantity == "speed_up":  # vanilla decoding is 1 by definition
-                values += [(_Vanilla(each), each.x, Estimate(1.0)) for each in mine]
+                plain = [dataclasses.replace(each, drafter="vanilla") for each in mine]
+                values += [(each, each.x, Estimate(1.0)) for each in plain]
             layers.append(_lines(claim, values))
         return Layers(*layers)
-
-
-class _Vanilla:
-    """Where vanilla decoding stands beside one of the paper's values."""
-
-    def __init__(self, other: PaperValue) -> None:
-        self.target, self.benchmark, self.temperature = other.target, other.benchmark, other.temperature
-        self.drafter = "vanilla"
 
 
 def _lines(

@@ -67,10 +67,10 @@ class Positions(Acceptance):
     def painter(self, material: Material) -> Painter:
         curves = Curves(self, material)
         panels = []
-        for row, target in enumerate(curves.targets):
-            for column, temperature in enumerate(curves.temperatures):
+        for row, target in enumerate(material.targets):
+            for column, temperature in enumerate(material.temperatures):
                 title = f"Temperature = {temperature:g}"
-                if len(curves.targets) > 1:
+                if len(material.targets) > 1:
                     title = f"{material.target_label(target)}, {title.lower()}"
                 panels.append(Panel(row, column, title, *curves.of(target, [temperature])))
         labels = (self.look.x_label or material.suite.scale_axis, self.look.y_label)

@@ -59,11 +59,11 @@ class ScalingGrid(Scaling):
         benchmarks = unique(curve.benchmark for curve in curves.measured)
         width = min(2, len(benchmarks))
         panels, headings = [], []
-        for group, target in enumerate(curves.targets):
+        for group, target in enumerate(material.targets):
             headings.append((group * width, group * width + width - 1, material.target_label(target)))
             for number, benchmark in enumerate(benchmarks):
                 row, column = divmod(number, width)
-                mine = curves.of(target, curves.temperatures, benchmark)
+                mine = curves.of(target, material.temperatures, benchmark)
                 panels.append(Panel(row, group * width + column, labels[benchmark].label, *mine))
         return CurveGrid(
             material, tuple(panels), self.look.panel, *self._labels(material.suite),
@@ -87,9 +87,9 @@ class ScalingMean(Scaling):
 
     def painter(self, material: Material) -> Painter:
         curves, by_target = Curves(self, material), self.look.panels == "target"
-        shown = [curves.temperatures] if by_target else [[each] for each in curves.temperatures]
+        shown = [material.temperatures] if by_target else [[each] for each in material.temperatures]
         panels = []
-        for number, target in enumerate(curves.targets):
+        for number, target in enumerate(material.targets):
             for column, temperatures in enumerate(shown):
                 title = material.target_label(target) + ("" if by_target else f", temperature = {temperatures[0]:g}")
                 row, place = (0, number) if by_target else (number, column)

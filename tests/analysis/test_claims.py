@@ -154,12 +154,12 @@ def test_only_what_is_alike_is_compared() -> None:
 def test_the_papers_values_are_counted_apart() -> None:
     """By the order alone: they have no intervals. What is not known is no point."""
 
-    def layer(*values: float) -> dict[str, dict[str, dict[float, Estimate | None]]]:
-        known: dict[float, Estimate | None] = {x: Estimate(value) for x, value in enumerate(values)}
+    def layer(*values: float | None) -> dict[str, dict[str, dict[float, Estimate | None]]]:
+        known: dict[float, Estimate | None] = {x: value and Estimate(value) for x, value in enumerate(values)}
         return {"": {"prism": known, "eagle3": {x: Estimate(4.0) for x in (0, 1, 2)}}}
 
     measured = {"": {"prism": line({0: None}), "eagle3": line({0: 4.0})}}
-    found = judge(ABOVE, Layers(measured, layer(5.0, 3.0), layer(5.0, 5.0, 3.0)))
+    found = judge(ABOVE, Layers(measured, layer(5.0, None, 3.0), layer(5.0, 5.0, 3.0)))
     assert found is not None
     assert (found.points, found.measured, found.confident, found.against) == (1, 0, 0, 0)
     assert (found.paper_points, found.paper_holds, found.rerun_points, found.rerun_holds) == (2, 1, 3, 2)
@@ -176,11 +176,12 @@ def tree_verdict(claim: TreeClaim, values: Mapping[str, float | None]) -> Verdic
 
 
 def test_every_pair_of_a_larger_and_a_smaller_tree() -> None:
-    """3,8,16 and 6,4,16 are not comparable: each is larger in one number."""
-    found = tree_verdict(TreeClaim("larger"), {"3,2,6": 3.0, "3,8,16": 3.6, "6,4,16": 4.7, "8,8,64": 4.5})
+    """3,8,16 and 6,4,16 are not comparable: each is larger in one number. So is 9,9,12 to all but the smallest."""
+    values = {"3,2,6": 3.0, "3,8,16": 3.6, "6,4,16": 4.7, "8,8,64": 4.5, "9,9,12": 3.1}
+    found = tree_verdict(TreeClaim("larger"), values)
     assert found is not None
-    # Five pairs: each of three above 3,2,6, and 8,8,64 above both of 16 tokens (wrong for 6,4,16).
-    assert (found.points, found.holds, found.against, found.word) == (5, 4, 1, MOSTLY)
+    # Six pairs: each of four above 3,2,6, and 8,8,64 above both of 16 tokens (wrong for 6,4,16).
+    assert (found.points, found.holds, found.against, found.word) == (6, 5, 1, MOSTLY)
 
 
 def test_trees_in_an_order() -> None:

@@ -1,6 +1,6 @@
 """Figure 7's kind: speed-up over vanilla decoding at each batch size as bars, and below them every TPS in numbers.
 
-Bars start at 0, so that their lengths may be compared. A hole is a cross where the bar would stand.
+Bars start at 0, so that their lengths may be compared. A missing value is a cross where the bar would stand.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figure 8's kind: acceptance length (bars, left axis) and tokens per second (line, right axis) of each draft tree.
 
-Both axes start at 0, so that bars and line may be compared by their heights. A hole is a cross and a gap.
+Both axes start at 0, so that bars and line may be compared by their heights. A missing value is a cross and a gap.
 """
 
 from __future__ import annotations

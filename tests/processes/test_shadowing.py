@@ -94,7 +94,9 @@ def test_a_worker_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pyte
 
 def called(arguments: list[str], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(filter(None, [variables.pop("PYTHONPATH", ""), str(REPOSITORY)]))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    # Coverage's start in a child process imports modules of its own before the current folder is on the path.
+    left_out = ("PYTHONSAFEPATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,

@@ -134,6 +134,9 @@ class TestDownloaded:
         assert located(target(tmp_path)).fingerprint != first
         (folder / shards[1]).unlink()
         assert absent(target(tmp_path)).reason == f"{folder / shards[1]} is missing"
+        (folder / shards[1]).write_text("here again")
+        (folder / shards[2]).unlink()
+        assert absent(target(tmp_path)).reason == f"{folder / shards[2]} is missing"
 
     def test_a_manifest_identifies_the_folder_if_it_has_one(self, tmp_path: Path) -> None:
         folder = tmp_path / "Llama-2-7b-chat-hf"

@@ -53,7 +53,11 @@ def made_up(point: Point, **changes: Any) -> Measured:
     for number in range(point.questions):
         steps = point.tree.steps if point.tree and number % 5 else -1
         histogram = tuple(int(count) for count in draw.integers(1, 9, steps + 1))
-        decoded = sum((depth + 1) * count for depth, count in enumerate(histogram)) if point.tree else 38 + number
+        decoded = (
+            sum((depth + 1) * count for depth, count in enumerate(histogram))
+            if point.tree
+            else int(draw.integers(20, 60))
+        )
         prefill, decode = draw.uniform(0.1, 2.0, 2)
         ends = ("end", "end")
         samples.append(Sample(f"q{number}", 2, 5, decoded + 2, histogram, ends, prefill, decode, "0"))

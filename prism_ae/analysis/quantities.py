@@ -52,13 +52,12 @@ class Sums:
     decode_seconds: Floats
     wall: Floats
     batch: int
-    vanilla: bool
 
     def __add__(self, other: Sums) -> Sums:
         """Of both together; raises ValueError for other batches, whose seconds do not add up."""
         if self.batch != other.batch:
             raise ValueError(f"seconds at batch {self.batch} and at batch {other.batch} do not add up")
-        names = [field.name for field in dataclasses.fields(self)][:-2]
+        names = [field.name for field in dataclasses.fields(self) if field.name != "batch"]
         both = {name: getattr(self, name) + getattr(other, name) for name in names}
         return dataclasses.replace(self, **both)
 

@@ -97,7 +97,6 @@ class Columns:
             decode_seconds=every @ decode,
             wall=np.asarray(wall) if weights is None else wall * ratio(every @ served, served.sum()),
             batch=batch or 1,
-            vanilla=not rounds.any(),
         )
 
 
@@ -146,8 +145,7 @@ class CellResult:
         return self._sums(resamples(len(self.columns.question_ids), self.point.benchmark))
 
     def _sums(self, weights: Floats | None) -> Sums:
-        sums = self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
-        return dataclasses.replace(sums, vanilla=self.point.tree is None)
+        return self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
 
     @property
     def hardware(self) -> tuple[str, str | None]:
@@ -184,19 +182,18 @@ class Results:
         """
         import pandas as pd
 
-        rows = []
+        names, rows = [field.name for field in dataclasses.fields(Point)], []
         for cell in self.done:
-            asked = {field.name: getattr(cell.point, field.name) for field in dataclasses.fields(Point)}
+            asked = {name: getattr(cell.point, name) for name in names}
             asked["tree"] = cell.point.tree and str(cell.point.tree)
             own = {"cell_id": cell.measured.cell_id, "device": cell.measured.device, "finished": cell.measured.finished}
             for quantity in QUANTITIES.values():
                 timed = quantity.name not in ("al_macro", "al_micro", "acceptance_rate")
                 if quantity.formula is None or (timed and cell.point.batch is None):
                     continue
-                if quantity.applies(vanilla=cell.total.vanilla):
+                if quantity.applies(vanilla=cell.point.tree is None):
                     said = {"quantity": quantity.name, "unit": quantity.unit}
                     rows.append(asked | own | said | {"value": float(quantity.formula(cell.total))})
-        names = [field.name for field in dataclasses.fields(Point)]
         return pd.DataFrame(rows, columns=[*names, "cell_id", "device", "finished", "quantity", "unit", "value"])
 
 

@@ -27,9 +27,10 @@ class Texts:
 
 def compare(measured: Mapping[Point, Measured]) -> Texts:
     """Compare a question's texts over points that differ in nothing but drafter, scale, tree, drafting and batch."""
+    same = {name: registry.find(name).uses_common_random_numbers for name in {point.engine for point in measured}}
     versions: dict[tuple[Point, str], list[str]] = defaultdict(list)
     for point, result in measured.items():
-        if point.temperature == 0 or registry.find(point.engine).uses_common_random_numbers:
+        if point.temperature == 0 or same[point.engine]:
             rest = dataclasses.replace(
                 point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="",
                 compat=text_flags(point.compat),

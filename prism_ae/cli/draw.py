@@ -12,7 +12,6 @@ from prism_ae.cli.output import say
 from prism_ae.cli.summary import Drawn
 from prism_ae.errors import StoreError
 from prism_ae.experiments import labels
-from prism_ae.experiments.drawable import check_drawable
 from prism_ae.experiments.request import Request, drawn_in
 from prism_ae.io.paths import why_not
 from prism_ae.io.words import pluralise
@@ -33,7 +32,7 @@ def check_writable(out: Path | None, request: Request) -> None:
     Raises UsageError, ConfigError and StoreError.
     """
     for experiment, points in zip(request.experiments, request.points, strict=True):
-        check_drawable(experiment, points)
+        experiment.check_drawable(points)
     check_labels(request)
     for place in dict.fromkeys(drawn_in(out, experiment) for experiment in request.experiments):
         folder = place / request.suite.name

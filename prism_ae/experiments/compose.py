@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.analysis.claims import Verdict
@@ -19,7 +19,6 @@ from prism_ae.drawing.rows import drawn_rows
 from prism_ae.drawing.style import series_style
 from prism_ae.drawing.table import Table
 from prism_ae.experiments.caption import Subject, small_print, title
-from prism_ae.experiments.drawable import check_drawable
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.kinds.base import Kind, as_in_the_paper, paper_values
 from prism_ae.experiments.labels import check_labels, in_one_line
@@ -94,10 +93,10 @@ def compose(
         notes: further paragraphs for the caption.
 
     Raises:
-        UsageError, ConfigError, StoreError: as `expand`, `check_drawable`, `check_labels` and `results_of`.
+        UsageError, ConfigError, StoreError: as `expand`, `Kind.check_drawable`, `check_labels` and `results_of`.
     """
     points = expand(experiment, suite, options)
-    check_drawable(experiment, points)
+    experiment.check_drawable(points)
     check_labels(experiment, suite, points)
     suite = in_one_line(suite)
     results = results_of(points, measured)
@@ -127,18 +126,14 @@ def _published(suite: Suite, results: Results) -> tuple[Results, list[str]]:
 
     A drafter of which something was measured stays, and so does every one that only is not here yet.
     """
-    said, kept = [], list(results.points)
-    for target, drafter in unique((point.target, point.drafter) for point in results.points):
-        record, of = suite.drafters[drafter], suite.targets[target]
-        mine = [point for point in results.points if (point.target, point.drafter) == (target, drafter)]
-        served = any(each.role == of.role for each in record.served)
-        if record.absent and not served and not any(point in results.cells for point in mine):
-            kept = _without(kept, mine)
-            said.append(f"{record.label} is not among {of.label}'s methods: {record.absent}.")
+    said, left_out = [], set()
+    measured = {(cell.point.target, cell.point.drafter) for cell in results.done}
+    for pair in unique((point.target, point.drafter) for point in results.points):
+        target, drafter = suite.targets[pair[0]], suite.drafters[pair[1]]
+        served = any(each.role == target.role for each in drafter.served)
+        if drafter.absent and not served and pair not in measured:
+            left_out.add(pair)
+            said.append(f"{drafter.label} is not among {target.label}'s methods: {drafter.absent}.")
+    kept = [point for point in results.points if (point.target, point.drafter) not in left_out]
     # All of it absent is drawn as missing: a page of nothing would say less.
     return (results.of(kept), said) if kept else (results, [])
-
-
-def _without(points: Iterable[Point], others: Iterable[Point]) -> list[Point]:
-    left = set(others)
-    return [point for point in points if point not in left]

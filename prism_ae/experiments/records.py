@@ -100,9 +100,9 @@ class Experiment:
     needs_vanilla: ClassVar[bool] = False
 
     @property
-    def all_claims(self) -> tuple[Claim | TreeClaim, ...]:
-        """In the order in which they are judged."""
-        return self.claims
+    def all_claims(self) -> dict[str, Claim | TreeClaim]:
+        """By their keys in the file, in the order in which they are judged."""
+        return {f"claims.{number}": claim for number, claim in enumerate(self.claims)}
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from prism_ae.analysis.estimates import Estimate, Place, Summary, summarise, uni
 from prism_ae.analysis.paper_values import PaperCurve, PaperValue
 from prism_ae.analysis.quantities import Quantity
 from prism_ae.analysis.results import Results
+from prism_ae.cells import Point
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Painter
 from prism_ae.experiments.records import Experiment
@@ -38,6 +39,9 @@ class Kind(Experiment):
     paper_layer: ClassVar[str] = "Grey"
     keeps_unpublished: ClassVar[bool] = False
 
+    def check_drawable(self, points: Iterable[Point]) -> None:
+        """Raises UsageError for what no drawing of this kind can show: refused before it is measured, not after."""
+
     def summarise(self, results: Results) -> tuple[Summary, ...]:
         """Every value, in the order drawn."""
         return summarise(results, self.quantities, self.benchmarks_drawn)
@@ -64,7 +68,7 @@ class Kind(Experiment):
 
     def verdicts(self, material: Material, known: Sequence[PaperValue]) -> tuple[Verdict, ...]:
         """A verdict for each claim whose series were asked for together; ``known`` are the paper's values."""
-        found = [judge(claim, self._layers(claim, material, known)) for claim in self.all_claims]
+        found = [judge(claim, self._layers(claim, material, known)) for claim in self.all_claims.values()]
         return tuple(verdict for verdict in found if verdict is not None)
 
     def _layers(self, claim: Claim | TreeClaim, material: Material, known: Sequence[PaperValue]) -> Layers:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
 from prism_ae.analysis.quantities import SPEED, Quantity
+from prism_ae.cells import Point
+from prism_ae.errors import UsageError
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.records import Selection
 from prism_ae.io.schema import record
@@ -59,6 +61,17 @@ class Timed(Kind):
     def draws_vanilla_alone(self) -> bool:
         """Whether a drawing of vanilla decoding alone says something."""
         return False
+
+    def check_drawable(self, points: Iterable[Point]) -> None:
+        """Numbers of two draft loops beside each other, unmarked, would mislead; only one layout marks them."""
+        ways = {point.drafting for point in points if point.tree is not None}
+        if len(ways) > 1 and not self.compares_drafting:
+            raise UsageError(
+                f"--drafting both: {self.name} draws one way of drafting",
+                "draw it once with --drafting exact and once with --drafting stock, or draw the table 'drafting'",
+            )
+        if not ways and not self.draws_vanilla_alone:
+            raise UsageError(f"--drafters: {self.name} has nothing to draw of vanilla decoding alone", "add a drafter")
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -52,8 +52,8 @@ class Trees(Timed):
         return self.cells.trees
 
     @property
-    def all_claims(self) -> tuple[Claim | TreeClaim, ...]:
-        return self.tree_claims
+    def all_claims(self) -> dict[str, Claim | TreeClaim]:
+        return {f"tree_claims.{number}": claim for number, claim in enumerate(self.tree_claims)}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()

@@ -1,217 +1,488 @@
-"""What the paper claims, judged by what was measured.
+"""Claims as tests: a statistic, a rule that was fixed beforehand, and a verdict that follows from intervals.
 
-A claim orders series: drafters, or the draft trees of one drafter. It is judged wherever its series have values for the
-same target, benchmark and temperature: at each x that they share ("value"), or once on the rise from one x to the
-largest ("gain"). A missing value never counts in a claim's favour. "With confidence" means that the 95 % interval of
-every neighbouring pair's paired difference lies above 0; "against, with confidence" that one lies below.
+A claim has parts. A part makes *contrasts*: one number at each place where it can be made (a target, a temperature, a
+benchmark or their mean, an x), say the difference of two drafters' acceptance lengths, and a rule for it:
+
+    above = a               reproduced if the number is above a, contradicted if it is below
+    below = b               the other way around
+    above = a, below = b    reproduced if it is between them (equivalence: two one-sided tests)
+
+"Everywhere" is meant: a claim is reproduced if every contrast is (an intersection-union test: each at 2.5 %,
+one-sided, no correction), and contradicted if any contrast is, at Bonferroni's share of 2.5 %. The primary claims are a
+family whose error rate is kept together: each gets its share of the 2.5 %, again by Bonferroni, not by Holm's steps, so
+that a verdict depends on the claim's own cells alone and a figure's caption says what the ledger says. The interval
+that is shown of a claim is that of the contrast that decides it, wide enough for all contrasts of the claim to hold
+together (max-|t|).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-from prism_ae.analysis.estimates import Estimate
+import numpy as np
+
+from prism_ae.analysis.estimates import Estimate, combine, unique
+from prism_ae.analysis.intervals import CONFIDENCE, simultaneous_level
+from prism_ae.analysis.quantities import Floats
 from prism_ae.cells import TreeShape
 from prism_ae.io.schema import record
 
-HOLDS = "holds"
-MOSTLY = "holds at most points"
-NOT_SHOWN = "does not show"
-NOT_MEASURED = "not measured"
+REPRODUCED = "reproduced"
+CONTRADICTED = "contradicted"
+CANNOT_TELL = "cannot tell"
+INCOMPLETE = "incomplete"
+NOT_MEASURABLE = "not measurable"
 
-QuantityName = Literal["", "al", "tps", "speed_up"]
-"""Acceptance length, tokens per second, or speed-up over vanilla decoding; "" is what the experiment is about."""
+ONE_SIDED = (1 - CONFIDENCE) / 2
+
+QuantityName = Literal["", "al", "tps", "speed_up", "round_seconds", "acceptance_rate"]
+""""" is what the experiment is about."""
+
+Trend = Literal["", "gain", "growth", "slope", "relative_slope", "reach"]
+"""Over the x of a line, "" being every x by itself:
+
+    gain            the value at the largest x less that at ``since``
+    growth          the value at the largest x over that at ``since``
+    slope           least squares of the value on x, or on log2(x) where x is an amount (`Line.log`)
+    relative_slope  the same over the value at the smallest x
+    reach           by how many doublings of x a drafter reaches the value that the other has at the largest x later
+                    than the other, along straight lines over log2(x)
+"""
+
+
+@record
+class Part:
+    """Contrasts of one experiment, with their rule.
+
+    Attributes:
+        experiment: its name; "" is the experiment in whose file the claim stands.
+        drafters, against: each of the first is contrasted with each of the second; without ``against``, its own value.
+        trees: of one drafter, the first contrasted with the second; ``tree_pairs`` contrasts every two trees of which
+            one is larger in some of the three numbers and smaller in none.
+        statistic: of two values.
+        trend: over the x; ``since`` is where a gain or growth starts; ``between`` the smallest and largest x judged.
+        benchmarks: their mean, or each.
+        pooled: one contrast, the mean of all.
+        above, below: the rule.
+        on_average: the rule is for the contrasts' mean, and none may be contradicted.
+        paper_only: the paper's own numbers have a verdict, nothing is measured.
+    """
+
+    experiment: str = ""
+    drafters: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    trees: tuple[TreeShape, ...] = ()
+    tree_pairs: bool = False
+    quantity: QuantityName = ""
+    statistic: Literal["difference", "ratio"] = "difference"
+    trend: Trend = ""
+    since: float | None = None
+    between: tuple[float, float] | None = None
+    benchmarks: Literal["mean", "each"] = "mean"
+    pooled: bool = False
+    above: float | None = None
+    below: float | None = None
+    on_average: bool = False
+    paper_only: bool = False
+
+    def problems(self) -> Iterator[str]:
+        """Every contradiction, as "key: what would be right"."""
+        if not self.drafters:
+            yield "drafters: names at least one drafter"
+        if self.above is None and self.below is None:
+            yield "above: a rule is needed, 'above', 'below' or both"
+        if self.above is not None and self.below is not None and not self.above < self.below:
+            yield "below: must be greater than above"
+        if (self.trend in ("gain", "growth")) != (self.since is not None):
+            yield "since: belongs to trend = 'gain' or 'growth', and only there"
+        if self.between is not None and self.between[0] > self.between[1]:
+            yield "between: the smallest and the largest x"
+        if len(self.trees) not in (0, 2):
+            yield "trees: names two, the first to be contrasted with the second"
+        if (self.trees or self.tree_pairs) and (self.against or self.trend):
+            yield "trees: of one drafter, without against and trend"
+        if self.trend == "reach" and not self.against:
+            yield "against: trend = 'reach' needs a drafter whose value is reached"
+        if self.on_average and self.pooled:
+            yield "on_average: not beside pooled, which has one contrast"
+
+    def rule(self) -> str:
+        """The rule in words."""
+        said = [f"above {self.above:g}"] if self.above is not None else []
+        said += [f"below {self.below:g}"] if self.below is not None else []
+        return f"{' and '.join(said)}{' on average, and none against it' if self.on_average else ''}"
 
 
 @record
 class Claim:
-    """A trend that the paper states, in a form that can be judged.
+    """What the paper, or this project, states, in a form that can be judged.
 
     Attributes:
-        text: the claim in words.
-        order: drafters, the highest first.
-        of: "value" compares at every x of every curve; "gain" compares, once per curve, the rise from ``since`` to
-            the largest x.
-        since: an x (scale value or position), for "gain".
-        between: the smallest and largest x at which "value" is judged; None for all.
-        quantity: what is compared where time is measured.
-        times: how many times the next drafter's value each drafter must be above.
+        id: as in "F4a"; unique.
+        place: where it is stated.
+        text: in our own words.
+        primary: one of the family whose error rate is kept together.
+        pending: why nothing can be measured of it yet.
+        subject: "values"; "texts", that no text differs but for ties within rounding, has no parts.
+        own: stated by this project; the paper's numbers have no say in it.
     """
 
+    id: str
     text: str
-    order: tuple[str, ...]
-    of: Literal["value", "gain"] = "value"
-    since: float | None = None
-    between: tuple[float, float] | None = None
-    quantity: QuantityName = ""
-    times: float = 1.0
+    place: str = ""
+    primary: bool = False
+    pending: str = ""
+    subject: Literal["values", "texts"] = "values"
+    own: bool = False
+    parts: tuple[Part, ...] = ()
 
     def problems(self) -> Iterator[str]:
         """Every contradiction, as "key: what would be right"."""
-        if len(self.order) < 2:
-            yield "order: names at least two drafters"
-        if (self.of == "gain") != (self.since is not None):
-            yield "since: belongs to of = 'gain', and only there"
-        if self.between is not None and (self.of == "gain" or self.between[0] > self.between[1]):
-            yield "between: the smallest and the largest x, for of = 'value'"
-        if not self.times > 0:
-            yield f"times: must be greater than 0, got {self.times:g}"
-
-    def orders(self, series: Iterable[Hashable]) -> Iterator[Sequence[Hashable]]:
-        """The orders that are judged among some series."""
-        if set(self.order) <= set(series):
-            yield self.order
-
-
-@record
-class TreeClaim:
-    """A trend over the draft trees of one drafter.
-
-    Attributes:
-        text: the claim in words.
-        trees: the highest value first; () judges every pair of trees of which one is larger in some of the three
-            numbers and smaller in none.
-    """
-
-    text: str
-    trees: tuple[TreeShape, ...] = ()
-    quantity: Literal["al", "tps"] = "al"
-
-    def orders(self, series: Iterable[Hashable]) -> Iterator[Sequence[Hashable]]:
-        """The orders that are judged among some trees."""
-        known = [tree for tree in series if isinstance(tree, TreeShape)]
-        if not self.trees:
-            yield from (pair for pair in itertools.permutations(known, 2) if _larger(*pair))
-        elif set(self.trees) <= set(known):
-            yield self.trees
-
-
-Line = Mapping[float, Estimate | None]
-"""x -> value, None where it is missing."""
-Lines = Mapping[Hashable, Mapping[Hashable, Line]]
-"""What is alike -> series -> line."""
-
-
-class Layers(NamedTuple):
-    """What was measured, the paper's own values, and those of the authors' later run of their artifact."""
-
-    measured: Lines
-    paper: Lines
-    rerun: Lines
+        if not self.parts and not self.pending and self.subject == "values":
+            yield "parts: a claim needs at least one, or says in 'pending' why there is none"
+        for number, part in enumerate(self.parts):
+            yield from (f"parts.{number}.{problem}" for problem in part.problems())
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """How a claim fared.
+class Line:
+    """Values of one drafter over x (a number or a draft tree; 0.0 where there is one place), None where missing.
 
-    Attributes:
-        points: places where it could be judged; measured: those where no value is missing.
-        holds: places where the order is right, confident: with confidence, against: wrong with confidence.
-        paper_points, paper_holds: the same for the paper's own values, where they are known.
-        rerun_points, rerun_holds: the same for the authors' later run of their artifact.
+    ``log``: x is an amount, and trends are on log2(x).
     """
 
-    text: str
-    order: tuple[str, ...]
-    points: int
-    measured: int
-    holds: int
-    confident: int
-    against: int
-    paper_points: int
-    paper_holds: int
-    rerun_points: int = 0
-    rerun_holds: int = 0
+    values: Mapping[Any, Estimate | None]
+    log: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """What is alike about lines that are compared; ``benchmark`` None is the mean."""
+
+    target: str
+    temperature: float
+    benchmark: str | None
+    drafting: str = "exact"
+
+
+Lines = Mapping[Group, Mapping[str, Line]]
+"""Group -> drafter -> line."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Contrast:
+    """One number of a part.
+
+    Attributes:
+        of: drafters and target, in words; ``at``: temperature, benchmark, x.
+        estimate: None where something is missing or undefined; ``missing`` says whose value is.
+    """
+
+    part: Part
+    of: str
+    at: str
+    estimate: Estimate | None
+    missing: tuple[tuple[str, str], ...] = ()
 
     @property
-    def word(self) -> str:
-        """The verdict in words; "holds" only when it does everywhere and nothing is missing."""
-        if self.measured == 0:
-            return NOT_MEASURED
-        if self.holds == self.points:
-            return HOLDS
-        return MOSTLY if 2 * self.holds > self.points else NOT_SHOWN
+    def where(self) -> str:
+        return f"{self.of}, {self.at}"
 
-    def sentence(self) -> str:
-        """One line for a caption."""
-        if self.measured == 0:
-            return f"{self.text}: {self.word} (0 of {self.points} points)."
-        parts = [f"right at {self.holds} of {self.points} points, {self.confident} with 95 % confidence"]
-        parts += [f"wrong with 95 % confidence at {self.against}"] if self.against else []
-        parts += [f"{self.points - self.measured} not measured"] if self.measured < self.points else []
-        parts += [f"in the paper right at {self.paper_holds} of {self.paper_points}"] if self.paper_points else []
-        again = f"in the artifact's re-run at {self.rerun_holds} of {self.rerun_points}"
-        parts += [again] if self.rerun_points else []
-        return f"{self.text}: {self.word} ({'; '.join(parts)})."
+    @property
+    def right(self) -> bool:
+        """Whether the number itself is as the rule says."""
+        value = math.nan if self.estimate is None else self.estimate.value
+        return _low(self.part) < value < _high(self.part)
 
+    @property
+    def distance(self) -> float:
+        """How far inside its rule the number is, negative outside."""
+        value = math.nan if self.estimate is None else self.estimate.value
+        return min(value - _low(self.part), _high(self.part) - value)
 
-def judge(claim: Claim | TreeClaim, layers: Layers) -> Verdict | None:
-    """The verdict on a claim; None where its series were not asked for together."""
-    judged, paper, rerun = ([compare(values, claim) for values in _places(claim, lines)] for lines in layers)
-    if not judged:
-        return None
-    done, known, again = ([result for result in each if result is not None] for each in (judged, paper, rerun))
-    order = claim.order if isinstance(claim, Claim) else tuple(str(tree) for tree in claim.trees)
-    return Verdict(
-        text=claim.text,
-        order=order,
-        points=len(judged),
-        measured=len(done),
-        holds=sum(result.holds for result in done),
-        confident=sum(result.confident for result in done),
-        against=sum(result.against for result in done),
-        paper_points=len(known),
-        paper_holds=sum(result.holds for result in known),
-        rerun_points=len(again),
-        rerun_holds=sum(result.holds for result in again),
-    )
+    @property
+    def p_reproduced(self) -> float | None:
+        """Of the hypothesis that the rule is broken; None without a standard error."""
+        if self.estimate is None or (error := self.estimate.error) is None:
+            return None
+        ends = (self.estimate.value - _low(self.part), _high(self.part) - self.estimate.value)
+        return max(error.p_above(end) for end in ends if math.isfinite(end))
+
+    @property
+    def p_contradicted(self) -> float | None:
+        """Of the hypothesis that the rule is kept; None without a standard error."""
+        if self.estimate is None or (error := self.estimate.error) is None:
+            return None
+        ends = (_low(self.part) - self.estimate.value, self.estimate.value - _high(self.part))
+        known = [error.p_above(end) for end in ends if math.isfinite(end)]
+        return min(1.0, len(known) * min(known))
 
 
-class Comparison(NamedTuple):
-    """Whether values are in the claimed order, with confidence, or in another with confidence."""
-
-    holds: bool
-    confident: bool
-    against: bool
+def _low(part: Part) -> float:
+    return -math.inf if part.above is None else part.above
 
 
-def compare(values: Sequence[Estimate | None], claim: Claim | TreeClaim) -> Comparison | None:
-    """Whether each value is above the claim's ``times`` the next; None where one is missing."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    times = claim.times if isinstance(claim, Claim) else 1.0
-    steps = [higher.minus(lower.scaled(times)) for higher, lower in itertools.pairwise(known)]
-    return Comparison(
-        holds=all(step.value > 0 for step in steps),
-        confident=all(step.bounds is not None and step.bounds[0] > 0 for step in steps),
-        against=any(step.bounds is not None and step.bounds[1] < 0 for step in steps),
-    )
+def _high(part: Part) -> float:
+    return math.inf if part.below is None else part.below
 
 
-def _places(claim: Claim | TreeClaim, lines: Lines) -> Iterator[tuple[Estimate | None, ...]]:
-    """For each place where the claim can be judged, the value of each series of its order."""
-    for group in lines.values():
-        for order in claim.orders(group):
-            chosen = [group[series] for series in order]
-            common = sorted(set.intersection(*(set(line) for line in chosen)))
-            if isinstance(claim, Claim) and claim.since is not None:
-                if claim.since in common and claim.since < common[-1]:
-                    yield tuple(_rise(line[claim.since], line[common[-1]]) for line in chosen)
+def contrasts(part: Part, lines: Lines) -> tuple[Contrast, ...]:
+    """Every place where the part can be judged; () where its drafters are not beside each other anywhere."""
+    found = list(_contrasts(part, lines))
+    if not part.pooled or not found:
+        return tuple(found)
+    missing = tuple(unique(each for one in found for each in one.missing))
+    known = [one.estimate for one in found if one.estimate is not None]
+    mean = combine(_mean, known) if len(known) == len(found) else None
+    targets = "; ".join(unique(one.of for one in found))
+    return (Contrast(part, targets, f"mean of {len(found)}", mean, missing),)
+
+
+def _mean(values: Floats) -> float:
+    return float(np.mean(values))
+
+
+def _contrasts(part: Part, lines: Lines) -> Iterator[Contrast]:
+    for group, drafters in lines.items():
+        if (group.benchmark is None) != (part.benchmarks == "mean"):
+            continue
+        for name in part.drafters:
+            if name not in drafters:
                 continue
-            low, high = (claim.between if isinstance(claim, Claim) else None) or (-math.inf, math.inf)
-            yield from (tuple(line[x] for line in chosen) for x in common if low <= x <= high)
+            for other in part.against or (None,):
+                if other is None:
+                    yield from _of_lines(part, group, [(name, drafters[name])])
+                elif other in drafters and other != name:
+                    yield from _of_lines(part, group, [(name, drafters[name]), (other, drafters[other])])
 
 
-def _rise(start: Estimate | None, end: Estimate | None) -> Estimate | None:
-    return None if start is None or end is None else end.minus(start)
+def _of_lines(part: Part, group: Group, named: Sequence[tuple[str, Line]]) -> Iterator[Contrast]:
+    lines = [line for _, line in named]
+    base = f"{' / ' if part.statistic == 'ratio' else ' − '}".join(name for name, _ in named)
+    at = ", ".join([f"T = {group.temperature:g}", *([group.benchmark] if group.benchmark else [])])
+
+    def contrast(places: Sequence[Any], said: str, function: Any) -> Contrast:
+        """``function`` of the values of each line at the places, [lines * places]."""
+        wanted = [(name, line.values.get(x)) for name, line in named for x in places]
+        missing = tuple(unique((group.target, name) for name, value in wanted if value is None))
+        known = [value for _, value in wanted if value is not None]
+        estimate = None if missing else combine(function, known)
+        if estimate is not None and not math.isfinite(estimate.value):
+            estimate = None
+        return Contrast(part, f"{base}, {group.target}", f"{at}{said}", estimate, missing)
+
+    def two(values: Floats) -> float:
+        if len(values) == 1:
+            return float(values[0])
+        return float(values[0] / values[1] if part.statistic == "ratio" else values[0] - values[1])
+
+    common = [x for x in lines[0].values if all(x in line.values for line in lines)]
+    if part.trees or part.tree_pairs:
+        known = [x for x in common if isinstance(x, TreeShape)]
+        for pair in _pairs(part, known):
+            yield contrast(pair, f", {pair[0]} over {pair[1]}", two)
+        return
+    low, high = part.between or (-math.inf, math.inf)
+    xs = [x for x in common if isinstance(x, TreeShape) or low <= x <= high]
+    if not part.trend:
+        for x in xs:
+            yield contrast([x], "" if x == 0 else f", {x if isinstance(x, TreeShape) else f'{x:g}'}", two)
+        return
+    if part.since is not None:
+        xs = [part.since, xs[-1]] if xs and part.since in common and part.since < xs[-1] else []
+    if len(xs) > 1:
+        scaled = np.log2(xs) if lines[0].log else np.asarray(xs, dtype=np.float64)
+        if part.trend == "reach":
+            values = [value.value for line in lines for each in xs if (value := line.values[each]) is not None]
+            yield contrast(xs, "", _reach(scaled, np.array(values)))
+        else:
+            yield contrast(xs, "", _trend(part, scaled, two))
+
+
+def _pairs(part: Part, known: Sequence[TreeShape]) -> Iterable[tuple[TreeShape, TreeShape]]:
+    if part.tree_pairs:
+        return [pair for pair in itertools.permutations(known, 2) if _larger(*pair)]
+    return [(part.trees[0], part.trees[1])] if set(part.trees) <= set(known) else []
 
 
 def _larger(tree: TreeShape, other: TreeShape) -> bool:
     return tree != other and (
         tree.steps >= other.steps and tree.branch >= other.branch and tree.verified >= other.verified
     )
+
+
+def _trend(part: Part, x: Floats, two: Any) -> Any:
+    """The statistic as a function of the values, [lines * len(x)], line by line."""
+    weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
+
+    def along(values: Floats) -> float:
+        rows = values.reshape(-1, len(x))
+        if part.trend == "gain":
+            return two(rows[:, -1] - rows[:, 0])
+        if part.trend == "growth":
+            return two(rows[:, -1] / rows[:, 0])
+        row = np.array([two(column) for column in rows.T])
+        slope = float(row @ weights)
+        return slope if part.trend == "slope" else slope / float(row[0])
+
+    return along
+
+
+def _reach(x: Floats, found: Floats) -> Any:
+    """The statistic "reach" as a function of the values, [2 * len(x)]: the x where the first line reaches the last
+    value of the second, less the last x.
+
+    Beyond either end the nearest piece of the line goes on; NaN where that never gets there. Which piece it is, and how
+    steep, is taken from the values ``found``: that makes the function linear, so that its test is exact where it
+    matters, about 0.
+    """
+    if len(found) < 2 * len(x):
+        return lambda values: math.nan
+    own, goal = found[: len(x)], found[-1]
+    above = np.flatnonzero(own >= goal)
+    end = len(x) - 1 if len(above) == 0 else max(1, int(above[0]))
+    rise = own[end] - own[end - 1]
+    if rise <= 0:
+        return lambda values: math.nan
+    per_value = (x[end] - x[end - 1]) / rise
+    return lambda values: float(x[end] + (values[-1] - values[end]) * per_value - x[-1])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Judged:
+    """A claim with its contrasts.
+
+    Attributes:
+        verdict: one of the five words; why: what it rests on where that is not the interval.
+        measured: contrasts that have a value; right: of those, as the rule says, by their value alone.
+        worst: the contrast that decides.
+    """
+
+    claim: Claim
+    verdict: str
+    why: str
+    contrasts: tuple[Contrast, ...] = ()
+    worst: Contrast | None = None
+
+    @functools.cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The interval of ``worst``, wide enough for all contrasts' intervals to hold together; None without one."""
+        worst = self.worst.estimate if self.worst else None
+        if worst is None or worst.error is None:
+            return None
+        known = [each.estimate for each in self.contrasts if each.estimate is not None]
+        level = simultaneous_level([each.factors for each in known if each.factors])
+        return worst.error.interval(worst.value, level)
+
+    @property
+    def measured(self) -> int:
+        return sum(each.estimate is not None for each in self.contrasts)
+
+    @property
+    def right(self) -> int:
+        return sum(each.right for each in self.contrasts)
+
+    @property
+    def seeds(self) -> int:
+        """Training seeds behind every contrast; 1 is one training."""
+        return min((each.estimate.seeds for each in self.contrasts if each.estimate), default=1)
+
+    @property
+    def cell_ids(self) -> tuple[str, ...]:
+        return tuple(unique(name for each in self.contrasts if each.estimate for name in each.estimate.cell_ids))
+
+    def sentence(self) -> str:
+        """One line for a caption."""
+        parts = [self.why] if self.why else []
+        if self.worst is not None and self.worst.estimate is not None:
+            interval = f" [{self.bounds[0]:.3g}, {self.bounds[1]:.3g}]" if self.bounds else ""
+            several = "lowest margin " if len(self.contrasts) > 1 else ""
+            parts.append(f"{several}{self.worst.estimate.value:.3g}{interval}, rule: {self.worst.part.rule()}")
+        if len(self.contrasts) > 1:
+            chance = f"{self.measured / 2:g} by chance"
+            parts.append(f"as claimed at {self.right} of {self.measured} points, {chance}")
+        return f"{self.claim.id}: {self.claim.text}: {self.verdict} ({'; '.join(parts)})."
+
+
+def judge(
+    claim: Claim,
+    parts: Sequence[tuple[Contrast, ...]],
+    family: int,
+    unpublished: Mapping[tuple[str, str], str] | None = None,
+) -> Judged:
+    """The verdict on a claim of subject "values".
+
+    Args:
+        parts: the contrasts of each of its measured parts.
+        family: how many primary claims there are.
+        unpublished: (target, drafter) -> why there is no checkpoint of it.
+    """
+    one = _before_tests(claim, parts, unpublished or {})
+    level = ONE_SIDED / (family if claim.primary else 1)
+    contradicted, reproduced = _p_contradicted(one), _p_reproduced(one)
+    # What is missing for good cannot take back a counterexample; a run under way is never called contradicted.
+    if one.verdict in (CANNOT_TELL, NOT_MEASURABLE) and contradicted is not None and contradicted <= level:
+        return dataclasses.replace(one, verdict=CONTRADICTED)
+    if one.verdict == CANNOT_TELL and not one.why and reproduced is not None and reproduced <= level:
+        return dataclasses.replace(one, verdict=REPRODUCED)
+    return one
+
+
+def _before_tests(
+    claim: Claim, parts: Sequence[tuple[Contrast, ...]], unpublished: Mapping[tuple[str, str], str]
+) -> Judged:
+    """The claim with everything but what p-values decide, for which it says "cannot tell"."""
+    if claim.pending:
+        return Judged(claim, NOT_MEASURABLE, claim.pending)
+    every = tuple(each for part in parts for each in part)
+    missing = unique(who for each in every if each.estimate is None for who in each.missing)
+    never = [who for who in missing if who in unpublished]
+    if not all(parts) or not every:
+        return Judged(claim, NOT_MEASURABLE, "its drafters are not among those of this suite's experiments", every)
+    known = [each for each in every if each.estimate is not None]
+    worst = min(known, key=_standing, default=None)
+    left = len(every) - len(known)
+    whole = Judged(claim, CANNOT_TELL, "", every, worst)
+    if never and len(never) == len(missing):
+        names = ", ".join(unique(f"{drafter}: {unpublished[target, drafter]}" for target, drafter in never))
+        return dataclasses.replace(
+            whole, verdict=NOT_MEASURABLE, why=f"{left} of {len(every)} numbers have no checkpoint ({names})"
+        )
+    if missing:
+        return dataclasses.replace(whole, verdict=INCOMPLETE, why=f"{left} of {len(every)} numbers are not measured")
+    if left:
+        return dataclasses.replace(whole, why=f"{left} of {len(every)} numbers are undefined")
+    if any(each.p_reproduced is None for each in every):
+        return dataclasses.replace(whole, why="too few questions for intervals")
+    return whole
+
+
+def _standing(contrast: Contrast) -> float:
+    """How many standard errors inside its rule a number is: the least decides."""
+    error = contrast.estimate.error if contrast.estimate else None
+    return contrast.distance / error.error if error and error.error else math.copysign(math.inf, contrast.distance)
+
+
+def _p_reproduced(one: Judged) -> float | None:
+    """The largest of the contrasts': all must be right."""
+    known: list[float | None] = []
+    for part in unique(each.part for each in one.contrasts):
+        mine = [each for each in one.contrasts if each.part == part]
+        if part.on_average:
+            several = [each.estimate for each in mine if each.estimate]
+            known.append(Contrast(part, "", "mean", combine(_mean, several)).p_reproduced if several else None)
+        else:
+            known += [each.p_reproduced for each in mine]
+    values = [value for value in known if value is not None]
+    return max(values) if values and len(values) == len(known) else None
+
+
+def _p_contradicted(one: Judged) -> float | None:
+    """Bonferroni's, over the contrasts: any is enough."""
+    values = [value for each in one.contrasts if (value := each.p_contradicted) is not None]
+    return min(1.0, len(values) * min(values)) if values else None

@@ -1,9 +1,9 @@
 """Results summarised: one value with its interval per place and quantity, whatever the quantity is.
 
-Drawings and claims read the same summaries, so a verdict under a figure is about exactly what the figure shows. A value
-exists only if every cell it needs was measured: a mean over five of six benchmarks is a missing value, not a mean. A
-ratio to vanilla decoding needs the vanilla cell of everything that is alike (`_ALIKE`), measured on the same device
-with the same attention kernels.
+Drawings and claims read the same summaries, so a verdict is about exactly what a figure shows. A value exists only if
+every cell it needs was measured: a mean over five of six benchmarks is a missing value, not a mean. Over several
+training seeds it is the mean of the seeds' values. A ratio to vanilla decoding needs the vanilla cell of everything
+that is alike (`_ALIKE`), measured on the same device with the same attention kernels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from prism_ae.analysis.bootstrap import interval
+from prism_ae.analysis.intervals import Error, Factor, Factors, combined, error_of, question_freedom
 from prism_ae.analysis.quantities import Floats, Quantity, Sums
 from prism_ae.analysis.results import CellResult, Results
 from prism_ae.cells import Point, TreeShape
@@ -33,36 +33,52 @@ class Estimate:
     """A value with what its interval follows from.
 
     Attributes:
-        replicates: [REPLICATES], None where no interval can be given (a value of the paper, or a ratio whose two sides
-            answered other questions).
-        question_ids: per benchmark, in order: only estimates over the same questions are compared as pairs.
-        questions: resampled, the fewest of its benchmarks.
+        factors: None where no interval can be given (a value of the paper, a ratio whose two sides answered other
+            questions).
+        cell_ids: what it was made of.
     """
 
     value: float
-    replicates: Floats | None = None
-    question_ids: tuple[tuple[str, ...], ...] = ()
-    questions: int = 0
+    factors: Factors | None = None
+    cell_ids: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def error(self) -> Error | None:
+        """The standard error; None where there are too few questions for one."""
+        return error_of(self.factors)
 
     @functools.cached_property
     def bounds(self) -> tuple[float, float] | None:
         """The 95 % interval, None where it would mean nothing."""
-        return None if self.replicates is None else interval(self.replicates, self.questions)
+        return None if self.error is None else self.error.interval(self.value)
+
+    @property
+    def seeds(self) -> int:
+        """Training seeds, the fewest of its targets; 1 where only one was measured."""
+        counts = [len(each.units) for name, each in (self.factors or {}).items() if name.startswith(_TRAINING)]
+        return min(counts, default=1)
 
     def minus(self, other: Estimate) -> Estimate:
-        """The difference, paired; without an interval where the two have none or answered other questions."""
-        value = self.value - other.value
-        if self.bounds is None or other.bounds is None or self.question_ids != other.question_ids:
-            return Estimate(value)
-        assert self.replicates is not None
-        assert other.replicates is not None
-        fewest = min(len(questions) for questions in self.question_ids)
-        return Estimate(value, self.replicates - other.replicates, self.question_ids, fewest)
+        """The difference, paired; without an interval where the two answered other questions."""
+        return combine(lambda values: values[0] - values[1], [self, other])
 
-    def scaled(self, factor: float) -> Estimate:
-        """``factor`` times this."""
-        replicates = None if self.replicates is None else factor * self.replicates
-        return dataclasses.replace(self, value=factor * self.value, replicates=replicates)
+
+def combine(function: Callable[[Floats], float], estimates: Sequence[Estimate]) -> Estimate:
+    """The value of a smooth function of several estimates, paired where they share units.
+
+    Deviations follow by the function's gradient (the delta method), taken as a central difference: exact for sums, to
+    about ten digits otherwise.
+    """
+    values = np.array([each.value for each in estimates])
+    parts: list[tuple[float, Factors | None]] = []
+    for number, each in enumerate(estimates):
+        step = 1e-5 * max(1.0, abs(each.value))
+        moved = np.zeros(len(values))
+        moved[number] = step
+        slope = (function(values + moved) - function(values - moved)) / (2 * step)
+        parts.append((slope, each.factors))
+    ids = unique(cell_id for each in estimates for cell_id in each.cell_ids)
+    return Estimate(float(function(values)), combined(parts), tuple(ids))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,20 +188,43 @@ def _summary(
     )
 
 
+_TRAINING = "training on "
+"""Begins the name of the factor of a target's training seeds."""
+
+
 def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:
-    """None where the value is undefined."""
-    ids = tuple(cell.columns.question_ids for cell in cells)
-    paired = quantity.over_vanilla is None or ids == tuple(cell.columns.question_ids for cell in base)
-    value, replicates = (
-        _value(quantity, [sums(cell) for cell in cells], [sums(cell) for cell in base]) for sums in (_total, _resampled)
-    )
+    """Over the cells of one training; None where the value is undefined."""
+    value = float(_value(quantity, [cell.total for cell in cells], [cell.total for cell in base]))
     if np.isnan(value):
         return None
-    return Estimate(float(value), replicates if paired else None, ids, min(cell.questions for cell in cells))
+    ids = tuple(cell.measured.cell_id for cell in cells)
+    asked, alike = ([cell.columns.question_ids for cell in side] for side in (cells, base))
+    if quantity.over_vanilla is not None and asked != alike:
+        return Estimate(value, None, ids)
+    factors = {}
+    for number, cell in enumerate(cells):
+        # Without each question of this benchmark, all of the others.
+        own, plain = (
+            [each.without_each if place == number else each.total for place, each in enumerate(side)]
+            for side in (cells, base)
+        )
+        count = len(cell.columns.question_ids)
+        deviations = (count - 1) * (value - np.broadcast_to(_value(quantity, own, plain), count))
+        freedom = question_freedom(cell.questions)
+        factors[f"questions of {cell.point.benchmark}"] = Factor(cell.columns.question_ids, deviations, freedom)
+    return Estimate(value, factors, ids)
 
 
-_total: Callable[[CellResult], Sums] = operator.attrgetter("total")
-_resampled: Callable[[CellResult], Sums] = operator.attrgetter("resampled")
+def over_seeds(estimates: Mapping[int, Estimate], target: str) -> Estimate:
+    """The mean over training seeds, which are a factor of its interval; of one seed just its estimate."""
+    several = list(estimates.values())
+    if len(several) == 1:
+        return several[0]
+    mean = combine(lambda values: float(np.mean(values)), several)
+    apart = np.array([each.value - mean.value for each in several])
+    seeds = Factor(tuple(str(seed) for seed in estimates), apart, len(several) - 1)
+    factors = None if mean.factors is None else {**mean.factors, f"{_TRAINING}{target}": seeds}
+    return dataclasses.replace(mean, factors=factors)
 
 
 def _value(quantity: Quantity, cells: Sequence[Sums], base: Sequence[Sums]) -> Floats:
@@ -195,7 +234,8 @@ def _value(quantity: Quantity, cells: Sequence[Sums], base: Sequence[Sums]) -> F
     assert quantity.formula is not None
     if quantity.pooled:
         return quantity.formula(functools.reduce(operator.add, cells))
-    return np.mean(np.asarray([quantity.formula(sums) for sums in cells], dtype=np.float64), axis=0)
+    values = np.broadcast_arrays(*(quantity.formula(sums) for sums in cells))
+    return np.mean(np.asarray(values, dtype=np.float64), axis=0)
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

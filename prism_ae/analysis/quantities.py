@@ -31,7 +31,7 @@ Ints = NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the questions of one cell, or of several of the same batch: numbers, or arrays [r] of r resamples.
+    """Sums over the questions of one cell, or of several of the same batch: numbers, or arrays [r] of r selections.
 
     Attributes:
         lengths: acceptance lengths of the questions that have rounds, ``answered`` of them.

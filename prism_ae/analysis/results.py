@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prism_ae.analysis.bootstrap import resamples
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
 from prism_ae.cells import Point, Sample
 from prism_ae.errors import StoreError
@@ -76,10 +75,10 @@ class Columns:
         return float(quantity.formula(self.sums(0.0, None)))
 
     def sums(self, wall: float, batch: int | None, weights: Floats | None = None) -> Sums:
-        """The sums over all questions, or, with ``weights`` [r, n], over r resamples of them.
+        """The sums over all questions, or, with ``weights`` [r, n], over r selections of them.
 
-        A resample's wall seconds are not measured. They are taken to be in proportion to the seconds its questions were
-        served (prefill and decode): as many requests side by side as there were, and the same overhead per second.
+        A selection's wall seconds are not measured. They are taken to be in proportion to the seconds its questions
+        were served (prefill and decode): as many requests side by side as there were, the same overhead per second.
         """
         every = np.ones(len(self.question_ids)) if weights is None else weights
         lengths, rounds = acceptance_lengths(self.histograms), self.rounds
@@ -137,14 +136,13 @@ class CellResult:
 
     @functools.cached_property
     def total(self) -> Sums:
-        return self._sums(None)
+        return self.columns.sums(self.measured.wall_seconds, self.point.batch)
 
     @functools.cached_property
-    def resampled(self) -> Sums:
-        """Sums over each bootstrap resample of the questions."""
-        return self._sums(resamples(len(self.columns.question_ids), self.point.benchmark))
-
-    def _sums(self, weights: Floats | None) -> Sums:
+    def without_each(self) -> Sums:
+        """Sums [n] over all questions but one, for each of them."""
+        count = len(self.columns.question_ids)
+        weights = np.ones((count, count)) - np.eye(count)
         return self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
 
     @property

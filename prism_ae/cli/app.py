@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prism_ae.cli import convert, doctor, download, import_, ls, plan, render, run, serve, status, train
+from prism_ae.cli import claims, convert, doctor, download, import_, ls, plan, render, run, serve, status, train
 from prism_ae.cli.options import flattened
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
@@ -24,6 +24,7 @@ Examples:
   prism-ae run figure1 --gpus 0,1               the paper's figure 1, on two GPUs
   prism-ae run figure7 --suite mini --batch-size 10 --batch-size 12
   prism-ae status --suite mini                  show progress and failures
+  prism-ae claims --suite mini                  which claims of the paper hold here
   prism-ae serve my-target my-drafter           an SGLang server with PRISM, on this machine
   prism-ae convert my-prism --to sglang --out my-prism-sglang
 
@@ -59,6 +60,7 @@ for verb, short in (
     (plan.plan, "Show the cells of a run, their cost, and missing models."),
     (run.run, "Measure the cells without a result, then draw."),
     (status.status, "Show progress, failures and their reasons."),
+    (claims.claims, "Judge the paper's claims by what was measured."),
     (render.render, "Draw from measured cells, without the models."),
     (import_.import_, "Import results of the original artifact."),
     (serve.serve, "Serve a target with its drafter, by SGLang."),

@@ -74,6 +74,12 @@ class RequestOptions:
     ] = None
     engine: Annotated[str | None, typer.Option(help="Engine: torch or sglang.", metavar="NAME")] = None
     controls: Annotated[bool, typer.Option("--controls", help="Add the equal-budget controls.")] = False
+    al: Annotated[
+        str | None,
+        typer.Option(
+            help="Acceptance length: macro (the paper's figures) or micro (its tables).", metavar="macro|micro"
+        ),
+    ] = None
     paper_compat: Annotated[
         bool,
         typer.Option("--paper-compat", help="Imitate the authors' runs: how they served, and EAGLE-3's RoPE base."),
@@ -94,6 +100,8 @@ class RequestOptions:
         values: dict[str, Any] = {name: value for name, value in vars(self).items() if name != "suite"}
         values |= {name: split_names(f"--{name}", values[name]) for name in lists}
         values["temperatures"] = tuple(_number("--temperatures", text) for text in values["temperatures"])
+        if self.al is not None:
+            check_word("--al", self.al, ("macro", "micro"))
         values["trees"] = tuple(TreeShape.parse(text) for text in self.trees or ())
         values["batch_sizes"] = tuple(self.batch_sizes or ())
         return Options(**values)

@@ -14,11 +14,12 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from prism_ae.drawing.style import FONTS, RC
+from prism_ae.io.environment import environment
 
 _SETTINGS = Path(__file__).parent / "settings"
 _ENVIRONMENT = {"MATPLOTLIBRC": str(_SETTINGS / "matplotlibrc"), "MPLBACKEND": None, "MPL_IGNORE_SYSTEM_FONTS": "1"}
@@ -35,9 +36,9 @@ def load_matplotlib() -> None:
     """
     with _quiet():
         if "matplotlib" not in sys.modules:
-            with _environment(_ENVIRONMENT), _folder(_SETTINGS):
+            with environment(_ENVIRONMENT), _folder(_SETTINGS):
                 import matplotlib
-        with _environment(_ENVIRONMENT), _without_cache():
+        with environment(_ENVIRONMENT), _without_cache():
             import matplotlib.textpath  # it asks for the cache of fonts, and for TeX's
         import matplotlib.font_manager as fonts
 
@@ -59,7 +60,7 @@ def own_settings() -> Iterator[None]:
 
     # Not matplotlib.rcdefaults(): it reads the user's style files. The backend is whose program this is part of.
     settings: Any = matplotlib.rcParams
-    with _environment({"SOURCE_DATE_EPOCH": None}), matplotlib.rc_context():
+    with environment({"SOURCE_DATE_EPOCH": None}), matplotlib.rc_context():
         settings.update({key: value for key, value in matplotlib.rcParamsDefault.items() if key != "backend"})
         settings.update(RC)
         yield
@@ -92,25 +93,6 @@ def undrawable(text: str) -> str:
         if not letter.isascii() and ord(letter) not in _letters():
             return letter
     return ""
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str | None]) -> Iterator[None]:
-    """Environment variables while the block lasts; None takes one away."""
-    before = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: Mapping[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
 
 
 @contextlib.contextmanager

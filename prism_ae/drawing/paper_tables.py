@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from prism_ae.analysis.estimates import Estimate, Summary, unique
+from prism_ae.analysis.estimates import Estimate, Summary, combine, unique
 from prism_ae.analysis.quantities import AL_MACRO, QUANTITIES
 from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.material import Material
@@ -207,7 +207,7 @@ def _row_key(summary: Summary) -> tuple[str, float, str, str, str | None]:
 def _scaled(material: Material, summary: Summary | None, quantity: str, factor: float) -> Estimate | None:
     """A value in the unit of the table."""
     value = summary and material.value(summary, quantity)
-    return value.scaled(factor) if value else None
+    return combine(lambda values: factor * float(values[0]), [value]) if value else None
 
 
 def _plain(value: Estimate | None) -> TableCell:

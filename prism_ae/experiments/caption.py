@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from prism_ae.analysis.claims import NOT_SHOWN, Verdict
+from prism_ae.analysis.claims import CONTRADICTED, Judged
 from prism_ae.analysis.estimates import unique
+from prism_ae.analysis.intervals import FEWEST_QUESTIONS
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
 from prism_ae.cells import EXACT, STOCK, Point
@@ -56,7 +57,7 @@ class Subject:
     options: Options
     results: Results
     styles: Mapping[str, SeriesStyle]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[Judged]
     texts: Texts
     unpublished: Sequence[str]
     paper: bool | None
@@ -87,12 +88,13 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     yield Text(_numbers(experiment, suite, results, options))
     if experiment.timed:
         yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
+    if experiment.remark:
+        yield Text(f"{experiment.remark}.")
     if said := options.described():
         yield Text(f"Asked differently from the experiment's file: {said}.")
     if options.controls and not experiment.controls_for(suite.name):
         yield Text("There is no equal-budget control here.")
     imitated = [_COMPAT.get(flag, flag) for flag in sorted({flag for point in results.points for flag in point.compat})]
-    imitated += ["acceptance lengths are micro"] if options.paper_compat and experiment.timed else []
     if imitated:
         yield Text(f"As in the authors' own runs (--paper-compat): {'; '.join(imitated)}.")
     yield from rope_bases(suite, results, subject.styles)
@@ -106,7 +108,7 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     yield from (Text(note) for note in subject.notes)
     yield from _paper(subject)
     for verdict in subject.verdicts:
-        yield Text(f"Claim: {verdict.sentence()}", warning=verdict.word == NOT_SHOWN)
+        yield Text(f"Claim {verdict.sentence()}", warning=verdict.verdict == CONTRADICTED)
 
 
 def _measurement(suite: Suite, results: Results) -> str:
@@ -147,7 +149,7 @@ def _shown(value: Any) -> str:
 
 def _numbers(experiment: Kind, suite: Suite, results: Results, options: Options) -> str:
     """What a drawn number is: quantities, benchmarks, questions, intervals."""
-    said = experiment.means(micro=options.paper_compat)
+    said = experiment.means(micro=experiment.acceptance_length(options) == "al_micro")
     benchmarks = [suite.benchmarks[name].label for name in unique(point.benchmark for point in results.points)]
     if experiment.benchmarks_drawn == "mean":
         several = f"Mean over {len(benchmarks)} benchmarks ({_joined(benchmarks)})"
@@ -158,10 +160,21 @@ def _numbers(experiment: Kind, suite: Suite, results: Results, options: Options)
     if without := sum(cell.columns.without_rounds for cell in drafted):
         every = sum(cell.point.questions for cell in drafted)
         said[-1] += f" ({without} of {every} answers ended before a first round and are left out of acceptance lengths)"
-    intervals = (
-        "Intervals: 95 % bootstrap over questions, paired; it says how questions vary, not how a repeated run would"
-    )
-    return f"{'. '.join([*said, intervals if max(asked) > 1 else 'Too few questions for intervals'])}."
+    said.append(_intervals(experiment, results))
+    return f"{'. '.join(said)}."
+
+
+def _intervals(experiment: Kind, results: Results) -> str:
+    """What the intervals are over."""
+    asked = max(point.questions for point in results.points)
+    if asked < FEWEST_QUESTIONS:
+        return f"No intervals: they need {FEWEST_QUESTIONS} questions of each benchmark"
+    seeds = 1
+    over = f"questions and {seeds} training seeds" if seeds > 1 else "questions"
+    said = f"Intervals: 95 %, Student's t over {over}, paired"
+    if experiment.timed:
+        said += "; each time was measured once, and how a repeated run would vary is not in them"
+    return said if seeds > 1 else f"{said}; one training, so they are of these checkpoints"
 
 
 def rope_bases(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prism_ae.analysis.claims import Verdict
+from prism_ae.analysis.claims import Judged
 from prism_ae.analysis.estimates import unique
 from prism_ae.analysis.results import Measured, Results, results_of
 from prism_ae.analysis.text_agreement import Texts, compare
@@ -23,6 +23,7 @@ from prism_ae.experiments.expand import expand
 from prism_ae.experiments.kinds.base import Kind, as_in_the_paper, paper_values
 from prism_ae.experiments.labels import check_labels, in_one_line
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.verdicts import Evidence, claims_of, judge_own, unpublished_drafters
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Drawing:
     options: Options
     results: Results
     material: Material
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Judged, ...]
     texts: Texts
     page: Page
     rows: pd.DataFrame
@@ -57,8 +58,8 @@ class Drawing:
             "missing": [{key: _plain(getattr(point, key)) for key in keys} for point in missing],
             "texts": dataclasses.asdict(self.texts),
             "claims": [
-                dataclasses.asdict(verdict) | {"verdict": verdict.word, "sentence": verdict.sentence()}
-                for verdict in self.verdicts
+                {"id": one.claim.id, "text": one.claim.text, "verdict": one.verdict, "sentence": one.sentence()}
+                for one in self.verdicts
             ],
             "caption": [text.text for text in self.page.small_print],
             "values": f"{self.experiment.name}.csv",
@@ -108,10 +109,10 @@ def compose(
     known = paper_values(experiment, suite, summaries, asked) if as_in_the_paper(experiment, suite, results) else ()
     drawn = known if with_paper else ()
     names = unique([*(summary.place.drafter for summary in summaries), *(each.drafter for each in drawn)])
-    al = "al_micro" if options.paper_compat and experiment.timed else "al_macro"
     styles = {name: series_style(experiment.series, suite, name) for name in names}
-    material = Material(summaries, drawn, al, styles, suite)
-    verdicts = experiment.verdicts(material, known)
+    material = Material(summaries, drawn, experiment.acceptance_length(options), styles, suite)
+    evidence = Evidence(experiment, suite, results, options)
+    verdicts = tuple(judge_own(claims_of(experiment), evidence, unpublished_drafters(suite)))
     subject = Subject(
         experiment, suite, options, results, styles, verdicts, texts, unpublished,
         bool(drawn) if with_paper else None, notes,

@@ -90,7 +90,7 @@ def _of_experiment(experiment: Experiment) -> Iterator[tuple[str, str]]:
     yield from (("title", experiment.title), ("paper.source", paper.source), ("paper.note", paper.note))
     yield from ((f"look.{key}", getattr(look, key, "")) for key in ("x_label", "y_label", "right_label"))
     yield from ((f"series.{number}.label", series.label) for number, series in enumerate(experiment.series))
-    yield from ((f"{key}.text", claim.text) for key, claim in experiment.all_claims.items())
+    yield from ((f"claims.{number}.text", claim.text) for number, claim in enumerate(experiment.claims))
 
 
 def _quoted(text: str) -> str:

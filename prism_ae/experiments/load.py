@@ -16,7 +16,7 @@ FOLDERS = ("figures", "tables")
 
 
 def experiment_folder(kind: str = "figures") -> Path:
-    """One of `FOLDERS`: package data in a wheel, beside the package in a checkout."""
+    """One of `FOLDERS`, or "claims": package data in a wheel, beside the package in a checkout."""
     packaged = Path(__file__).parent / kind
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / kind
 

@@ -20,6 +20,7 @@ class Options:
         batch_sizes: for experiments that measure time.
         drafting: "exact", "stock" or "both", for the engine that knows both.
         dtype: "float32", "bfloat16" or "float16", instead of the suite's.
+        al: "macro" or "micro", the acceptance length that is drawn and judged.
         paper_compat: imitate the authors' runs (`prism_ae.suites.compat`).
     """
 
@@ -35,6 +36,7 @@ class Options:
     batch_sizes: tuple[int, ...] = ()
     drafting: str | None = None
     dtype: str | None = None
+    al: str | None = None
     paper_compat: bool = False
 
     def described(self) -> str:
@@ -57,5 +59,6 @@ class Options:
         said += [f"--batch-size {size}" for size in self.batch_sizes]
         said += [f"--drafting {self.drafting}"] if self.drafting is not None else []
         said += [f"--dtype {self.dtype}"] if self.dtype is not None else []
+        said += [f"--al {self.al}"] if self.al is not None else []
         said += ["--paper-compat"] if self.paper_compat else []
         return " ".join(said)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from prism_ae.analysis.claims import Claim, QuantityName, TreeClaim
+from prism_ae.analysis.claims import Claim, Part, QuantityName
 from prism_ae.analysis.paper_values import Paper
 from prism_ae.cells import EXACT, STOCK, DraftLoop, TreeShape
 from prism_ae.drawing.style import Series
@@ -79,6 +79,7 @@ class Experiment:
         series: colours and markers, in drawing order.
         about: what a claim or one of the paper's values is about where it does not say so.
         folder: where drawings go.
+        remark: a sentence of the caption.
         needs_vanilla: speed-ups are drawn, so vanilla decoding is measured even where it was not named.
     """
 
@@ -91,18 +92,14 @@ class Experiment:
     cells: Selection
     look: Look
     series: tuple[Series, ...]
+    remark: str = ""
     claims: tuple[Claim, ...] = ()
     paper: Paper
     suites: dict[str, SuiteChoice] = dataclasses.field(default_factory=dict)
 
-    about: ClassVar[QuantityName | Literal["acceptance_rate"]] = "al"
+    about: ClassVar[QuantityName] = "al"
     folder: ClassVar[str] = "figures"
     needs_vanilla: ClassVar[bool] = False
-
-    @property
-    def all_claims(self) -> dict[str, Claim | TreeClaim]:
-        """By their keys in the file, in the order in which they are judged."""
-        return {f"claims.{number}": claim for number, claim in enumerate(self.claims)}
 
     @property
     def batches(self) -> tuple[int, ...]:
@@ -168,11 +165,25 @@ class Experiment:
             yield "look.panel: width and height must be positive"
         for number, claim in enumerate(self.claims):
             yield from (f"claims.{number}.{problem}" for problem in claim.problems())
-            if claim.quantity and not self.timed:
-                yield f"claims.{number}.quantity: belongs to experiments that measure time, not to the kind {self.kind}"
+            for place, part in enumerate(claim.parts):
+                if part.experiment not in ("", self.name):
+                    yield f"claims.{number}.parts.{place}.experiment: is the one of this file; leave the key out"
+                yield from (f"claims.{number}.parts.{place}: {problem}" for problem in self.part_problems(part))
         yield from self._unknown(known)
         for number in range(len(self.paper.values)):
             yield from (f"paper.values.{number}{problem}" for problem in self._curve(number, known))
+
+    def part_problems(self, part: Part) -> Iterator[str]:
+        """What is wrong about a part of a claim that is about this experiment."""
+        known = [series.drafter for series in self.series]
+        for name in (*part.drafters, *part.against):
+            if name not in known:
+                yield f"'{name}' has no [[series]] in {self.name}{suggest(name, known)}"
+        for tree in part.trees:
+            if tree not in self.trees:
+                yield f"'{tree}' is not among cells.trees of {self.name}{suggest(str(tree), map(str, self.trees))}"
+        if part.quantity in ("tps", "speed_up", "round_seconds") and not self.timed:
+            yield f"'{part.quantity}' belongs to experiments that measure time, not to the kind {self.kind}"
 
     def _lists(self) -> Iterator[str]:
         for key, values in (
@@ -197,7 +208,6 @@ class Experiment:
         drawn = {"drafters": self.drafters, "controls": self.controls}
         for suite, choice in self.suites.items():
             drawn |= {f"suites.{suite}.{key}": getattr(choice, key) or () for key in drawn if "." not in key}
-        drawn |= {f"claims.{number}.order": claim.order for number, claim in enumerate(self.claims)}
         for key, names in drawn.items():
             yield from (
                 f"{key}: '{name}' has no [[series]]{suggest(name, known)}" for name in names if name not in known

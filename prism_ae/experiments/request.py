@@ -42,6 +42,17 @@ class Request:
         """Each point once: experiments share points."""
         return tuple(dict.fromkeys(point for points in self.points for point in points))
 
+    def of(self, names: Sequence[str]) -> Request:
+        """The same of some of the experiments."""
+        kept = [number for number, experiment in enumerate(self.experiments) if experiment.name in names]
+        return dataclasses.replace(
+            self,
+            experiments=tuple(self.experiments[number] for number in kept),
+            points=tuple(self.points[number] for number in kept),
+            places=tuple(self.places[number] for number in kept),
+            left_out={name: reason for name, reason in self.left_out.items() if name in names},
+        )
+
 
 def make_request(experiments: Sequence[str], suite: str, options: Options, *, allow_empty: bool = False) -> Request:
     """Check and expand.

@@ -100,7 +100,7 @@ EXPERIMENT: tuple[tuple[str, Any], ...] = (
     ("cells.benchmarks", []),
     ("drafters", ["eagle3", "prsm"]),
     ("series.0.color", "blue"),
-    ("claims.0.order", ["prism"]),
+    ("claims", [{"id": "X", "text": "it is better", "parts": [{"drafters": ["prism"]}]}]),
 )
 """Keys of figure5.toml."""
 

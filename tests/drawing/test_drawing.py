@@ -32,6 +32,8 @@ from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
 FEW = Options(questions=3)
+ENOUGH = Options(questions=8)
+"""For intervals."""
 NAMES = [name for name in experiment_names() if not load_experiment(name).timed]
 
 
@@ -166,7 +168,7 @@ def test_the_authors_rope_base_is_said_where_it_is_drawn() -> None:
         drawing = compose(load_experiment("figure5"), paper, options, measured("figure5", paper, options))
         assert (said in [text.text for text in drawing.page.small_print]) == imitated
         assert len(drawing.results.done) == len(drawing.results.points)
-        claims.append([(verdict.points, verdict.measured) for verdict in drawing.verdicts])
+        claims.append([(len(one.contrasts), one.measured) for one in drawing.verdicts])
     assert claims[0] == claims[1]
 
 
@@ -175,21 +177,21 @@ def test_nothing_measured_is_still_a_figure(suite: Suite, tmp_path: Path) -> Non
         render(load_experiment(name), suite, Options(), {}, tmp_path)
         said = json.loads((tmp_path / "mini" / f"{name}.json").read_text())
         assert said["cells"]["measured"] == 0
-        assert {claim["verdict"] for claim in said["claims"]} == {"not measured"}
+        assert {claim["verdict"] for claim in said["claims"]} == {"incomplete"}
 
 
 def test_a_trend_that_does_not_show_is_said_on_the_figure(suite: Suite) -> None:
     """PRISM's and EAGLE-2's answers exchanged."""
-    results = measured("figure4", suite, FEW)
+    results = measured("figure4", suite, ENOUGH)
     other = {"prism": "eagle2", "eagle2": "prism"}
     swapped = {
         point: results[dataclasses.replace(point, drafter=other.get(point.drafter, point.drafter))] for point in results
     }
-    for data, word in ((results, "holds"), (swapped, "does not show")):
-        drawing = compose(load_experiment("figure4"), suite, FEW, data)
-        (text,) = (t for t in drawing.page.small_print if t.text.startswith("Claim: PRISM above HASS above EAGLE-2"))
-        assert f"EAGLE-2: {word}" in text.text
-        assert text.warning == (word == "does not show")
+    for data, word in ((results, "reproduced"), (swapped, "contradicted")):
+        drawing = compose(load_experiment("figure4"), suite, ENOUGH, data)
+        (text,) = (t for t in drawing.page.small_print if t.text.startswith("Claim F4a: "))
+        assert f": {word} (" in text.text
+        assert text.warning == (word == "contradicted")
 
 
 def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None:
@@ -208,20 +210,18 @@ def test_the_papers_values_are_a_labelled_layer_on_request(suite: Suite) -> None
     some = compose(experiment, suite, fewer, results, with_paper=True)
     assert some.material.known == ()
     assert any("paper's values are not drawn" in text.text for text in some.page.small_print)
-    # Nor are values of another draft tree, neither as lines nor in the verdicts.
+    # Nor are values of another draft tree.
     chain = Options(questions=3, trees=(TreeShape(6, 1, 7),))
     other = compose(experiment, suite, chain, measured("figure5", suite, chain), with_paper=True)
     assert other.material.known == ()
-    assert all(verdict.paper_points > 0 for verdict in drawing.verdicts)
-    assert not any(verdict.paper_points for verdict in (*some.verdicts, *other.verdicts))
 
 
 def test_one_question_has_no_error_bars_and_the_caption_says_so(suite: Suite) -> None:
     one = Options(questions=1, scales=("1x", "2x"), benches=("qa",))
     drawing = compose(load_experiment("figure5"), suite, one, measured("figure5", suite, one))
     caption = " ".join(text.text for text in drawing.page.small_print)
-    assert "1 question per benchmark. Too few questions for intervals." in caption
-    assert "95 % bootstrap" not in caption
+    assert "1 question per benchmark. No intervals: they need 5 questions of each benchmark." in caption
+    assert "Student" not in caption
     assert not [
         item for axes in laid_out(drawing).axes for item in axes.collections if isinstance(item, LineCollection)
     ]
@@ -254,7 +254,7 @@ def test_the_caption_says_what_was_done(suite: Suite) -> None:
         "draft tree 3,2,6",
         "engine torch (PyTorch 2.13.0), float32, on CPU",
         "newest measurement 2026-11-21",
-        "Acceptance length (macro)",
+        "acceptance length (macro)",
         "Natural Ques. only",
         "3 questions per benchmark",
         "Asked differently from the experiment's file: --benches qa --questions 3 --tree 3,2,6 --controls",

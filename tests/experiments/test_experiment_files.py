@@ -110,6 +110,15 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         load_experiment(tmp_path / "other.toml")
 
 
+def _claim(**changes: Any) -> dict[str, Any]:
+    part = {"drafters": ["prism"], "against": ["eagle2"], "above": 0.0, "statistic": "ratio"} | changes
+    return {
+        "id": "X",
+        "text": "it is better",
+        "parts": [{key: value for key, value in part.items() if value is not None}],
+    }
+
+
 def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(data: dict[str, Any]) -> None:
         for key in path[:-1]:
@@ -134,9 +143,11 @@ def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             "drafters: .*'prsm'.*'prism'",
         ),
         (_set("suites", "paper", "drafters", value=["hass"]), "suites.paper.drafters: .*'hass'"),
-        (_set("claims", 0, "order", value=["prism"]), "claims.0.order: "),
-        (_set("claims", 0, "of", value="gain"), "claims.0.since: "),
-        (_set("claims", 0, "quantity", value="tps"), "claims.0.quantity: "),
+        (_set("claims", value=[_claim(above=None)]), "claims.0.parts.0.above: "),
+        (_set("claims", value=[_claim(trend="gain")]), "claims.0.parts.0.since: "),
+        (_set("claims", value=[_claim(quantity="tps")]), "claims.0.parts.0: 'tps'"),
+        (_set("claims", value=[_claim(against=["hss"])]), "claims.0.parts.0: 'hss'.*eagle3"),
+        (_set("claims", value=[_claim(experiment="figure6")]), "claims.0.parts.0.experiment: "),
         (_set("paper", "values", 0, "quantity", value="tps"), "paper.values.0.quantity: "),
         (_set("look", "positions", value=3), "'look.positions'"),
         (_set("series", 0, "color", value="blue"), "series.0.color: .*'blue'"),
@@ -152,21 +163,6 @@ def test_a_wrong_file_is_refused_with_file_key_and_remedy(change: Callable[[dict
     change(data)
     with pytest.raises(ConfigError, match=f"my.toml: .*{said}"):
         parse_experiment(data, "my.toml")
-
-
-@pytest.mark.parametrize("name", experiment_names())
-def test_a_claims_words_say_the_order_that_is_judged(name: str) -> None:
-    """ "A above B and C" is two claims: an order of three says that B is above C, too."""
-    for claim in load_experiment(name).claims:
-        if len(claim.order) > 2:
-            assert claim.text.count(" above ") == len(claim.order) - 1, claim.text
-
-
-CLAIM = {"text": "it is faster", "order": ["prism", "eagle2"]}
-
-
-def _tree_claim(*trees: str) -> list[dict[str, Any]]:
-    return [{"text": "larger is longer", "trees": list(trees)}]
 
 
 def _curve(**keys: Any) -> list[dict[str, Any]]:
@@ -200,23 +196,14 @@ def _curve(**keys: Any) -> list[dict[str, Any]]:
         ("trees", _set("look", "right_label", value=""), "look.right_label: "),
         ("batches", _set("look", "right_color", value="#000000"), "'look.right_color'"),
         ("trees", _set("look", "right_color", value="red"), "look.right_color: .*'red'"),
-        ("batches", _set("claims", value=[CLAIM | {"times": 0.0}]), "claims.0.times: .*0"),
-        ("table", _set("tree_claims", value=_tree_claim()), "'tree_claims'"),
+        ("batches", _set("claims", value=[_claim(quantity="tsp")]), "claims.0.parts.0.quantity: .*'tps'"),
+        ("trees", _set("claims", value=[_claim(against=[], trees=["3,2,6"])]), "claims.0.parts.0.trees: "),
         (
             "trees",
-            _set("tree_claims", value=_tree_claim("3,2,6")),
-            "tree_claims.0.trees: ",
+            _set("claims", value=[_claim(against=[], trees=["3,2", "3,2,6"])]),
+            "claims.0.parts.0.trees.0: .*'3,2'",
         ),
-        (
-            "trees",
-            _set("tree_claims", value=_tree_claim("3,2", "3,2,6")),
-            "tree_claims.0.trees.0: .*'3,2'",
-        ),
-        (
-            "trees",
-            _set("tree_claims", value=_tree_claim("4,2,6", "3,2,6")),
-            "'4,2,6'",
-        ),
+        ("trees", _set("claims", value=[_claim(against=[], trees=["4,2,6", "3,2,6"])]), "claims.0.parts.0: '4,2,6'"),
         (
             "table",
             _set("paper", "values", value=_curve(x=[7], y=[1])),

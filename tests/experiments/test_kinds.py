@@ -65,7 +65,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tables() -> dict[str, object]:
     data = tomllib.loads((experiment_folder() / "figure5.toml").read_text())
-    return data | {"name": "mine", "kind": "toy", "look": {"panel": [3.0, 3.0], "loud": True}}
+    part = {"drafters": ["prism"], "against": ["eagle3"], "above": 0.0}
+    claims = [{"id": "M1", "text": "PRISM is above EAGLE-3", "parts": [part]}]
+    return data | {"name": "mine", "kind": "toy", "look": {"panel": [3.0, 3.0], "loud": True}, "claims": claims}
 
 
 @pytest.mark.usefixtures("toy")
@@ -76,7 +78,7 @@ def test_a_kind_of_another_package_is_drawn(tmp_path: Path) -> None:
     files = render(experiment, suite, options, measured, tmp_path / "out")
     assert [path.name for path in files] == ["mine.pdf", "mine.csv", "mine.json"]
     assert "A toy's numbers!. Mean over 6 benchmarks" in files[2].read_text()
-    assert '"sentence": "PRISM' in files[2].read_text()
+    assert '"sentence": "M1: PRISM' in files[2].read_text()
 
 
 @pytest.mark.usefixtures("toy")

@@ -1,8 +1,8 @@
 """Stores written by earlier versions: every value drawn from them is the one that was drawn then, to the last digit.
 
 ``stores/<commit>.tar.xz`` is a small store of the mini suite as that commit wrote it, ``<commit>.values.json.xz`` are
-the values and intervals of the drawings that it made of it: drawing, layer, target, benchmark, drafter, temperature,
-drafting, tree, batch, x, quantity, cells, value, low, high.
+the values of the drawings that it made of it: drawing, layer, target, benchmark, drafter, temperature, drafting, tree,
+batch, x, quantity, cells, value (and an interval of another kind than today's).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def drawn(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.
     }
 
 
-def values(drawn: dict[str, pd.DataFrame]) -> dict[tuple[Any, ...], tuple[str, str, str]]:
-    """Value and interval by place, quantity and cells."""
+def values(drawn: dict[str, pd.DataFrame]) -> dict[tuple[Any, ...], str]:
+    """By place, quantity and cells."""
     scales = {f"{number}x": f"{number:.1f}" for number in range(1, 9)}
     found = {}
     for name, table in drawn.items():
@@ -66,7 +66,7 @@ def values(drawn: dict[str, pd.DataFrame]) -> dict[tuple[Any, ...], tuple[str, s
             key = (name, row["layer"], row["target"], row["benchmark"], row["drafter"], float(row["temperature"]))
             key = (*key, *place, x, row["quantity"], row["cell_ids"])
             assert key not in found
-            found[key] = (row["value"], row["low"], row["high"])
+            found[key] = row["value"]
     return found
 
 
@@ -75,12 +75,9 @@ def test_every_value_is_the_same_to_the_last_digit(commit: str, drawn: dict[str,
     then = json.loads(lzma.decompress((STORES / f"{commit}.values.json.xz").read_bytes()))
     assert {row[0] for row in then} == set(experiment_names())
     assert len(then) > 2900
-    for *place, cells, value, low, high in then:
-        found = now.pop((*place, " ".join(cells)))
-        # What had no interval then (AL micro beside AL macro in figures) may have one now.
-        assert float(found[0]) == value, place
-        assert low is None or (float(found[1]), float(found[2])) == (low, high), place
-    assert not any(value for value, _, _ in now.values())
+    for *place, cells, value, _, _ in then:
+        assert float(now.pop((*place, " ".join(cells)))) == value, place
+    assert not any(now.values())
 
 
 def test_every_cell_has_the_id_that_it_had(commit: str, runs: Path) -> None:

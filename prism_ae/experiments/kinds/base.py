@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from prism_ae.analysis.claims import Claim, Layers, TreeClaim, Verdict, judge
-from prism_ae.analysis.estimates import Estimate, Place, Summary, summarise, unique
+import numpy as np
+
+from prism_ae.analysis.claims import Group, Line, Lines
+from prism_ae.analysis.estimates import Estimate, Place, Summary, combine, summarise, unique
 from prism_ae.analysis.paper_values import PaperCurve, PaperValue
 from prism_ae.analysis.quantities import Quantity
 from prism_ae.analysis.results import Results
 from prism_ae.cells import Point
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Painter
+from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.io.schema import record
 from prism_ae.suites.records import Suite
+
+
+def al_means(*, micro: bool) -> str:
+    """Which acceptance length it is."""
+    if micro:
+        return "AL: acceptance length (micro), generated tokens / rounds"
+    return "AL: acceptance length (macro), mean over questions of accepted drafts per round + 1"
 
 
 @record
@@ -38,6 +47,11 @@ class Kind(Experiment):
     same_texts_among: ClassVar[str] = "drafters, draft trees and batch sizes"
     paper_layer: ClassVar[str] = "Grey"
     keeps_unpublished: ClassVar[bool] = False
+
+    def acceptance_length(self, options: Options) -> str:
+        """The name of the quantity "al": what was asked for, else as the paper counts, in time's tables and figures
+        micro, elsewhere macro."""
+        return f"al_{options.al or ('micro' if self.timed else 'macro')}"
 
     def check_drawable(self, points: Iterable[Point]) -> None:
         """Raises UsageError for what no drawing of this kind can show: refused before it is measured, not after."""
@@ -62,45 +76,62 @@ class Kind(Experiment):
         """What is drawn between title and small print."""
         raise NotImplementedError
 
-    def judged(self, summaries: Iterable[Summary]) -> Iterator[Summary]:
-        """Those that claims are about: what is drawn."""
-        yield from summaries
+    def judged(self, results: Results, quantity: Quantity) -> tuple[Summary, ...]:
+        """What claims are about: each benchmark and the mean over them."""
+        return summarise(results, [quantity], "both")
 
-    def verdicts(self, material: Material, known: Sequence[PaperValue]) -> tuple[Verdict, ...]:
-        """A verdict for each claim whose series were asked for together; ``known`` are the paper's values."""
-        found = [judge(claim, self._layers(claim, material, known)) for claim in self.all_claims.values()]
-        return tuple(verdict for verdict in found if verdict is not None)
+    def lines(self, summaries: Iterable[Summary], quantity: Quantity, suite: Suite) -> Lines:
+        """What was measured, as claims compare it."""
+        lines: dict[Group, dict[str, dict[Any, Estimate | None]]] = {}
+        for summary in summaries:
+            place = summary.place
+            group = Group(place.target, place.temperature, place.benchmark, place.drafting)
+            x = self.x(place, suite)
+            value = summary.values.get(quantity.name)
+            lines.setdefault(group, {}).setdefault(place.drafter, {})[0.0 if x is None else x] = value
+        return self._as_lines(lines)
 
-    def _layers(self, claim: Claim | TreeClaim, material: Material, known: Sequence[PaperValue]) -> Layers:
-        quantity = claim.quantity or self.about
-        places = [(summary.place, summary) for summary in self.judged(material.summaries)]
-        measured = [
-            (place, self.x(place, material.suite), material.value(summary, quantity)) for place, summary in places
-        ]
-        layers: list[dict[Any, Any]] = [_lines(claim, measured)]
-        for rerun in (False, True):
-            mine = [each for each in known if (each.quantity, each.rerun) == (quantity, rerun)]
-            values: list[tuple[Any, Any, Estimate | None]] = [(each, each.x, Estimate(each.value)) for each in mine]
-            if quantity == "speed_up":  # vanilla decoding is 1 by definition
-                plain = [dataclasses.replace(each, drafter="vanilla") for each in mine]
-                values += [(each, each.x, Estimate(1.0)) for each in plain]
-            layers.append(_lines(claim, values))
-        return Layers(*layers)
+    def paper_lines(self, quantity: str, *, rerun: bool) -> Lines:
+        """The paper's own values, or those of the authors' later run, as claims compare them; targets are roles.
 
+        Where the benchmarks are known one by one, their mean is made of them. A speed-up is TPS / vanilla's TPS.
+        """
+        if quantity == "speed_up" and self.about == "tps":
+            return self._paper_speed_ups(self.paper_lines("tps", rerun=rerun))
+        lines: dict[Group, dict[str, dict[Any, Estimate | None]]] = {}
+        for curve in self.paper.values:
+            if (curve.quantity or self.about, curve.rerun) == (quantity, rerun):
+                for number, known in self.paper.points(curve):
+                    benchmark, x = self.paper_x(curve, number)
+                    group = Group(curve.role, curve.temperature, benchmark)
+                    lines.setdefault(group, {}).setdefault(curve.drafter, {})[0.0 if x is None else x] = Estimate(known)
+        means: dict[Group, dict[str, dict[Any, Estimate | None]]] = {}
+        for role, temperature in unique((group.target, group.temperature) for group in lines):
+            groups = [Group(role, temperature, benchmark) for benchmark in self.cells.benchmarks]
+            found = [lines.get(group, {}) for group in groups]
+            for drafter in [name for name in found[0] if all(name in each for each in found)]:
+                for x in [x for x in found[0][drafter] if all(x in each[drafter] for each in found)]:
+                    several = [value for each in found if (value := each[drafter][x]) is not None]
+                    mean = combine(lambda values: float(np.mean(values)), several)
+                    means.setdefault(Group(role, temperature, None), {}).setdefault(drafter, {})[x] = mean
+        return self._as_lines(lines | means)
 
-def _lines(
-    claim: Claim | TreeClaim, values: Iterable[tuple[Any, Any, Estimate | None]]
-) -> dict[Any, dict[Any, dict[float, Estimate | None]]]:
-    """Values as the lines that a claim compares: of drafters, or of one drafter's trees."""
-    lines: dict[Any, dict[Any, dict[float, Estimate | None]]] = {}
-    for place, x, value in values:
-        if isinstance(claim, TreeClaim):
-            if x is not None:
-                lines.setdefault((place.target, place.drafter, place.temperature), {}).setdefault(x, {})[0.0] = value
-        else:
-            group = lines.setdefault((place.target, place.benchmark, place.temperature), {})
-            group.setdefault(place.drafter, {})[float(x or 0)] = value
-    return lines
+    def _paper_speed_ups(self, tps: Lines) -> Lines:
+        ratios: dict[Group, dict[str, dict[Any, Estimate | None]]] = {}
+        for group, drafters in tps.items():
+            for name, line in drafters.items() if "vanilla" in drafters else ():
+                for x, own in line.values.items():
+                    plain = drafters["vanilla"].values.get(x)
+                    if own is not None and plain is not None:
+                        ratio = combine(lambda values: float(values[0] / values[1]), [own, plain])
+                        ratios.setdefault(group, {}).setdefault(name, {})[x] = ratio
+        return self._as_lines(ratios)
+
+    def _as_lines(self, lines: Mapping[Group, Mapping[str, Mapping[Any, Estimate | None]]]) -> Lines:
+        return {
+            group: {name: Line(values, log=self.axis in ("scale", "batch")) for name, values in drafters.items()}
+            for group, drafters in lines.items()
+        }
 
 
 def paper_values(

@@ -29,7 +29,7 @@ class Batches(Timed):
     cells: TimedTreeSelection
     look: BatchesLook
 
-    about: ClassVar[QuantityName | Literal["acceptance_rate"]] = "speed_up"
+    about: ClassVar[QuantityName] = "speed_up"
     axis: ClassVar[str] = "batch"
     needs_vanilla: ClassVar[bool] = True
 

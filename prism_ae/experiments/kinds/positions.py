@@ -43,7 +43,7 @@ class Positions(Acceptance):
     cells: PositionsSelection
     look: PositionsLook
 
-    about: ClassVar[QuantityName | Literal["acceptance_rate"]] = "acceptance_rate"
+    about: ClassVar[QuantityName] = "acceptance_rate"
     axis: ClassVar[str] = "position"
     quantities: ClassVar[tuple[Quantity, ...]] = (acceptance_rate(1),)
 
@@ -57,6 +57,9 @@ class Positions(Acceptance):
         positions = range(1, min(self.look.positions, steps) + 1)
         columns = [summarise(results, [acceptance_rate(number)], "mean", number) for number in positions]
         return tuple(summary for row in zip(*columns, strict=True) for summary in row)
+
+    def judged(self, results: Results, quantity: Quantity) -> tuple[Summary, ...]:
+        return self.summarise(results)
 
     def means(self, *, micro: bool) -> list[str]:
         return [

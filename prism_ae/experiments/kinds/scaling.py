@@ -10,6 +10,7 @@ from prism_ae.drawing.curves import CurveGrid, Panel
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Painter
 from prism_ae.experiments.kinds.acceptance import Acceptance, Curves
+from prism_ae.experiments.kinds.base import al_means
 from prism_ae.experiments.records import Look
 from prism_ae.io.schema import record
 from prism_ae.suites.records import DrafterRecord, Suite
@@ -28,7 +29,7 @@ class Scaling(Acceptance):
         return next(scale.value for scale in suite.scales if scale.name == place.scale)
 
     def means(self, *, micro: bool) -> list[str]:
-        return ["Acceptance length (macro): mean over questions of accepted drafts per round + 1"]
+        return [al_means(micro=micro)]
 
     def _labels(self, suite: Suite) -> tuple[str, str]:
         return self.look.x_label or suite.scale_axis, self.look.y_label

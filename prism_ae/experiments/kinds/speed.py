@@ -17,13 +17,6 @@ TPS_MEANS = "TPS: generated tokens / wall seconds of the whole run, prefill incl
 RATIO_MEANS = "TPS / TPS of vanilla decoding"
 
 
-def al_means(*, micro: bool) -> str:
-    """Which acceptance length it is."""
-    if micro:
-        return "AL: acceptance length (micro), generated tokens / rounds"
-    return "AL: acceptance length (macro), mean over questions of accepted drafts per round + 1"
-
-
 @record
 class TimedSelection(Selection):
     """Cells whose time is measured, ``batches`` sequences decoded together; there is no axis of scales."""

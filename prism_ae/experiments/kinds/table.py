@@ -4,16 +4,17 @@ that compares two ways of drafting."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 from prism_ae.analysis.claims import QuantityName
-from prism_ae.analysis.estimates import Place, Summary
+from prism_ae.analysis.estimates import Place
 from prism_ae.analysis.paper_values import PaperCurve
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Painter
 from prism_ae.drawing.paper_tables import Source, drafting_table, methods_on_columns, methods_on_rows
-from prism_ae.experiments.kinds.speed import RATIO_MEANS, TPS_MEANS, Timed, TimedTreeSelection, al_means
+from prism_ae.experiments.kinds.base import al_means
+from prism_ae.experiments.kinds.speed import RATIO_MEANS, TPS_MEANS, Timed, TimedTreeSelection
 from prism_ae.experiments.records import Look, counted
 from prism_ae.io.schema import record
 from prism_ae.suites.records import Suite
@@ -41,7 +42,7 @@ class PaperTable(Timed):
     cells: TimedTreeSelection
     look: TableLook
 
-    about: ClassVar[QuantityName | Literal["acceptance_rate"]] = "tps"
+    about: ClassVar[QuantityName] = "tps"
     axis: ClassVar[str] = "batch"
     folder: ClassVar[str] = "tables"
     needs_vanilla: ClassVar[bool] = True
@@ -58,10 +59,6 @@ class PaperTable(Timed):
     @property
     def draws_vanilla_alone(self) -> bool:
         return not self.compares_drafting
-
-    def judged(self, summaries: Iterable[Summary]) -> Iterator[Summary]:
-        """Benchmark by benchmark."""
-        yield from (summary for summary in summaries if summary.place.benchmark)
 
     def x(self, place: Place, suite: Suite) -> Any:
         return None

@@ -6,15 +6,15 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from prism_ae.analysis.claims import Claim, TreeClaim
 from prism_ae.analysis.paper_values import PaperCurve
 from prism_ae.cells import TreeShape
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Painter
 from prism_ae.drawing.tree_bars import TreeBars
-from prism_ae.experiments.kinds.speed import TPS_MEANS, Timed, TimedSelection, al_means
+from prism_ae.experiments.kinds.base import al_means
+from prism_ae.experiments.kinds.speed import TPS_MEANS, Timed, TimedSelection
 from prism_ae.experiments.records import Look, color_problems, counted
-from prism_ae.io.schema import record, suggest
+from prism_ae.io.schema import record
 
 
 @record
@@ -38,22 +38,17 @@ class TreesLook(Look):
 
 @record
 class Trees(Timed):
-    """``tree_claims`` compare trees of one drafter."""
+    """Acceptance length and tokens per second of one drafter's trees."""
 
     kind: Literal["trees"]
     cells: TreesSelection
     look: TreesLook
-    tree_claims: tuple[TreeClaim, ...] = ()
 
     axis: ClassVar[str] = "tree"
 
     @property
     def trees(self) -> tuple[TreeShape, ...]:
         return self.cells.trees
-
-    @property
-    def all_claims(self) -> dict[str, Claim | TreeClaim]:
-        return {f"tree_claims.{number}": claim for number, claim in enumerate(self.tree_claims)}
 
     def problems(self) -> Iterator[str]:
         yield from super().problems()
@@ -62,15 +57,6 @@ class Trees(Timed):
             yield "cells.trees: the kind trees needs at least one"
         if len(set(trees)) < len(trees):
             yield "cells.trees: has duplicates"
-        if self.claims:
-            yield "claims: compare drafters; the kind trees compares draft trees, in [[tree_claims]]"
-        for number, claim in enumerate(self.tree_claims):
-            if len(claim.trees) == 1:
-                yield f"tree_claims.{number}.trees: names at least two, or none for every pair that can be compared"
-            known = [str(tree) for tree in trees]
-            for tree in claim.trees:
-                if tree not in trees:
-                    yield f"tree_claims.{number}.trees: '{tree}' is not among cells.trees{suggest(str(tree), known)}"
         if not self.look.right_label:
             yield "look.right_label: must not be empty"
         yield from color_problems("look.right_color", self.look.right_color)

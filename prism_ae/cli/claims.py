@@ -1,0 +1,36 @@
+"""``prism-ae claims``: what can be concluded from what was measured."""
+
+from __future__ import annotations
+
+from prism_ae.cli import options as o
+
+
+def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = None, json: o.Json = False) -> None:
+    """Judge every claim of the paper, and this project's own, by what was measured; write claims/out/SUITE/claims.*.
+
+    Verdicts: reproduced, contradicted, cannot tell, incomplete (cells are missing), not measurable. Needs no models.
+
+    \b
+    Examples:
+      prism-ae claims --suite mini
+      prism-ae claims --suite mini --json
+    """
+    from pathlib import Path
+
+    from prism_ae.cli.measure import measured, open_store
+    from prism_ae.cli.output import say, say_json
+    from prism_ae.experiments.ledger import experiments_of_claims, make_ledger, terminal_lines, write_ledger
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import make_plan, resolve
+
+    request = options.request(["all"], allow_empty=True).of(experiments_of_claims())
+    store = open_store(folders.runs_dir, request.suite)
+    lookup = LocalLookup(request.suite, folders.models_dir)
+    plan = make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records())
+    rows = make_ledger(request, measured(plan, store))
+    files = write_ledger(rows, request.suite.name, out or Path("claims") / "out")
+    if json:
+        say_json({"suite": request.suite.name, "claims": [row.as_dict() for row in rows]})
+        return
+    say(terminal_lines(rows))
+    say(str(file) for file in files)

@@ -1,0 +1,248 @@
+"""The ledger: every claim with its statistic, interval, rule, verdict, scope and evidence, for one suite."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prism_ae.analysis.claims import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    INCOMPLETE,
+    NOT_MEASURABLE,
+    REPRODUCED,
+    Claim,
+    Judged,
+    judge,
+)
+from prism_ae.analysis.results import Measured, results_of
+from prism_ae.analysis.text_agreement import compare
+from prism_ae.cells import Point
+from prism_ae.errors import StoreError
+from prism_ae.experiments.request import Request
+from prism_ae.experiments.verdicts import (
+    Evidence,
+    PaperContrast,
+    family_size,
+    ledger_claims,
+    paper_contrasts,
+    unpublished_drafters,
+)
+from prism_ae.io.atomic import atomic_write_all
+from prism_ae.io.paths import why_not
+from prism_ae.io.words import wrapped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERDICTS = (REPRODUCED, CONTRADICTED, CANNOT_TELL, INCOMPLETE, NOT_MEASURABLE)
+ARCHITECTURE_SEEDS = 3
+"""Trainings from which on a claim is about the architecture, and not about these checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    """A claim and what became of it; ``paper`` are its contrasts by the paper's own numbers."""
+
+    judged: Judged
+    paper: tuple[PaperContrast, ...]
+    timed: bool
+
+    @property
+    def claim(self) -> Claim:
+        return self.judged.claim
+
+    @property
+    def scope(self) -> str:
+        """What the verdict is about."""
+        if not self.judged.measured:
+            return ""
+        if self.timed:
+            return "these checkpoints on this device, each time measured once"
+        seeds = self.judged.seeds
+        return f"the architecture ({seeds} trainings)" if seeds >= ARCHITECTURE_SEEDS else "these checkpoints"
+
+    @property
+    def statistic(self) -> str:
+        """The number that decides and where it is."""
+        worst = self.judged.worst
+        return f"{worst.estimate.value:.4g}" if worst and worst.estimate else ""
+
+    @property
+    def interval(self) -> str:
+        """Its simultaneous 95 % interval."""
+        return f"[{self.judged.bounds[0]:.4g}, {self.judged.bounds[1]:.4g}]" if self.judged.bounds else ""
+
+    @property
+    def points(self) -> str:
+        """At how many of its numbers it is as claimed, where there are several."""
+        judged = self.judged
+        if len(judged.contrasts) < 2 or not judged.measured:
+            return ""
+        return f"as claimed at {judged.right} of {judged.measured} numbers ({judged.measured / 2:g} by chance)"
+
+    @property
+    def paper_words(self) -> str:
+        """What the paper's own numbers say under the same rule; they have no intervals."""
+        if not self.paper:
+            return ""
+        worst = min(self.paper, key=lambda each: each.contrast.distance)
+        wrong = Counter(each.contrast.of for each in self.paper if not each.contrast.right)
+        right = f"as claimed at {len(self.paper) - wrong.total()} of {len(self.paper)}"
+        against = "; ".join(f"{of} ({count})" for of, count in wrong.items())
+        return f"{right}, not at {against}; lowest {worst}" if wrong else f"{right}; lowest {worst}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """One row of the .csv, and an entry of the .json."""
+        judged, worst = self.judged, self.judged.worst
+        low, high = judged.bounds or (None, None)
+        rules = dict.fromkeys(f"{part.rule()} ({part.experiment})" for part in self.claim.parts if not part.paper_only)
+        return {
+            "id": self.claim.id,
+            "place": self.claim.place,
+            "claim": self.claim.text,
+            "primary": self.claim.primary,
+            "verdict": judged.verdict,
+            "why": judged.why,
+            "statistic": worst.estimate.value if worst and worst.estimate else None,
+            "low": low,
+            "high": high,
+            "of": worst.where if worst else "",
+            "rule": worst.part.rule() if worst else "",
+            "rules": "; ".join(rules),
+            "points": len(judged.contrasts),
+            "measured": judged.measured,
+            "as_claimed": judged.right,
+            "by_chance": judged.measured / 2 if judged.measured else None,
+            "scope": self.scope,
+            "seeds": judged.seeds if judged.measured else None,
+            "paper": self.paper_words,
+            "cells": len(judged.cell_ids),
+            "cell_ids": " ".join(judged.cell_ids),
+        }
+
+
+def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[Row, ...]:
+    """A row for every claim that comes with the package.
+
+    Args:
+        request: the experiments that claims name, those apart that the suite cannot fill.
+        measured: results by point.
+    """
+    suite, unpublished = request.suite, unpublished_drafters(request.suite)
+    evidence, timed = {}, {}
+    for experiment, points in zip(request.experiments, request.points, strict=True):
+        evidence[experiment.name] = Evidence(experiment, suite, results_of(points, measured), request.options)
+        timed[experiment.name] = experiment.timed
+    rows = []
+    for claim in ledger_claims():
+        parts = [part for part in claim.parts if not part.paper_only]
+        names = {part.experiment for part in parts}
+        lacking = [f"{name}: {request.left_out.get(name, 'not asked for')}" for name in names if name not in evidence]
+        if claim.subject == "texts":
+            judged = _texts(claim, measured)
+        elif lacking and not claim.pending:
+            judged = Judged(claim, NOT_MEASURABLE, f"suite {suite.name} cannot fill {'; '.join(sorted(lacking))}")
+        else:
+            found = () if claim.pending else [evidence[part.experiment].contrasts(part) for part in parts]
+            judged = judge(claim, found, family_size(), unpublished)
+        paper = () if claim.own else tuple(paper_contrasts(claim))
+        rows.append(Row(judged, paper, any(timed.get(name, False) for name in names)))
+    return tuple(rows)
+
+
+def experiments_of_claims() -> tuple[str, ...]:
+    """Those whose cells claims need, in order."""
+    return tuple(
+        dict.fromkeys(part.experiment for claim in ledger_claims() for part in claim.parts if not part.paper_only)
+    )
+
+
+def _texts(claim: Claim, measured: Mapping[Point, Measured]) -> Judged:
+    """Losslessness: every text that was written more than once."""
+    texts = compare(measured)
+    if not texts.compared:
+        return Judged(claim, INCOMPLETE, "no text was written twice yet")
+    said = f"{texts.differing} of {texts.compared} texts that were written more than once differ"
+    return Judged(claim, CONTRADICTED if texts.differing else REPRODUCED, said)
+
+
+def as_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """A row per claim, the columns of `Row.as_dict`."""
+    import pandas as pd
+
+    return pd.DataFrame([row.as_dict() for row in rows])
+
+
+def counts(rows: Sequence[Row]) -> dict[str, int]:
+    """Claims by verdict."""
+    return {word: sum(row.judged.verdict == word for row in rows) for word in VERDICTS}
+
+
+def as_markdown(rows: Sequence[Row], suite: str) -> str:
+    """One page."""
+    said = ", ".join(f"{number} {word}" for word, number in counts(rows).items() if number)
+    lines = [f"# Claims, {suite} suite", "", f"{len(rows)} claims: {said}.", "", _HOW, ""]
+    lines += [
+        "| claim | | number that decides | rule | verdict | scope | the paper's own numbers |",
+        "|" + " --- |" * 7,
+    ]
+    for row in rows:
+        data = row.as_dict()
+        number = f"{row.statistic} {row.interval} ({data['of']})" if row.statistic else ""
+        number += f"; {row.points}" if row.points else ""
+        verdict = f"**{data['verdict']}**{f': {row.judged.why}' if row.judged.why else ''}"
+        cells = [f"{row.claim.id}{' P' if row.claim.primary else ''}", f"{row.claim.text} ({row.claim.place})"]
+        cells += [number, data["rule"], verdict, row.scope, row.paper_words]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+_HOW = (
+    "P marks the primary claims, whose error rate is kept together. A claim is reproduced when every number it needs "
+    "is, contradicted when one is not, each beyond its interval; the interval shown holds together with those of the "
+    "claim's other numbers (95 %). Cell ids are in claims.csv."
+)
+
+
+def terminal_lines(rows: Sequence[Row]) -> list[str]:
+    """The ledger for a terminal: verdict by verdict, a claim in two or three lines."""
+    lines = []
+    for word in VERDICTS:
+        mine = [row for row in rows if row.judged.verdict == word]
+        lines += [f"{word} ({len(mine)}):"] if mine else []
+        for row in mine:
+            lines += wrapped(f"{row.claim.id}{' (primary)' if row.claim.primary else ''}: {row.claim.text}")
+            data = row.as_dict()
+            said = [row.judged.why] if row.judged.why else []
+            if row.statistic:
+                said.append(f"{row.statistic} {row.interval} at {data['of']}; rule: {data['rule']}")
+                said += [row.points] if row.points else []
+                said.append(f"of {row.scope}")
+            if row.paper_words:
+                said.append(f"the paper's own numbers: {row.paper_words}")
+            for each in said:
+                lines += wrapped(each, "    ")
+    return lines
+
+
+def write_ledger(rows: Sequence[Row], suite: str, folder: Path) -> list[Path]:
+    """claims.md, .csv and .json in ``folder``/``suite``; returns the paths. Raises StoreError."""
+    place = folder / suite
+    records = [row.as_dict() for row in rows]
+    data = {"suite": suite, "verdicts": counts(rows), "claims": records}
+    files = {
+        place / "claims.md": as_markdown(rows, suite).encode(),
+        place / "claims.csv": as_table(rows).to_csv(index=False).encode(),
+        place / "claims.json": (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+    try:
+        atomic_write_all(files)
+    except OSError as error:
+        path = Path(error.filename or place)
+        raise StoreError(f"cannot write {path}: {why_not(error, path)}", "choose another place with --out") from error
+    return list(files)

@@ -1,0 +1,135 @@
+"""The claims of the paper and of this project, from ``claims/*.toml``, and their verdicts from results."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from prism_ae.analysis.claims import Claim, Contrast, Judged, Lines, Part, contrasts, judge
+from prism_ae.analysis.quantities import QUANTITIES
+from prism_ae.analysis.results import Results
+from prism_ae.errors import ConfigError
+from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.load import experiment_folder, load_experiment
+from prism_ae.experiments.options import Options
+from prism_ae.io.schema import check, read_toml, record
+from prism_ae.suites.records import Suite
+
+
+@record
+class ClaimsFile:
+    """A file of claims."""
+
+    claims: tuple[Claim, ...]
+
+
+@functools.cache
+def ledger_claims() -> tuple[Claim, ...]:
+    """The claims that come with the package, in the order of their files; raises ConfigError for a wrong file."""
+    found: list[Claim] = []
+    for path in sorted(experiment_folder("claims").glob("*.toml")):
+        found += read_claims(path)
+    return tuple(found)
+
+
+def read_claims(path: Path) -> tuple[Claim, ...]:
+    """The claims of a file; raises ConfigError."""
+    claims = check(read_toml(path), ClaimsFile, str(path)).claims
+    problems = [f"claims.{number}.{problem}" for number, claim in enumerate(claims) for problem in claim.problems()]
+    ids = [claim.id for claim in claims]
+    problems += [f"claims: '{name}' is the id of two" for name in dict.fromkeys(ids) if ids.count(name) > 1]
+    if problems:
+        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems), "correct the file and run again")
+    return claims
+
+
+def family_size() -> int:
+    """How many primary claims there are."""
+    return sum(claim.primary for claim in ledger_claims())
+
+
+def claims_of(experiment: Kind) -> tuple[Claim, ...]:
+    """Those of the experiment's own file, then those of the ledger that need its cells alone."""
+    others = [
+        claim
+        for claim in ledger_claims()
+        if (places := {part.experiment for part in claim.parts if not part.paper_only}) and places == {experiment.name}
+    ]
+    return (*experiment.claims, *others)
+
+
+class Evidence:
+    """One experiment's results as the lines that claims compare, each quantity's made once."""
+
+    def __init__(self, experiment: Kind, suite: Suite, results: Results, options: Options) -> None:
+        self._experiment, self._suite, self._results = experiment, suite, results
+        self._al = experiment.acceptance_length(options)
+        self._lines: dict[str, Lines] = {}
+
+    def contrasts(self, part: Part) -> tuple[Contrast, ...]:
+        """Of what was measured."""
+        name = part.quantity or self._experiment.about
+        quantity = QUANTITIES[self._al if name == "al" else name]
+        if quantity.name not in self._lines:
+            summaries = self._experiment.judged(self._results, quantity)
+            self._lines[quantity.name] = self._experiment.lines(summaries, quantity, self._suite)
+        return contrasts(part, self._lines[quantity.name])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PaperContrast:
+    """A number of a part by the paper's values of an experiment; ``rerun``: by the authors' later run."""
+
+    experiment: str
+    rerun: bool
+    contrast: Contrast
+
+    def __str__(self) -> str:
+        assert self.contrast.estimate is not None
+        source = f"{self.experiment}{', re-run' if self.rerun else ''}"
+        return f"{self.contrast.estimate.value:.4g} ({source}: {self.contrast.where})"
+
+
+def paper_contrasts(claim: Claim) -> Iterator[PaperContrast]:
+    """Of the paper's own numbers, and of the authors' later run of their artifact, wherever they are known.
+
+    A mean is taken over whole sets of benchmarks alone.
+    """
+    for part in claim.parts:
+        experiment = load_experiment(part.experiment)
+        for rerun in (False, True):
+            lines = experiment.paper_lines(part.quantity or experiment.about, rerun=rerun)
+            if part.pooled and part.benchmarks == "each":
+                whole = {name: set(each) for name, each in lines.items() if name.benchmark is None}
+                lines = {
+                    group: {
+                        name: line
+                        for name, line in drafters.items()
+                        if name in whole.get(dataclasses.replace(group, benchmark=None), ())
+                    }
+                    for group, drafters in lines.items()
+                }
+            found = (each for each in contrasts(part, lines) if each.estimate is not None)
+            yield from (PaperContrast(experiment.name, rerun, each) for each in found)
+
+
+def judge_own(claims: Sequence[Claim], evidence: Evidence, unpublished: Mapping[tuple[str, str], str]) -> list[Judged]:
+    """Verdicts on claims of one experiment; those whose drafters were not asked for together are left out."""
+    found = []
+    for claim in claims:
+        parts = [evidence.contrasts(part) for part in claim.parts if not part.paper_only]
+        if all(parts):
+            found.append(judge(claim, parts, family_size(), unpublished))
+    return found
+
+
+def unpublished_drafters(suite: Suite) -> dict[tuple[str, str], str]:
+    """(target, drafter) -> why no checkpoint was published of it."""
+    return {
+        (target.name, drafter.name): drafter.absent
+        for target in suite.targets.values()
+        for drafter in suite.drafters.values()
+        if drafter.absent and not any(each.role == target.role for each in drafter.served)
+    }

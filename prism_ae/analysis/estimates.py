@@ -3,7 +3,8 @@
 Drawings and claims read the same summaries, so a verdict is about exactly what a figure shows. A value exists only if
 every cell it needs was measured: a mean over five of six benchmarks is a missing value, not a mean. Over several
 training seeds it is the mean of the seeds' values. A ratio to vanilla decoding needs the vanilla cell of everything
-that is alike (`_ALIKE`), measured on the same device with the same attention kernels.
+that is alike (`_ALIKE`), measured on the same device with the same attention kernels. No value is over cells of two
+checkpoints of the target or of two versions of the engine.
 """
 
 from __future__ import annotations
@@ -168,8 +169,8 @@ def _summary(
     cells = [cell for cell in found if cell is not None]
     alike = [plain.get(_ALIKE(point)) for point in points]
     base = [results.cells[point] for point in alike if point is not None and point in results.cells]
-    complete = len(cells) == len(points)
-    comparable = complete and [cell.hardware for cell in base] == [cell.hardware for cell in cells]
+    complete = len(cells) == len(points) and len({cell.checkpoint for cell in cells}) == 1
+    comparable = complete and [cell.setting for cell in base] == [cell.setting for cell in cells]
     wanted = [quantity for quantity in quantities if quantity.applies(vanilla=place.tree is None)]
     values = {
         quantity.name: _estimate(quantity, cells, base)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
-from prism_ae.cells import Point, Sample
+from prism_ae.cells import Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Measured:
         wall_seconds, settings: of the engine's `Result`.
         finished: UTC, ISO 8601.
         device: in words.
+        fingerprints: of what was measured; None where nobody asks.
     """
 
     cell_id: str
@@ -39,6 +40,7 @@ class Measured:
     settings: Mapping[str, Any]
     finished: str
     device: str
+    fingerprints: Fingerprints | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,9 +148,16 @@ class CellResult:
         return self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
 
     @property
-    def hardware(self) -> tuple[str, str | None]:
-        """The device and the engine's attention kernels, None where the engine has one kind."""
-        return self.measured.device, self.measured.settings.get("attention")
+    def checkpoint(self) -> tuple[str, str] | None:
+        """Digest of the target and version of the engine: what cells of one value must share."""
+        prints = self.measured.fingerprints
+        return None if prints is None else (prints.target, prints.engine)
+
+    @property
+    def setting(self) -> tuple[Any, ...]:
+        """What cells must share for a ratio of their times: besides the checkpoint the device and the engine's
+        attention kernels, None where the engine has one kind."""
+        return self.measured.device, self.measured.settings.get("attention"), self.checkpoint
 
     @property
     def questions(self) -> int:
@@ -167,6 +176,18 @@ class Results:
     def done(self) -> tuple[CellResult, ...]:
         """The measured cells, in the order of the points."""
         return tuple(self.cells[point] for point in self.points if point in self.cells)
+
+    def mixtures(self) -> list[str]:
+        """Sentences about cells that look alike and are of different checkpoints, questions or versions."""
+        kinds: dict[tuple[str, str], set[str]] = {}
+        for cell in self.done:
+            point, prints = cell.point, cell.measured.fingerprints
+            if prints is not None:
+                kinds.setdefault(("checkpoints of the target", point.target), set()).add(prints.target)
+                what = f"{point.benchmark} for {point.target}"
+                kinds.setdefault(("sets of questions", f"{what}, {point.questions} of them"), set()).add(prints.prompts)
+                kinds.setdefault(("versions of the engine", point.engine), set()).add(prints.engine)
+        return [f"{len(found)} {what} ({of})" for (what, of), found in kinds.items() if len(found) > 1]
 
     def of(self, points: Iterable[Point]) -> Results:
         """The same of some points."""

@@ -17,8 +17,9 @@ def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = 
     """
     from pathlib import Path
 
+    from prism_ae.analysis.results import results_of
     from prism_ae.cli.measure import measured, open_store
-    from prism_ae.cli.output import say, say_json
+    from prism_ae.cli.output import note, say, say_json
     from prism_ae.experiments.ledger import experiments_of_claims, make_ledger, terminal_lines, write_ledger
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
@@ -27,7 +28,10 @@ def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = 
     store = open_store(folders.runs_dir, request.suite)
     lookup = LocalLookup(request.suite, folders.models_dir)
     plan = make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records())
-    rows = make_ledger(request, measured(plan, store))
+    found = measured(plan, store)
+    if mixed := results_of(request.all_points, found).mixtures():
+        note([f"warning: not all of one kind: {'; '.join(mixed)}; what is made of both is no evidence"])
+    rows = make_ledger(request, found)
     files = write_ledger(rows, request.suite.name, out or Path("claims") / "out")
     if json:
         say_json({"suite": request.suite.name, "claims": [row.as_dict() for row in rows]})

@@ -87,4 +87,5 @@ def _measured(record: Record, store: Store) -> Measured:
         settings=record.settings,
         finished=record.finished,
         device=record.device,
+        fingerprints=record.cell.fingerprints,
     )

@@ -102,6 +102,9 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     if experiment.timed and len(devices) > 1:
         said = "times of different devices must not be compared, and no speed-up is drawn across them"
         yield Text(f"Measured on {len(devices)} devices ({_joined(devices)}): {said}.", warning=True)
+    if mixed := results.mixtures():
+        said = "compare nothing across them, and no value is made of both"
+        yield Text(f"Not all of one kind: {'; '.join(mixed)}: {said}.", warning=True)
     yield from _lossless(subject.texts, experiment.same_texts_among, results)
     yield from (Text(line) for line in subject.unpublished)
     yield from _missing(suite, results, subject.styles)

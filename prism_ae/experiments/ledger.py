@@ -211,7 +211,7 @@ _HOW = (
 
 def terminal_lines(rows: Sequence[Row]) -> list[str]:
     """The ledger for a terminal: verdict by verdict, a claim in two or three lines."""
-    lines = []
+    lines: list[str] = []
     for word in VERDICTS:
         mine = [row for row in rows if row.judged.verdict == word]
         lines += [f"{word} ({len(mine)}):"] if mine else []

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 from measurements import made_up, make_point, measured, sample
 
-from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
+from prism_ae.analysis.estimates import summarise
+from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO, QUANTITIES, SPEED
 from prism_ae.analysis.results import Columns, Measured, columns_of, results_of
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import Fingerprints, Point, TreeShape
 from prism_ae.errors import StoreError
 
 POINT = make_point(tree=TreeShape(3, 2, 6))
@@ -103,3 +105,33 @@ def test_the_table_says_nothing_of_holes_and_leaves_out_undefined_values() -> No
     assert silent["quantity"].tolist() == ["al_macro", "al_micro", "acceptance_rate"]
     assert silent["value"].isna().all()
     assert silent.columns.tolist() == empty.columns.tolist()
+
+
+def test_cells_of_two_checkpoints_make_no_value() -> None:
+    """Half of a mean measured with another target: a missing value, and a sentence that says so."""
+    points = [make_point(benchmark=name, questions=6) for name in ("qa", "sum")]
+    prints = Fingerprints("one", "d", "p", "v", "w")
+    others = {"target": "checkpoints of the target", "engine": "versions of the engine"}
+    for key, said in others.items():
+        for changed in (False, True):
+            second = dataclasses.replace(prints, **{key: "two"}) if changed else prints
+            done = {
+                points[0]: made_up(points[0], fingerprints=prints),
+                points[1]: made_up(points[1], fingerprints=second),
+            }
+            results = results_of(points, done)
+            (mean,) = summarise(results, [QUANTITIES["al_macro"]])
+            assert ("al_macro" in mean.values) != changed
+            assert any(said in each for each in results.mixtures()) == changed
+
+
+def test_vanilla_of_another_checkpoint_is_no_baseline() -> None:
+    own, plain = (make_point(drafter=name, questions=6, batch=1) for name in ("prism", "vanilla"))
+    for target in ("one", "two"):
+        done = {
+            own: made_up(own, fingerprints=Fingerprints("one", "d", "p", "v", "w")),
+            plain: made_up(plain, fingerprints=Fingerprints(target, None, "p", "v", "w")),
+        }
+        found = summarise(results_of([plain, own], done), SPEED)[1]
+        assert ("speed_up" in found.values) == (target == "one")
+        assert "tps" in found.values

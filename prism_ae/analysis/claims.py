@@ -56,7 +56,7 @@ Trend = Literal["", "gain", "growth", "slope", "relative_slope", "reach"]
 
 
 @record
-class Part:
+class ClaimPart:
     """Contrasts of one experiment, with their rule.
 
     Attributes:
@@ -139,7 +139,7 @@ class Claim:
     pending: str = ""
     subject: Literal["values", "texts"] = "values"
     own: bool = False
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ClaimPart, ...] = ()
 
     def problems(self) -> Iterator[str]:
         """Every contradiction, as "key: what would be right"."""
@@ -183,7 +183,7 @@ class Contrast:
         estimate: None where something is missing or undefined; ``missing`` says whose value is.
     """
 
-    part: Part
+    part: ClaimPart
     of: str
     at: str
     estimate: Estimate | None
@@ -223,15 +223,15 @@ class Contrast:
         return min(1.0, len(known) * min(known))
 
 
-def _low(part: Part) -> float:
+def _low(part: ClaimPart) -> float:
     return -math.inf if part.above is None else part.above
 
 
-def _high(part: Part) -> float:
+def _high(part: ClaimPart) -> float:
     return math.inf if part.below is None else part.below
 
 
-def contrasts(part: Part, lines: Lines) -> tuple[Contrast, ...]:
+def contrasts(part: ClaimPart, lines: Lines) -> tuple[Contrast, ...]:
     """Every place where the part can be judged; () where its drafters are not beside each other anywhere."""
     found = list(_contrasts(part, lines))
     if not part.pooled or not found:
@@ -247,7 +247,7 @@ def _mean(values: Floats) -> float:
     return float(np.mean(values))
 
 
-def _contrasts(part: Part, lines: Lines) -> Iterator[Contrast]:
+def _contrasts(part: ClaimPart, lines: Lines) -> Iterator[Contrast]:
     for group, drafters in lines.items():
         if (group.benchmark is None) != (part.benchmarks == "mean"):
             continue
@@ -261,7 +261,7 @@ def _contrasts(part: Part, lines: Lines) -> Iterator[Contrast]:
                     yield from _of_lines(part, group, [(name, drafters[name]), (other, drafters[other])])
 
 
-def _of_lines(part: Part, group: Group, named: Sequence[tuple[str, Line]]) -> Iterator[Contrast]:
+def _of_lines(part: ClaimPart, group: Group, named: Sequence[tuple[str, Line]]) -> Iterator[Contrast]:
     lines = [line for _, line in named]
     base = f"{' / ' if part.statistic == 'ratio' else ' − '}".join(name for name, _ in named)
     at = ", ".join([f"T = {group.temperature:g}", *([group.benchmark] if group.benchmark else [])])
@@ -304,7 +304,7 @@ def _of_lines(part: Part, group: Group, named: Sequence[tuple[str, Line]]) -> It
             yield contrast(xs, "", _trend(part, scaled, two))
 
 
-def _pairs(part: Part, known: Sequence[TreeShape]) -> Iterable[tuple[TreeShape, TreeShape]]:
+def _pairs(part: ClaimPart, known: Sequence[TreeShape]) -> Iterable[tuple[TreeShape, TreeShape]]:
     if part.tree_pairs:
         return [pair for pair in itertools.permutations(known, 2) if _larger(*pair)]
     return [(part.trees[0], part.trees[1])] if set(part.trees) <= set(known) else []
@@ -316,7 +316,7 @@ def _larger(tree: TreeShape, other: TreeShape) -> bool:
     )
 
 
-def _trend(part: Part, x: Floats, two: Any) -> Any:
+def _trend(part: ClaimPart, x: Floats, two: Any) -> Any:
     """The statistic as a function of the values, [lines * len(x)], line by line."""
     weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
 

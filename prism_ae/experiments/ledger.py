@@ -45,7 +45,7 @@ ARCHITECTURE_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Row:
+class LedgerRow:
     """A claim and what became of it; ``paper`` are its contrasts by the paper's own numbers."""
 
     judged: Judged
@@ -126,7 +126,7 @@ class Row:
         }
 
 
-def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[Row, ...]:
+def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[LedgerRow, ...]:
     """A row for every claim that comes with the package.
 
     Args:
@@ -151,7 +151,7 @@ def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[R
             found = () if claim.pending else [evidence[part.experiment].contrasts(part) for part in parts]
             judged = judge(claim, found, family_size(), unpublished)
         paper = () if claim.own else tuple(paper_contrasts(claim))
-        rows.append(Row(judged, paper, any(timed.get(name, False) for name in names)))
+        rows.append(LedgerRow(judged, paper, any(timed.get(name, False) for name in names)))
     return tuple(rows)
 
 
@@ -171,19 +171,19 @@ def _texts(claim: Claim, measured: Mapping[Point, Measured]) -> Judged:
     return Judged(claim, CONTRADICTED if texts.differing else REPRODUCED, said)
 
 
-def as_table(rows: Iterable[Row]) -> pd.DataFrame:
-    """A row per claim, the columns of `Row.as_dict`."""
+def as_table(rows: Iterable[LedgerRow]) -> pd.DataFrame:
+    """A row per claim, the columns of `LedgerRow.as_dict`."""
     import pandas as pd
 
     return pd.DataFrame([row.as_dict() for row in rows])
 
 
-def counts(rows: Sequence[Row]) -> dict[str, int]:
+def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
     """Claims by verdict."""
     return {word: sum(row.judged.verdict == word for row in rows) for word in VERDICTS}
 
 
-def as_markdown(rows: Sequence[Row], suite: str) -> str:
+def as_markdown(rows: Sequence[LedgerRow], suite: str) -> str:
     """One page."""
     said = ", ".join(f"{number} {word}" for word, number in counts(rows).items() if number)
     lines = [f"# Claims, {suite} suite", "", f"{len(rows)} claims: {said}.", "", _HOW, ""]
@@ -209,7 +209,7 @@ _HOW = (
 )
 
 
-def terminal_lines(rows: Sequence[Row]) -> list[str]:
+def terminal_lines(rows: Sequence[LedgerRow]) -> list[str]:
     """The ledger for a terminal: verdict by verdict, a claim in two or three lines."""
     lines: list[str] = []
     for word in VERDICTS:
@@ -230,7 +230,7 @@ def terminal_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def write_ledger(rows: Sequence[Row], suite: str, folder: Path) -> list[Path]:
+def write_ledger(rows: Sequence[LedgerRow], suite: str, folder: Path) -> list[Path]:
     """claims.md, .csv and .json in ``folder``/``suite``; returns the paths. Raises StoreError."""
     place = folder / suite
     records = [row.as_dict() for row in rows]

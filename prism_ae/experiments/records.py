@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from prism_ae.analysis.claims import Claim, Part, QuantityName
+from prism_ae.analysis.claims import Claim, ClaimPart, QuantityName
 from prism_ae.analysis.paper_values import Paper
 from prism_ae.cells import EXACT, STOCK, DraftLoop, TreeShape
 from prism_ae.drawing.style import Series
@@ -173,7 +173,7 @@ class Experiment:
         for number in range(len(self.paper.values)):
             yield from (f"paper.values.{number}{problem}" for problem in self._curve(number, known))
 
-    def part_problems(self, part: Part) -> Iterator[str]:
+    def part_problems(self, part: ClaimPart) -> Iterator[str]:
         """What is wrong about a part of a claim that is about this experiment."""
         known = [series.drafter for series in self.series]
         for name in (*part.drafters, *part.against):

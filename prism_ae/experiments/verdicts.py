@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from prism_ae.analysis.claims import Claim, Contrast, Judged, Lines, Part, contrasts, judge
+from prism_ae.analysis.claims import Claim, ClaimPart, Contrast, Judged, Lines, contrasts, judge
 from prism_ae.analysis.quantities import QUANTITIES
 from prism_ae.analysis.results import Results
 from prism_ae.errors import ConfigError
@@ -68,7 +68,7 @@ class Evidence:
         self._al = experiment.acceptance_length(options)
         self._lines: dict[str, Lines] = {}
 
-    def contrasts(self, part: Part) -> tuple[Contrast, ...]:
+    def contrasts(self, part: ClaimPart) -> tuple[Contrast, ...]:
         """Of what was measured."""
         name = part.quantity or self._experiment.about
         quantity = QUANTITIES[self._al if name == "al" else name]

@@ -17,11 +17,11 @@ from prism_ae.analysis.claims import (
     NOT_MEASURABLE,
     REPRODUCED,
     Claim,
+    ClaimPart,
     Group,
     Judged,
     Line,
     Lines,
-    Part,
     contrasts,
     judge,
 )
@@ -65,7 +65,7 @@ def lines_of(study: Study, truths: Mapping[str, Mapping[object, float]]) -> Line
     return {GROUP: {name: study.line(values) for name, values in truths.items()}}
 
 
-def verdict(part: Part, lines: Lines, *, family: int = 1, primary: bool = False) -> Judged:
+def verdict(part: ClaimPart, lines: Lines, *, family: int = 1, primary: bool = False) -> Judged:
     claim = Claim("X", "made up", parts=(part,), primary=primary)
     return judge(claim, [contrasts(part, lines)], family)
 
@@ -106,14 +106,14 @@ CASES: list[tuple[str, dict[str, object], list[float]]] = [
 
 @pytest.mark.parametrize(("changes", "expected"), [each[1:] for each in CASES], ids=[each[0] for each in CASES])
 def test_a_statistic_is_its_formula(changes: dict[str, object], expected: list[float]) -> None:
-    part = Part(drafters=("prism",), against=("hass",), above=0.0, **changes)  # type: ignore[arg-type]
+    part = ClaimPart(drafters=("prism",), against=("hass",), above=0.0, **changes)  # type: ignore[arg-type]
     found = contrasts(part, plain_lines())
     assert [each.estimate.value for each in found if each.estimate] == pytest.approx(expected)
 
 
 def test_beyond_its_end_a_line_goes_on() -> None:
     """A drafter that does not get there, and one that is there from the start."""
-    part = Part(drafters=("prism",), against=("hass",), trend="reach", below=0.0)
+    part = ClaimPart(drafters=("prism",), against=("hass",), trend="reach", below=0.0)
     late = contrasts(part, plain_lines({"prism": (3.0, 3.2, 3.4, 3.6), "hass": (3.0, 3.3, 3.6, 3.8)}))[0]
     early = contrasts(part, plain_lines({"prism": (4.0, 4.5, 4.8, 5.0), "hass": (3.0, 3.3, 3.4, 3.5)}))[0]
     falling = contrasts(part, plain_lines({"prism": (3.0, 3.2, 3.3, 3.2), "hass": (3.0, 3.3, 3.4, 3.5)}))[0]
@@ -125,17 +125,17 @@ def test_beyond_its_end_a_line_goes_on() -> None:
 
 
 def test_without_rivals_it_is_the_value_itself() -> None:
-    part = Part(drafters=("prism", "hass"), above=4.0)
+    part = ClaimPart(drafters=("prism", "hass"), above=4.0)
     assert [each.right for each in contrasts(part, plain_lines())] == [False, True, True, True, False, True, True, True]
 
 
 def test_pairs_of_trees_are_those_of_which_one_is_larger() -> None:
     """In some number, and smaller in none: 5,4,16 and 4,4,16 are, and 3,2,6 is smaller than all."""
     lines = {GROUP: {"prism": Line({tree: Estimate(float(tree.steps)) for tree in TREES})}}
-    found = contrasts(Part(drafters=("prism",), tree_pairs=True, above=0.0), lines)
+    found = contrasts(ClaimPart(drafters=("prism",), tree_pairs=True, above=0.0), lines)
     assert len(found) == 6
     assert all(each.right for each in found)
-    one = contrasts(Part(drafters=("prism",), trees=(TREES[1], TREES[0]), statistic="ratio", above=1.0), lines)
+    one = contrasts(ClaimPart(drafters=("prism",), trees=(TREES[1], TREES[0]), statistic="ratio", above=1.0), lines)
     assert [each.estimate.value for each in one if each.estimate] == pytest.approx([4 / 3])
 
 
@@ -143,9 +143,9 @@ def test_only_what_is_alike_is_contrasted() -> None:
     """A drafter without a line beside it makes no contrast; other targets and temperatures make their own."""
     other = dataclasses.replace(GROUP, temperature=1.0)
     lines = {**plain_lines(), other: {"prism": plain_lines()[GROUP]["prism"]}}
-    part = Part(drafters=("prism",), against=("hass", "eagle2"), above=0.0)
+    part = ClaimPart(drafters=("prism",), against=("hass", "eagle2"), above=0.0)
     assert {each.where for each in contrasts(part, lines)} == {f"prism − hass, llama-2, T = 0, {x:g}" for x in SCALES}
-    each = Part(drafters=("prism",), against=("hass",), benchmarks="each", above=0.0)
+    each = ClaimPart(drafters=("prism",), against=("hass",), benchmarks="each", above=0.0)
     assert contrasts(each, lines) == ()
 
 
@@ -156,7 +156,7 @@ def test_only_what_is_alike_is_contrasted() -> None:
 class Truths:
     """A part with lines under which it is true, exactly on its border, and false."""
 
-    part: Part
+    part: ClaimPart
     true: Mapping[str, Mapping[object, float]]
     border: Mapping[str, Mapping[object, float]]
     false: Mapping[str, Mapping[object, float]]
@@ -181,65 +181,65 @@ def trees(*values: float) -> Mapping[str, Mapping[object, float]]:
 TWO = {"drafters": ("prism",), "against": ("hass",)}
 KINDS: dict[str, Truths] = {
     "one difference": Truths(
-        Part(**TWO, above=0.0, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, above=0.0, between=(8, 8)),  # type: ignore[arg-type]
         beside(prism=flat(4.3), hass=flat(4.0)), beside(prism=flat(4.0), hass=flat(4.0)),
         beside(prism=flat(3.7), hass=flat(4.0)),
     ),
     "everywhere": Truths(
-        Part(**TWO, above=0.0),  # type: ignore[arg-type]
+        ClaimPart(**TWO, above=0.0),  # type: ignore[arg-type]
         beside(prism=flat(4.3), hass=flat(4.0)), beside(prism=flat(4.0), hass=flat(4.0)),
         beside(prism={1.0: 4.3, 2.0: 4.3, 4.0: 4.3, 8.0: 3.7}, hass=flat(4.0)),
     ),
     "ratio": Truths(
-        Part(**TWO, statistic="ratio", above=1.1, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, statistic="ratio", above=1.1, between=(8, 8)),  # type: ignore[arg-type]
         beside(prism=flat(4.8), hass=flat(4.0)), beside(prism=flat(4.4), hass=flat(4.0)),
         beside(prism=flat(4.0), hass=flat(4.0)),
     ),
     "mean of all": Truths(
-        Part(**TWO, pooled=True, above=0.0),  # type: ignore[arg-type]
+        ClaimPart(**TWO, pooled=True, above=0.0),  # type: ignore[arg-type]
         beside(prism=flat(4.2), hass=flat(4.0)), beside(prism=flat(4.0), hass=flat(4.0)),
         beside(prism=flat(3.8), hass=flat(4.0)),
     ),
     "equivalence": Truths(
-        Part(**TWO, statistic="ratio", above=0.95, below=1.05, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, statistic="ratio", above=0.95, below=1.05, between=(8, 8)),  # type: ignore[arg-type]
         beside(prism=flat(4.0), hass=flat(4.0)), beside(prism=flat(4.2), hass=flat(4.0)),
         beside(prism=flat(4.6), hass=flat(4.0)),
     ),
     "gain": Truths(
-        Part(**TWO, trend="gain", since=1.0, above=0.0),  # type: ignore[arg-type]
+        ClaimPart(**TWO, trend="gain", since=1.0, above=0.0),  # type: ignore[arg-type]
         beside(prism=rising(4.0, 0.3), hass=rising(4.0, 0.1)), beside(prism=rising(4.3, 0.1), hass=rising(4.0, 0.1)),
         beside(prism=rising(4.0, 0.1), hass=rising(4.0, 0.3)),
     ),
     "flattened": Truths(
-        Part(drafters=("hass",), trend="growth", since=4.0, above=0.97, below=1.03),
+        ClaimPart(drafters=("hass",), trend="growth", since=4.0, above=0.97, below=1.03),
         beside(hass=flat(4.0)), beside(hass={1.0: 4.0, 2.0: 4.0, 4.0: 4.0, 8.0: 4.12}),
         beside(hass={1.0: 4.0, 2.0: 4.0, 4.0: 4.0, 8.0: 4.5}),
     ),
     "slope": Truths(
-        Part(**TWO, trend="slope", above=0.0),  # type: ignore[arg-type]
+        ClaimPart(**TWO, trend="slope", above=0.0),  # type: ignore[arg-type]
         beside(prism=rising(4.0, 0.3), hass=rising(4.0, 0.15)), beside(prism=rising(4.3, 0.2), hass=rising(4.0, 0.2)),
         beside(prism=rising(4.5, 0.1), hass=rising(4.0, 0.25)),
     ),
     "falling": Truths(
-        Part(drafters=("prism",), trend="slope", below=0.0),
+        ClaimPart(drafters=("prism",), trend="slope", below=0.0),
         beside(prism=rising(4.0, -0.2)), beside(prism=flat(4.0)), beside(prism=rising(4.0, 0.2)),
     ),
     "gap": Truths(
-        Part(**TWO, trend="relative_slope", above=-0.1),  # type: ignore[arg-type]
+        ClaimPart(**TWO, trend="relative_slope", above=-0.1),  # type: ignore[arg-type]
         beside(prism=flat(5.0), hass=flat(4.0)), beside(prism=rising(5.0, -0.1), hass=flat(4.0)),
         beside(prism=rising(5.0, -0.3), hass=flat(4.0)),
     ),
     "reach": Truths(
-        Part(**TWO, trend="reach", below=0.0),  # type: ignore[arg-type]
+        ClaimPart(**TWO, trend="reach", below=0.0),  # type: ignore[arg-type]
         beside(prism=rising(4.6, 0.3), hass=rising(4.0, 0.3)), beside(prism=rising(4.0, 0.3), hass=rising(4.0, 0.3)),
         beside(prism=rising(3.4, 0.3), hass=rising(4.0, 0.3)),
     ),
     "two trees": Truths(
-        Part(drafters=("prism",), trees=(TREES[1], TREES[0]), above=0.0),
+        ClaimPart(drafters=("prism",), trees=(TREES[1], TREES[0]), above=0.0),
         trees(4.0, 4.3, 4.3, 4.3), trees(4.0, 4.0, 4.3, 4.3), trees(4.3, 4.0, 4.3, 4.3),
     ),
     "larger trees": Truths(
-        Part(drafters=("prism",), tree_pairs=True, above=0.0, on_average=True),
+        ClaimPart(drafters=("prism",), tree_pairs=True, above=0.0, on_average=True),
         trees(4.0, 4.3, 4.4, 4.8), trees(4.0, 4.0, 4.0, 4.0), trees(4.0, 4.4, 4.8, 4.3),
     ),
 }  # fmt: skip
@@ -317,7 +317,7 @@ def test_a_run_under_way_is_incomplete_whatever_it_shows() -> None:
 
 def test_half_of_a_sweep_is_no_failure() -> None:
     """54 of 54 measured points right and 66 not yet measured: incomplete, not contradicted."""
-    study, part = Study(2), Part(drafters=("prism",), against=("hass",), above=0.0)
+    study, part = Study(2), ClaimPart(drafters=("prism",), against=("hass",), above=0.0)
     xs = [float(number) for number in range(120)]
     lines = {
         GROUP: {
@@ -331,7 +331,7 @@ def test_half_of_a_sweep_is_no_failure() -> None:
 
 def test_a_majority_of_points_is_no_verdict() -> None:
     """61 of 120 points right, all within noise: cannot tell. 59 of them wrong beyond their intervals: contradicted."""
-    part, xs = Part(drafters=("prism",), against=("hass",), above=0.0), [float(number) for number in range(120)]
+    part, xs = ClaimPart(drafters=("prism",), against=("hass",), above=0.0), [float(number) for number in range(120)]
     for gap, expected in ((0.01, CANNOT_TELL), (1.0, CONTRADICTED)):
         study = Study(3)
         lines = {
@@ -350,7 +350,7 @@ def test_a_gap_that_closes_by_four_fifths_closes() -> None:
     lines = lines_of(
         study, {"prism": dict(zip(xs, (4 + gap for gap in gaps), strict=True)), "hass": dict.fromkeys(xs, 4.0)}
     )
-    part = Part(drafters=("prism",), against=("hass",), trend="relative_slope", above=-0.1)
+    part = ClaimPart(drafters=("prism",), against=("hass",), trend="relative_slope", above=-0.1)
     assert verdict(part, lines).verdict == CONTRADICTED
 
 
@@ -369,20 +369,20 @@ def test_what_was_never_published_is_not_measurable() -> None:
 
 
 def test_pending_claims_and_absent_drafters_are_not_measurable() -> None:
-    part = Part(drafters=("eagle3",), above=0.0)
+    part = ClaimPart(drafters=("eagle3",), above=0.0)
     assert verdict(part, plain_lines()).verdict == NOT_MEASURABLE
     pending = judge(Claim("X", "made up", pending="no timer yet"), [], 1)
     assert (pending.verdict, pending.why) == (NOT_MEASURABLE, "no timer yet")
 
 
 def test_without_intervals_nothing_is_told() -> None:
-    found = verdict(Part(drafters=("prism",), against=("hass",), above=0.0), plain_lines())
+    found = verdict(ClaimPart(drafters=("prism",), against=("hass",), above=0.0), plain_lines())
     assert (found.verdict, found.right, found.measured) == (CANNOT_TELL, 4, 4)
     assert "too few questions" in found.why
 
 
 def test_all_parts_must_be_right() -> None:
-    good, bad = KINDS["one difference"].part, Part(drafters=("prism",), above=9.0)
+    good, bad = KINDS["one difference"].part, ClaimPart(drafters=("prism",), above=9.0)
     lines = lines_of(Study(6), KINDS["one difference"].true)
     claim = Claim("X", "made up", parts=(good, bad))
     assert judge(claim, [contrasts(good, lines)], 1).verdict == REPRODUCED
@@ -432,8 +432,8 @@ def test_over_seeds_the_least_number_counts() -> None:
     study = Study(9)
     several = over_seeds({seed: study.estimate(4.0 + 0.01 * seed) for seed in range(5)}, "llama-2")
     lines = {GROUP: {"prism": Line({1.0: several}), "hass": Line({1.0: study.estimate(3.0)})}}
-    assert verdict(Part(drafters=("prism",), against=("hass",), above=0.0), lines).seeds == 5
-    assert verdict(Part(drafters=("prism", "hass"), above=0.0), lines).seeds == 1
+    assert verdict(ClaimPart(drafters=("prism",), against=("hass",), above=0.0), lines).seeds == 5
+    assert verdict(ClaimPart(drafters=("prism", "hass"), above=0.0), lines).seeds == 1
     assert combine(mean, [several]).seeds == 5
 
 
@@ -456,7 +456,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
 @pytest.mark.parametrize(("changes", "key"), WRONG.values(), ids=WRONG)
 def test_a_part_that_contradicts_itself_is_refused(changes: dict[str, object], key: str) -> None:
     sound: dict[str, object] = {"drafters": ("prism",), "against": ("hass",), "above": 0.0}
-    make: Callable[..., Part] = Part
+    make: Callable[..., ClaimPart] = ClaimPart
     assert not list(make(**sound).problems())
     problems = list(make(**(sound | changes)).problems())
     assert any(problem.startswith(f"{key}:") for problem in problems)

@@ -17,7 +17,7 @@ from prism_ae.__main__ import run
 from prism_ae.analysis.claims import CONTRADICTED, INCOMPLETE, NOT_MEASURABLE, REPRODUCED
 from prism_ae.errors import ConfigError, StoreError
 from prism_ae.experiments.ledger import (
-    Row,
+    LedgerRow,
     as_markdown,
     as_table,
     experiments_of_claims,
@@ -105,13 +105,13 @@ def mini(options: Options = ENOUGH) -> Request:
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, Row]:
+def rows() -> dict[str, LedgerRow]:
     """Of everything that the mini suite can measure, made up."""
     request = mini()
     return {row.claim.id: row for row in make_ledger(request, measure(request.all_points, request.suite))}
 
 
-def test_what_has_all_its_cells_is_judged(rows: dict[str, Row]) -> None:
+def test_what_has_all_its_cells_is_judged(rows: dict[str, LedgerRow]) -> None:
     left = {name: row.judged.why for name, row in rows.items() if row.judged.verdict in (INCOMPLETE, NOT_MEASURABLE)}
     pending = {name for name, claim in CLAIMS.items() if claim.pending}
     elsewhere = {name for name in left if "not among those" in left[name]}
@@ -120,7 +120,7 @@ def test_what_has_all_its_cells_is_judged(rows: dict[str, Row]) -> None:
     assert rows["C4"].judged.verdict == REPRODUCED
 
 
-def test_a_row_names_its_evidence(rows: dict[str, Row]) -> None:
+def test_a_row_names_its_evidence(rows: dict[str, LedgerRow]) -> None:
     data = rows["F4a"].as_dict()
     assert data["cells"] == len(data["cell_ids"].split()) == 2 * 3 * 5 * 6 * 2
     assert data["low"] < data["statistic"] < data["high"]
@@ -153,7 +153,7 @@ def test_what_the_suite_cannot_fill_is_said() -> None:
     assert "figure6" in rows["F6"].judged.why
 
 
-def test_all_four_forms_say_the_same(rows: dict[str, Row], tmp_path: Path) -> None:
+def test_all_four_forms_say_the_same(rows: dict[str, LedgerRow], tmp_path: Path) -> None:
     listed = tuple(rows.values())
     files = {path.suffix: path.read_text() for path in write_ledger(listed, "mini", tmp_path)}
     table = list(csv.DictReader(io.StringIO(files[".csv"])))
@@ -168,7 +168,7 @@ def test_all_four_forms_say_the_same(rows: dict[str, Row], tmp_path: Path) -> No
     assert files[".md"] == as_markdown(listed, "mini")
 
 
-def test_a_folder_that_cannot_be_written(rows: dict[str, Row], tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(rows: dict[str, LedgerRow], tmp_path: Path) -> None:
     (tmp_path / "mini").write_text("in the way")
     with raises(StoreError, tmp_path):
         write_ledger(tuple(rows.values()), "mini", tmp_path)

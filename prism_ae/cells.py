@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
@@ -177,6 +178,9 @@ class Sample:
         stops: why each turn ended: "end", "length" (max_new_tokens) or "window" (max_length).
         prefill_seconds, decode_seconds: wall time while this question was being served, others beside it.
         output_sha256: of the answers' token ids, turns separated: two runs with equal output have equal digests.
+        accepted: of each turn, the drafts that each of its rounds accepted, in their order: what ``histogram`` counts.
+            () for vanilla and where the order was not recorded.
+        turn_tokens: generated tokens of each turn; () where only their sum was recorded.
     """
 
     question_id: str
@@ -188,11 +192,39 @@ class Sample:
     prefill_seconds: float
     decode_seconds: float
     output_sha256: str
+    accepted: tuple[tuple[int, ...], ...] = ()
+    turn_tokens: tuple[int, ...] = ()
 
     @property
     def rounds(self) -> int:
         """Draft-verify-commit rounds, the prefill not counted (0 for vanilla)."""
         return sum(self.histogram)
+
+    def problem(self) -> str:
+        """How the numbers of its turns contradict its sums, or ""."""
+        if self.turn_tokens and len(self.turn_tokens) != self.turns:
+            return f"the tokens of {len(self.turn_tokens)} turns are listed, {self.turns} were answered"
+        if self.turn_tokens and sum(self.turn_tokens) != self.generated_tokens:
+            return f"its turns have {sum(self.turn_tokens)} tokens, {self.generated_tokens} were generated"
+        if not self.accepted:
+            return ""
+        if not len(self.accepted) == len(self.turn_tokens) == self.turns:
+            return f"rounds of {len(self.accepted)} turns are listed, {self.turns} were answered"
+        counts = Counter(drafts for turn in self.accepted for drafts in turn)
+        if counts != Counter(dict(enumerate(self.histogram))):
+            return "the rounds that are listed are not those of its histogram"
+        for number, (turn, tokens) in enumerate(zip(self.accepted, self.turn_tokens, strict=True), start=1):
+            most = committed_tokens(turn)
+            # A round that was drafted began before the answer's end.
+            least = committed_tokens(turn[:-1]) + 1 if turn else 0
+            if not least <= tokens <= most:
+                return f"turn {number} has {tokens} tokens, and its rounds make it {least} to {most}"
+        return ""
+
+
+def committed_tokens(accepted: Sequence[int]) -> int:
+    """Tokens that a turn's prefill and its rounds commit, by the drafts that each round accepted."""
+    return 1 + sum(drafts + 1 for drafts in accepted)
 
 
 Graphs = Sequence[int] | Literal["eager"] | None

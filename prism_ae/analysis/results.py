@@ -105,8 +105,8 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
     """The columns of samples, their identities checked; histograms are ``steps`` + 1 wide at the least.
 
     Raises:
-        ValueError: a count is negative, a question occurs twice, or more tokens were generated than the rounds and
-            prefills can have committed.
+        ValueError: a count is negative, a question occurs twice, more tokens were generated than the rounds and
+            prefills can have committed, or `Sample.problem`.
     """
     width = max((len(sample.histogram) for sample in samples), default=0)
     histograms = np.zeros((len(samples), max(width, steps + 1)), dtype=np.int64)
@@ -115,6 +115,8 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
         where = f"question {sample.question_id}"
         if min(sample.histogram, default=0) < 0 or sample.generated_tokens < 0:
             raise ValueError(f"{where}: a count is negative")
+        if problem := sample.problem():
+            raise ValueError(f"{where}: {problem}")
         accepted = sum(depth * rounds for depth, rounds in enumerate(sample.histogram))
         most = sample.rounds + accepted + sample.turns
         if sample.rounds and sample.generated_tokens > most:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from prism_ae.cells import Sample
@@ -71,7 +71,8 @@ class _Conversation:
         self.answers: list[list[int]] = []
         self.written: list[list[int]] = []
         self.stops: list[str] = []
-        self.histogram = [0] * histogram_size
+        self.accepted: list[list[int]] = []
+        self.histogram_size = histogram_size
         self.prefill_seconds = self.decode_seconds = self.since = 0.0
 
     def ask(self) -> bool:
@@ -79,6 +80,7 @@ class _Conversation:
         self.prompts.append(self.job.prompt(self.answers))
         self.answers.append([])
         self.written.append([])
+        self.accepted.append([])
         if len(self.prompts[-1]) < self.job.max_seq_len:
             return True
         self.stops.append("window")
@@ -123,16 +125,19 @@ class _Conversation:
         return len(self.stops) == self.job.turns
 
     def result(self, *, drafted: bool) -> GenerationResult:
+        rounds = Counter(drafts for turn in self.accepted for drafts in turn)
         sample = Sample(
             question_id=self.job.question_id,
             turns=self.job.turns,
             prompt_tokens=sum(map(len, self.prompts)),
             generated_tokens=sum(map(len, self.answers)),
-            histogram=tuple(self.histogram) if drafted else (),
+            histogram=tuple(rounds[drafts] for drafts in range(self.histogram_size)) if drafted else (),
             stops=tuple(self.stops),
             prefill_seconds=self.prefill_seconds,
             decode_seconds=self.decode_seconds,
             output_sha256=digest(self.answers),
+            accepted=tuple(map(tuple, self.accepted)) if drafted else (),
+            turn_tokens=tuple(map(len, self.answers)),
         )
         return GenerationResult(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
 
@@ -177,7 +182,7 @@ def generate(
             clock += time.perf_counter() - start
             for conversation, tokens in zip(active, committed, strict=True):
                 if not conversation.ended:
-                    conversation.histogram[len(tokens) - 1] += 1
+                    conversation.accepted[-1].append(len(tokens) - 1)
         for row in reversed(range(len(active))):
             conversation = active[row]
             if not conversation.take(committed[row], stop_ids) or conversation.needs_lookahead(lookahead):

@@ -1,8 +1,8 @@
 """The questions of a benchmark, from the file that was downloaded or from the embedded corpus.
 
 A file is JSON Lines as FastChat, Spec-Bench and EAGLE publish it: one object per line with ``question_id`` and
-``turns``; other keys (``category``, ``reference``) are not read. A suite whose benchmark names no file makes its
-questions itself.
+``turns``. ``category`` is read for analyses alone (`load_categories`), other keys (``reference``) not at all. A suite
+whose benchmark names no file makes its questions itself.
 """
 
 from __future__ import annotations
@@ -55,6 +55,23 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
             f"ask for 1 to {len(questions)}, as in --questions {len(questions)}",
         )
     return questions[:count]
+
+
+def load_categories(suite: Suite, benchmark: str, models_dir: Path) -> dict[str, str]:
+    """The category of each question that names one, by `cells.Sample.question_id`; {} where no file is there.
+
+    It says what a question is about and decides nothing: a file without categories is as good.
+
+    Raises:
+        ConfigError: as `read_records`.
+    """
+    file = suite.benchmarks[benchmark].file
+    path = models_dir / FOLDER / file if file else None
+    if path is None or not path.is_file():
+        return {}
+    records = [data for _, data in read_records(path).found if isinstance(data, dict)]
+    found = [(data.get("question_id"), data.get("category")) for data in records]
+    return {f"{benchmark}/{name}": category for name, category in found if isinstance(category, str) and category}
 
 
 def origin(suite: Suite, benchmark: str, models_dir: Path) -> str:

@@ -19,6 +19,7 @@ from prism_ae.cells import EngineSettings
 from prism_ae.errors import CheckpointError, PrismError
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
+from prism_ae.sglang_prism.accepted import accepted_drafts
 from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
 
 FIRST_TOKEN_ONLY = 1 << 20
@@ -135,6 +136,7 @@ class EngineHost:
         answers: list[tuple[int, ...]] = []
         stops: list[str] = []
         histogram: list[int] = []
+        accepted: list[tuple[int, ...]] = []
         prompt_tokens, prefill, decode = 0, 0.0, 0.0
         for _ in users:
             prompt = conversation.prompt(users, answers)
@@ -163,8 +165,11 @@ class EngineHost:
             answers.append(answer)
             stops.append("end" if ended else "window" if most < asked.max_new_tokens else "length")
             histogram = _added(histogram, last["meta_info"].get("spec_correct_drafts_histogram") or [])
+            accepted.append(accepted_drafts(last["meta_info"]))
             prefill, decode = prefill + first - begin, decode + end - first
-        return Answered(index, tuple(answers), prompt_tokens, tuple(histogram), tuple(stops), prefill, decode)
+        return Answered(
+            index, tuple(answers), prompt_tokens, tuple(histogram), tuple(accepted), tuple(stops), prefill, decode
+        )
 
     def _ends(self) -> Iterable[int]:
         """The tokens at which the engine ends an answer by itself, as it read them from the target's files."""

@@ -75,6 +75,7 @@ class Answered:
         answers: token ids of each turn, end token included.
         prompt_tokens: summed over turns.
         histogram: rounds by accepted drafts, summed over turns; () without drafts.
+        accepted: of each turn, the drafts that each round accepted; nothing without drafts.
         stops: why each turn ended: "end", "length" or "window".
         prefill_seconds: from a request's sending to its first token; decode_seconds: from there to its last.
     """
@@ -83,6 +84,7 @@ class Answered:
     answers: tuple[tuple[int, ...], ...]
     prompt_tokens: int
     histogram: tuple[int, ...]
+    accepted: tuple[tuple[int, ...], ...]
     stops: tuple[str, ...]
     prefill_seconds: float
     decode_seconds: float

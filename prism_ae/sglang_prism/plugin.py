@@ -42,6 +42,7 @@ def register() -> None:
 def hooks() -> list[Hook]:
     """Every function of SGLang that is wrapped in this process."""
     from prism_ae.sglang_prism import (
+        accepted,
         context_limit,
         control,
         drafting,
@@ -53,7 +54,7 @@ def hooks() -> list[Hook]:
         streams,
     )
 
-    modules = (registration, steps, drafting, control, finish, penalties, context_limit)
+    modules = (registration, steps, drafting, control, finish, accepted, penalties, context_limit)
     found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
     if multiprocessing.parent_process() is None:
         found += streams.HOOKS

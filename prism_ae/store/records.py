@@ -86,8 +86,18 @@ class Record:
 
 
 def samples_text(samples: Iterable[Sample]) -> bytes:
-    """``samples.jsonl``: one sample per line, in the order of the questions."""
-    return "".join(canonical_json(plain(sample) | {"rounds": sample.rounds}) + "\n" for sample in samples).encode()
+    """``samples.jsonl``: one sample per line, in the order of the questions; what was not recorded is left out."""
+    return "".join(f"{canonical_json(_line(sample))}\n" for sample in samples).encode()
+
+
+def _line(sample: Sample) -> dict[str, Any]:
+    data: dict[str, Any] = plain(sample)
+    kept = {name: value for name, value in data.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
+    return kept | {"rounds": sample.rounds}
+
+
+_OPTIONAL: dict[str, Any] = {"accepted": [], "turn_tokens": []}
+"""Fields that are left out where they have this value."""
 
 
 def parse_samples(text: bytes) -> tuple[Sample, ...]:
@@ -97,9 +107,12 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         data = json.loads(line)
         data["histogram"] = tuple(data["histogram"])
         data["stops"] = tuple(data["stops"])
+        data["accepted"] = tuple(tuple(turn) for turn in data.get("accepted", ()))
+        data["turn_tokens"] = tuple(data.get("turn_tokens", ()))
         rounds = data.pop("rounds")
         sample = Sample(**data)
         counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, rounds, *sample.histogram)
+        counts = (*counts, *sample.turn_tokens, *(drafts for turn in sample.accepted for drafts in turn))
         if any(type(count) is not int or not 0 <= count < 2**53 for count in counts):
             raise ValueError("a count is none")
         if rounds != sample.rounds:

@@ -15,6 +15,7 @@ from prism_ae.cells import TreeShape
 from prism_ae.decoding import generate as generate_module
 from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
+from prism_ae.decoding.sampling import question_uniforms
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
 from prism_ae.models.llama import Llama
@@ -190,6 +191,29 @@ def test_accepted_drafts_behind_the_cut_still_count() -> None:
         for answers in cut
         for a in answers
     )
+
+
+def test_the_rounds_of_each_turn_are_listed_in_their_order() -> None:
+    """Against rounds that are driven one by one, and read off until the answer's end."""
+    target, stop = make_target(4), (3, 17)
+    drafter, texts = make_drafter("prism", target), prompts(8)
+    jobs, every = make_jobs(texts, turns=2), 0
+    for answered, text, job in zip(run(target, drafter, SHAPE, jobs, stop=stop), texts, jobs, strict=True):
+        sample, listed = answered.sample, []
+        for turn, answer in enumerate(answered.answers):
+            batch = Batch(target, drafter, SHAPE, rows=1, max_seq_len=100, uniforms_per_row=20)
+            batch.admit([text], [question_uniforms(11, job.question_id, turn, 20)], [job.temperature])
+            written, rounds = 1, []
+            while written < len(answer):
+                (tokens,) = batch.round()
+                rounds.append(len(tokens) - 1)
+                written += len(tokens)
+            listed.append(tuple(rounds))
+        assert sample.accepted == tuple(listed)
+        assert sample.turn_tokens == tuple(map(len, answered.answers))
+        assert sample.problem() == ""
+        every += sum(map(len, listed))
+    assert every > 20
 
 
 def test_max_seq_len_holds_prompt_and_answer() -> None:

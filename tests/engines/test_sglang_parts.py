@@ -206,7 +206,7 @@ def test_histograms_of_turns_are_added(one: list[int], other: list[int], total: 
 
 
 def test_a_sample_of_two_turns() -> None:
-    answered = Answered(3, ((5, 6), (7,)), 40, (1, 2), ("end", "length"), 0.5, 2.0)
+    answered = Answered(3, ((5, 6), (7,)), 40, (1, 2), ((1,), (0, 1)), ("end", "length"), 0.5, 2.0)
     sample = _sample("talk/7", answered, TREE)
     assert dataclasses.asdict(sample) == {
         "question_id": "talk/7",
@@ -218,11 +218,13 @@ def test_a_sample_of_two_turns() -> None:
         "prefill_seconds": 0.5,
         "decode_seconds": 2.0,
         "output_sha256": digest([[5, 6], [7]]),
+        "accepted": ((1,), (0, 1)),
+        "turn_tokens": (2, 1),
     }
     assert sample.rounds == 3
     assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), TREE)
     vanilla = _sample("talk/7", dataclasses.replace(answered, histogram=()), None)
-    assert (vanilla.rounds, vanilla.histogram) == (0, ())
+    assert (vanilla.rounds, vanilla.histogram, vanilla.accepted) == (0, (), ())
 
 
 class _Engine:

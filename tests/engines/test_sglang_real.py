@@ -99,6 +99,11 @@ def rounds(results: list[Result]) -> list[list[tuple[int, ...]]]:
     return [[sample.histogram for sample in result.samples] for result in results]
 
 
+def listed(results: list[Result]) -> list[list[tuple[tuple[int, ...], ...]]]:
+    assert not any(sample.problem() for result in results for sample in result.samples)
+    return [[sample.accepted for sample in result.samples] for result in results]
+
+
 def check(engines: Engines, drafter: str, trees: tuple[str, ...], texts: list[list[str]]) -> None:
     """Every tree, exact and stock; the first tree also at batch 1 and 8.
 
@@ -111,12 +116,14 @@ def check(engines: Engines, drafter: str, trees: tuple[str, ...], texts: list[li
         assert written(engines.measure(drafter, tree, drafting="stock")) == texts
         expected = exact if separate else engines.expected(drafter, tree)
         assert rounds(exact) == rounds(expected)
+        assert listed(exact) == listed(expected)
         accepted = [sum(counts) for counts in zip(*(rounds(exact)[0]), strict=True)]
         assert sum(accepted[2:]) > 0  # several steps of drafting had something to do with it
         for batch in (1, 8) if tree == trees[0] else ():
             timed = engines.measure(drafter, tree, batch=batch)
             assert written(timed) == texts
             assert rounds(timed) == rounds(expected)
+            assert listed(timed) == listed(expected)
             assert timed[0].settings.to_json()["batch"] == batch
 
 

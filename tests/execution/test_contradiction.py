@@ -39,6 +39,28 @@ def test_a_contradictory_sample_is_named(change: dict[str, object], names: str) 
     assert names in said(dataclasses.replace(SAMPLE, **change))
 
 
+LISTED = dataclasses.replace(SAMPLE, accepted=((1, 2),), turn_tokens=(6,))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, ""),
+        ({"turn_tokens": (5,)}, "its turns have 5 tokens, 6 were generated"),
+        ({"turn_tokens": (3, 3)}, "2 turns"),
+        ({"turn_tokens": ()}, "rounds of 1 turn"),
+        ({"accepted": ((1,), (2,))}, "rounds of 2 turns"),
+        ({"accepted": ((2, 2),)}, "histogram"),
+        ({"accepted": ((1, 2, 1),), "histogram": (0, 2, 1)}, "turn 1 has 6 tokens, and its rounds make it 7 to 8"),
+        ({"accepted": ((2,),), "histogram": (0, 0, 1)}, "turn 1 has 6 tokens, and its rounds make it 2 to 4"),
+    ],
+)
+def test_rounds_that_contradict_their_sums_are_named(change: dict[str, object], says: str) -> None:
+    found = said(dataclasses.replace(LISTED, **change))  # type: ignore[arg-type]
+    assert says in found
+    assert bool(found) == bool(says)
+
+
 def test_so_are_questions_rounds_and_the_whole_run() -> None:
     assert "2 were asked" in said(point=dataclasses.replace(POINT, questions=2))
     assert "nothing drafts" in said(point=dataclasses.replace(POINT, drafter="vanilla", tree=None))

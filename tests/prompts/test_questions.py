@@ -12,7 +12,7 @@ import pytest
 from raising import raises
 
 from prism_ae.errors import ConfigError, MissingError
-from prism_ae.prompts.questions import Question, load_questions, read_questions
+from prism_ae.prompts.questions import Question, load_categories, load_questions, read_questions
 from prism_ae.suites.load import load_suite
 
 PAPER, MINI = load_suite("paper"), load_suite("mini")
@@ -150,6 +150,15 @@ def test_the_corpus_makes_the_mini_suites_questions(tmp_path: Path, benchmark: s
     assert {len(question.turns) for question in questions} == {MINI.benchmarks[benchmark].turns}
     assert load_questions(MINI, benchmark, 5, tmp_path) == questions[:5]
     assert load_questions(MINI, benchmark, count, tmp_path) == questions
+
+
+def test_categories_are_read_where_a_question_has_one(tmp_path: Path) -> None:
+    file = tmp_path / "benchmarks" / PAPER.benchmarks["gsm8k"].file
+    assert load_categories(PAPER, "gsm8k", tmp_path) == {}
+    text = [line(5, "one", category="math"), line(3, "two"), line("x", "three", category=["a"]), "[]"]
+    write(file, "\n".join(text))
+    assert load_categories(PAPER, "gsm8k", tmp_path) == {"gsm8k/5": "math"}
+    assert load_categories(MINI, "gsm8k", tmp_path) == {}
 
 
 def test_an_unknown_benchmark(tmp_path: Path) -> None:

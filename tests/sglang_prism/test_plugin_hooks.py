@@ -45,6 +45,7 @@ SIGNATURES = {
         "use_token_index",
     ],
     "sglang.srt.managers.schedule_batch.Req.update_finish_state": ["self", "new_accepted_len"],
+    "sglang.srt.managers.schedule_batch.Req.update_spec_correct_drafts_histogram": ["self", "num_correct_drafts"],
     "sglang.srt.managers.scheduler.Scheduler.get_internal_state": ["self", "recv_req"],
     "sglang.srt.managers.scheduler.Scheduler.is_disable_overlap_for_batch": ["self", "batch", "last_batch"],
     "sglang.srt.mem_cache.allocation_sizing.get_req_to_token_extra_context_len": ["server_args"],

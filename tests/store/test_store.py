@@ -322,6 +322,21 @@ def test_a_line_of_samples_names_its_rounds_and_says_nothing_else_than_its_histo
         parse_samples(line.replace(b'"rounds":3,', b""))
 
 
+def test_the_rounds_of_each_turn_are_on_the_line_where_they_are_known() -> None:
+    sample = Sample("qa/1", 2, 20, 9, (1, 1, 1), ("end", "end"), 0.5, 1.5, "ab", ((2, 0), (1,)), (5, 4))
+    plain = dataclasses.replace(sample, accepted=(), turn_tokens=())
+    line = samples_text([sample])
+    assert line == (
+        b'{"accepted":[[2,0],[1]],"decode_seconds":1.5,"generated_tokens":9,"histogram":[1,1,1],"output_sha256":"ab",'
+        b'"prefill_seconds":0.5,"prompt_tokens":20,"question_id":"qa/1","rounds":3,"stops":["end","end"],'
+        b'"turn_tokens":[5,4],"turns":2}\n'
+    )
+    assert parse_samples(line + samples_text([plain])) == (sample, plain)
+    for spoiled in (b'"accepted":[[2,0],1]', b'"accepted":[[2,-1],[1]]', b'"accepted":[[2,"0"],[1]]', b'"accepted":3'):
+        with pytest.raises((ValueError, TypeError)):
+            parse_samples(line.replace(b'"accepted":[[2,0],[1]]', spoiled))
+
+
 @pytest.mark.parametrize(
     "data",
     [

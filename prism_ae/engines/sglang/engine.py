@@ -206,6 +206,8 @@ def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sam
         prefill_seconds=answered.prefill_seconds,
         decode_seconds=answered.decode_seconds,
         output_sha256=digest([list(answer) for answer in answered.answers]),
+        accepted=answered.accepted if tree is not None else (),
+        turn_tokens=tuple(map(len, answered.answers)),
     )
 
 

@@ -105,6 +105,7 @@ class Summary:
         values: by the quantity's name; what is not there is missing, or undefined (vanilla decoding has no rounds).
         asked: cells it needs; cell_ids: those measured; vanilla_ids: those that its ratios are over.
         questions: with rounds, over its benchmarks; without_rounds: those left out of the acceptance length.
+        overshoot: tokens that were committed behind the answers' ends.
     """
 
     place: Place
@@ -114,6 +115,7 @@ class Summary:
     vanilla_ids: tuple[str, ...]
     questions: int
     without_rounds: int
+    overshoot: int
 
     @property
     def vanilla(self) -> bool:
@@ -186,6 +188,7 @@ def _summary(
         vanilla_ids=tuple(cell.measured.cell_id for cell in base) if comparable else (),
         questions=sum(len(cell.columns.question_ids) for cell in cells) - without,
         without_rounds=without,
+        overshoot=sum(int(cell.columns.overshoot.sum()) for cell in cells),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
+from prism_ae.analysis.rounds import as_authors_count, overshoot
 from prism_ae.cells import Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
 
@@ -50,6 +51,7 @@ class Columns:
     Attributes:
         histograms: [n, deepest + 1], rounds of a question by accepted drafts.
         generated, turns: [n], tokens and turns of a question.
+        overshoot: [n], tokens that were committed behind the answers' ends, which nobody receives.
         prefill, decode: [n], seconds from sending a turn to its first token, and from there to its last; summed over
             turns.
     """
@@ -58,6 +60,7 @@ class Columns:
     histograms: Ints
     generated: Ints
     turns: Ints
+    overshoot: Ints
     prefill: Floats
     decode: Floats
 
@@ -125,7 +128,8 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
     ids = tuple(sample.question_id for sample in samples)
     if len(set(ids)) < len(ids):
         raise ValueError("a question occurs twice")
-    counts = np.array([(sample.generated_tokens, sample.turns) for sample in samples], dtype=np.int64).reshape(-1, 2)
+    listed = [(sample.generated_tokens, sample.turns, overshoot(sample)) for sample in samples]
+    counts = np.array(listed, dtype=np.int64).reshape(-1, 3)
     seconds = np.array([(sample.prefill_seconds, sample.decode_seconds) for sample in samples], dtype=np.float64)
     return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T)
 
@@ -218,22 +222,44 @@ class Results:
         return pd.DataFrame(rows, columns=[*names, "cell_id", "device", "finished", "quantity", "unit", "value"])
 
 
-def results_of(points: Iterable[Point], measured: Mapping[Point, Measured]) -> Results:
+def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, authors: bool = False) -> Results:
     """The results of some points; those of others are left aside.
 
+    Args:
+        authors: acceptance is counted as in the authors' evaluation (`rounds.as_authors_count`).
+
     Raises:
-        StoreError: samples that contradict themselves or what was asked; names the cell.
+        StoreError: samples that contradict themselves or what was asked, or do not list the rounds that ``authors``
+            needs; names the cell.
     """
     asked = tuple(points)
-    return Results(asked, {point: _cell(point, measured[point]) for point in asked if point in measured})
+    return Results(
+        asked, {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
+    )
 
 
-def _cell(point: Point, measured: Measured) -> CellResult:
+def _cell(point: Point, measured: Measured, *, authors: bool) -> CellResult:
+    if authors and point.batch is None and point.engine != "artifact":
+        samples = tuple(_counted_as_authors(sample) for sample in measured.samples)
+        if None in samples:
+            raise StoreError(
+                f"cell {measured.cell_id}: its samples do not list their rounds, which --count authors needs",
+                "an earlier version measured it; leave the option out, or measure into another --runs-dir",
+            )
+        measured = dataclasses.replace(measured, samples=tuple(each for each in samples if each is not None))
     try:
         return CellResult(point, measured, checked_columns(point, measured.samples, measured.wall_seconds))
     except ValueError as error:
         hint = "the engine that measured it is at fault; please report this"
         raise StoreError(f"cell {measured.cell_id}: {error}", hint) from None
+
+
+def _counted_as_authors(sample: Sample) -> Sample | None:
+    """The sample with the authors' rounds, or as it is where there are none; None where its rounds are not listed."""
+    if not sample.rounds:
+        return sample
+    histogram = as_authors_count(sample)
+    return None if histogram is None else dataclasses.replace(sample, histogram=histogram, accepted=())
 
 
 def checked_columns(point: Point, samples: Sequence[Sample], wall_seconds: float) -> Columns:

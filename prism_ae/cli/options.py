@@ -80,6 +80,10 @@ class RequestOptions:
             help="Acceptance length: macro (the paper's figures) or micro (its tables).", metavar="macro|micro"
         ),
     ] = None
+    count: Annotated[
+        str | None,
+        typer.Option(help="Count rounds as the authors do, one more behind an answer's end.", metavar="authors"),
+    ] = None
     paper_compat: Annotated[
         bool,
         typer.Option("--paper-compat", help="Imitate the authors' runs: how they served, and EAGLE-3's RoPE base."),
@@ -102,6 +106,8 @@ class RequestOptions:
         values["temperatures"] = tuple(_number("--temperatures", text) for text in values["temperatures"])
         if self.al is not None:
             check_word("--al", self.al, ("macro", "micro"))
+        if self.count is not None:
+            check_word("--count", self.count, ("authors",))
         values["trees"] = tuple(TreeShape.parse(text) for text in self.trees or ())
         values["batch_sizes"] = tuple(self.batch_sizes or ())
         return Options(**values)

@@ -97,6 +97,11 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     imitated = [_COMPAT.get(flag, flag) for flag in sorted({flag for point in results.points for flag in point.compat})]
     if imitated:
         yield Text(f"As in the authors' own runs (--paper-compat): {'; '.join(imitated)}.")
+    if options.count == "authors" and not experiment.timed:
+        yield Text(
+            "Rounds are counted in imitation of the authors' evaluation (--count authors): where the end token was the "
+            "last to be committed, its loop goes on for one round more, taken to accept nothing."
+        )
     yield from rope_bases(suite, results, subject.styles)
     devices = unique(cell.measured.device for cell in results.done)
     if experiment.timed and len(devices) > 1:

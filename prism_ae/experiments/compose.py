@@ -100,7 +100,7 @@ def compose(
     experiment.check_drawable(points)
     check_labels(experiment, suite, points)
     suite = in_one_line(suite)
-    results = results_of(points, measured)
+    results = results_of(points, measured, authors=options.count == "authors")
     texts = compare({point: measured[point] for point in points if point in measured})
     unpublished: list[str] = []
     if not experiment.keeps_unpublished:

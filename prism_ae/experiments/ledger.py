@@ -134,9 +134,10 @@ def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[L
         measured: results by point.
     """
     suite, unpublished = request.suite, unpublished_drafters(request.suite)
-    evidence, timed = {}, {}
+    evidence, timed, authors = {}, {}, request.options.count == "authors"
     for experiment, points in zip(request.experiments, request.points, strict=True):
-        evidence[experiment.name] = Evidence(experiment, suite, results_of(points, measured), request.options)
+        results = results_of(points, measured, authors=authors)
+        evidence[experiment.name] = Evidence(experiment, suite, results, request.options)
         timed[experiment.name] = experiment.timed
     rows = []
     for claim in ledger_claims():

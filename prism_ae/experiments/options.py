@@ -21,6 +21,7 @@ class Options:
         drafting: "exact", "stock" or "both", for the engine that knows both.
         dtype: "float32", "bfloat16" or "float16", instead of the suite's.
         al: "macro" or "micro", the acceptance length that is drawn and judged.
+        count: "authors" counts acceptance as the authors' evaluation does; None as it is.
         paper_compat: imitate the authors' runs (`prism_ae.suites.compat`).
     """
 
@@ -37,6 +38,7 @@ class Options:
     drafting: str | None = None
     dtype: str | None = None
     al: str | None = None
+    count: str | None = None
     paper_compat: bool = False
 
     def described(self) -> str:
@@ -60,5 +62,6 @@ class Options:
         said += [f"--drafting {self.drafting}"] if self.drafting is not None else []
         said += [f"--dtype {self.dtype}"] if self.dtype is not None else []
         said += [f"--al {self.al}"] if self.al is not None else []
+        said += [f"--count {self.count}"] if self.count is not None else []
         said += ["--paper-compat"] if self.paper_compat else []
         return " ".join(said)

@@ -7,11 +7,12 @@ import math
 
 import pytest
 from measurements import made_up, make_point, measured, sample
+from raising import raises
 
 from prism_ae.analysis.estimates import summarise
 from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO, QUANTITIES, SPEED
 from prism_ae.analysis.results import Columns, Measured, columns_of, results_of
-from prism_ae.cells import Fingerprints, Point, TreeShape
+from prism_ae.cells import Fingerprints, Point, Sample, TreeShape
 from prism_ae.errors import StoreError
 
 POINT = make_point(tree=TreeShape(3, 2, 6))
@@ -135,3 +136,36 @@ def test_vanilla_of_another_checkpoint_is_no_baseline() -> None:
         found = summarise(results_of([plain, own], done), SPEED)[1]
         assert ("speed_up" in found.values) == (target == "one")
         assert "tps" in found.values
+
+
+def listed(rounds: list[list[int]], tokens: list[int], stops: tuple[str, ...]) -> Sample:
+    """A question that lists its rounds, turn by turn."""
+    made = sample("q0", [drafts for turn in rounds for drafts in turn])
+    accepted = tuple(tuple(turn) for turn in rounds)
+    return dataclasses.replace(
+        made, turns=len(rounds), generated_tokens=sum(tokens), stops=stops, accepted=accepted, turn_tokens=tuple(tokens)
+    )
+
+
+def test_the_authors_count_a_round_behind_a_bonus_token_that_ends_the_answer() -> None:
+    """The first turn ends with the bonus token, the second with an accepted draft, one of whose tokens is behind it."""
+    point = make_point(questions=1, tree=TreeShape(3, 2, 6))
+    made = listed([[1, 2], [2, 2]], [6, 6], ("end", "end"))
+    plain, authors = (
+        results_of([point], {point: measured([made])}, authors=each).cells[point].columns for each in (False, True)
+    )
+    assert plain.value(AL_MACRO) == (1 + 2 + 2 + 2) / 4 + 1
+    assert authors.value(AL_MACRO) == (1 + 2 + 0 + 2 + 2) / 5 + 1
+    assert plain.overshoot.tolist() == [1]
+    cut = dataclasses.replace(made, stops=("length", "window"))
+    columns = results_of([point], {point: measured([cut])}, authors=True).cells[point].columns
+    assert columns.value(AL_MACRO) == plain.value(AL_MACRO)
+
+
+def test_without_lists_the_authors_count_is_refused() -> None:
+    """But not where nothing drafts, nor where time is measured."""
+    point = make_point(questions=1)
+    with raises(StoreError, "0123456789abcdef", "--count authors"):
+        results_of([point], {point: measured([sample("q0", [1])])}, authors=True)
+    for other, answer in ((make_point(questions=1, batch=1), [1]), (make_point(questions=1, drafter="vanilla"), [])):
+        results_of([other], {other: measured([sample("q0", answer)])}, authors=True)

@@ -103,6 +103,7 @@ class Point:
         dtype: "float32", "bfloat16" or "float16".
         drafting: "exact", or "stock": SGLang's own draft loop, where a branch may attend to another branch's tokens.
         compat: names of the original artifact's choices that are imitated, sorted.
+        training_seed: which of the drafter's trainings; 0 where there is only one.
     """
 
     suite: str
@@ -121,6 +122,13 @@ class Point:
     dtype: str
     drafting: str = EXACT
     compat: tuple[str, ...] = ()
+    training_seed: int = 0
+
+    @property
+    def trained(self) -> str:
+        """What the drafter is trained on, in words: "8x", "8x seed 1"; "" where it is not trained at scales."""
+        seed = f"seed {self.training_seed}" if self.training_seed else ""
+        return " ".join(word for word in (self.scale or "", seed) if word)
 
     @property
     def unfilled_batch(self) -> str:
@@ -149,10 +157,15 @@ class Cell:
     @property
     def id(self) -> str:
         """16 hex digits, the same on every machine."""
-        return digest(self)[:16]
+        return digest(self.to_json())[:16]
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Everything that identifies the cell. A training seed of 0 is left out: cells that were measured before there
+        was any other keep their ids."""
+        data = dataclasses.asdict(self)
+        if not self.point.training_seed:
+            del data["point"]["training_seed"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Cell:

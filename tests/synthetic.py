@@ -32,6 +32,12 @@ STRENGTH = {
     "prism_star": (0.83, 0.033),
     "prism3": (0.82, 0.030),
     "hass_cont": (0.795, 0.04),
+    "hass_star": (0.76, 0.05),
+    "hass_star_cont": (0.82, 0.04),
+    "hass2_cont": (0.80, 0.04),
+    "hass2_authors": (0.73, 0.05),
+    "hass3_authors": (0.72, 0.05),
+    "prism_entry": (0.80, 0.035),
 }
 """Chance that the first draft is accepted at the smallest scale, and the loss per position."""
 

@@ -66,13 +66,23 @@ def test_every_field_is_part_of_the_identity() -> None:
     changed = {
         "suite": "paper", "target": "x", "drafter": "x", "scale": None, "benchmark": "x", "temperature": 0.0,
         "tree": None, "engine": "sglang", "batch": 1, "questions": 2, "max_new_tokens": 1, "max_length": 1, "seed": 1,
-        "dtype": "float16", "drafting": "stock", "compat": ("greedy-second-temperature",),
+        "dtype": "float16", "drafting": "stock", "compat": ("greedy-second-temperature",), "training_seed": 1,
     }  # fmt: skip
     assert set(changed) == {field.name for field in dataclasses.fields(Point)}
     ids = {CELL.id} | {Cell(dataclasses.replace(POINT, **{k: v}), CELL.fingerprints).id for k, v in changed.items()}
     for field in dataclasses.fields(Fingerprints):
         ids.add(Cell(POINT, dataclasses.replace(CELL.fingerprints, **{field.name: "other"})).id)
     assert len(ids) == 1 + len(changed) + len(dataclasses.fields(Fingerprints))
+
+
+def test_a_training_seed_of_0_is_no_part_of_what_is_stored() -> None:
+    """So that cells keep the ids that they had before there were others."""
+    other = Cell(dataclasses.replace(POINT, training_seed=3), CELL.fingerprints)
+    assert "training_seed" not in CELL.to_json()["point"]
+    assert other.to_json()["point"]["training_seed"] == 3
+    for cell in (CELL, other):
+        assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
+    assert (POINT.trained, other.point.trained) == ("8x", "8x seed 3")
 
 
 def test_a_cell_survives_json_and_has_the_same_id_in_another_process() -> None:

@@ -108,7 +108,7 @@ def test_the_wheel_runs_outside_the_repository(installed: Path, tmp_path: Path) 
     assert "plan" in helped.stdout
     planned = run(installed / "prism-ae", "plan", "figure4", "--suite", "mini", cwd=tmp_path, env=clean())
     assert planned.returncode == 0, planned.stderr
-    assert "360" in planned.stdout
+    assert "480" in planned.stdout
     assert "prism-ae train mini" in planned.stdout
 
 

@@ -164,7 +164,7 @@ def _first(assignments: Sequence[Assignment]) -> list[str]:
         batch = "" if point.batch is None else f"batch {point.batch}"
         how = point.engine if point.drafting == "exact" else f"{point.engine}, {point.drafting}"
         cells = pluralise(len(assignment.cells), "cell")
-        rows.append((point.target, point.drafter, point.scale or "", tree, batch, how, point.dtype, cells))
+        rows.append((point.target, point.drafter, point.trained, tree, batch, how, point.dtype, cells))
     lines = ["  first assignments:", *table(rows, indent="    ")]
     if len(assignments) > _SHOWN:
         lines.append(f"    … and {len(assignments) - _SHOWN:,} more")

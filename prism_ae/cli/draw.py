@@ -78,11 +78,14 @@ def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
     Only for points whose model is here: its folder is named after the digest of today's recipe, so that recipe made it.
     """
     from prism_ae.mini.catalogue import SUITE
-    from prism_ae.mini.recipes import load_recipes, recipe_summary
+    from prism_ae.mini.recipes import load_recipes, passes_summary, recipe_summary
 
     if suite.name != SUITE:
         return ()
     recipes = load_recipes()
     drafters = dict.fromkeys(point.drafter for point in points if point.drafter in recipes.drafters)
-    lines = [recipe_summary(drafter, recipes) for drafter in drafters]
-    return (f"Recipes. {'. '.join(lines)}.",) if lines else ()
+    if not drafters:
+        return ()
+    extra = any(recipes.drafters[drafter].start for drafter in drafters)
+    lines = [passes_summary(recipes, extra=extra), *(recipe_summary(drafter, recipes) for drafter in drafters)]
+    return (f"Recipes. {'. '.join(lines)}.",)

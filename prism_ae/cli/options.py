@@ -73,7 +73,12 @@ class RequestOptions:
         str | None, typer.Option(help="Compute dtype (default: the suite's).", metavar="float32|bfloat16|float16")
     ] = None
     engine: Annotated[str | None, typer.Option(help="Engine: torch or sglang.", metavar="NAME")] = None
-    controls: Annotated[bool, typer.Option("--controls", help="Add the equal-budget controls.")] = False
+    controls: Annotated[
+        bool | None,
+        typer.Option(
+            "--controls/--no-controls", help="Whether equal-budget controls are added (default: the suite's)."
+        ),
+    ] = None
     al: Annotated[
         str | None,
         typer.Option(
@@ -88,6 +93,9 @@ class RequestOptions:
         bool,
         typer.Option("--paper-compat", help="Imitate the authors' runs: how they served, and EAGLE-3's RoPE base."),
     ] = False
+    seeds: Annotated[
+        int, typer.Option(help="Training seeds of drafters that are trained here (acceptance only).", metavar="N")
+    ] = 1
 
     def request(self, experiments: Sequence[str], *, allow_empty: bool = False) -> Request:
         """The request for these experiments; arguments and errors as `make_request`'s."""

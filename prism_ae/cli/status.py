@@ -79,7 +79,7 @@ def status(
     say([f"suite {request.suite.name} in {store.root}", *(table(rows, indent="  ") if len(rows) > 1 else ())])
     for cell_id, message in failures.items():
         point = records[cell_id].cell.point
-        parts = [point.target, point.drafter, point.scale or "", point.benchmark]
+        parts = [point.target, point.drafter, point.trained, point.benchmark]
         parts += [f"tree {point.tree}", f"batch {point.batch}"] if point.batch is not None else []
         what = " ".join(parts)
         say([f"  failed: {cell_id} ({what}, T={point.temperature:g}): {one_line(message)}"])

@@ -25,9 +25,20 @@ class DrafterOptions:
     suite: Annotated[str | None, typer.Option(help="The suite of --template; default: paper.", metavar="NAME")] = None
 
 
+@dataclasses.dataclass(frozen=True)
+class SuiteTraining:
+    """What of the mini suite is trained; one drafter takes none of these."""
+
+    seeds: Annotated[
+        int, typer.Option(help="mini: trainings of each drafter; further ones at the suite's seed_scales.", metavar="N")
+    ] = 1
+    variants: Annotated[bool, typer.Option("--variants", help="mini: the drafters on request, too.")] = False
+
+
 def train(
     what: Annotated[str, typer.Argument(help="'mini' for the whole suite, or a drafter's name.", metavar="WHAT")],
     drafter: DrafterOptions,
+    suite: SuiteTraining,
     devices: o.DeviceOptions,
     models_dir: o.ModelsDir = o.MODELS,
 ) -> None:
@@ -38,18 +49,22 @@ def train(
     \b
     Examples:
       prism-ae train mini --workers 2
+      prism-ae train mini --seeds 5
       prism-ae train prism --target my-llama --data my.jsonl --out my-prism --template llama-3 --gpus 0
     """
     from prism_ae.errors import UsageError
 
     if what != "mini":
         _check_name(what)
+        if suite != SuiteTraining():
+            option = "--variants" if suite.variants else "--seeds"
+            raise UsageError(f"{option} belongs to training the mini suite, not to one drafter", "leave it out")
         _train_drafter(what, drafter, devices)
         return
     options = vars(drafter) | {"gpus": devices.gpus}
     if given := [name for name, value in options.items() if value is not None]:
         raise UsageError(f"--{given[0]} belongs to training one drafter, not to the mini suite", "leave it out")
-    _train_suite(models_dir, devices)
+    _train_suite(models_dir, suite, devices)
 
 
 def _check_name(name: str) -> None:
@@ -64,17 +79,21 @@ def _check_name(name: str) -> None:
         raise UsageError(f"there is no recipe '{name}'{did_you_mean(name, known)}", hint)
 
 
-def _train_suite(models_dir: Path, devices: o.DeviceOptions) -> None:
+def _train_suite(models_dir: Path, suite: SuiteTraining, devices: o.DeviceOptions) -> None:
     import sys
 
     from prism_ae.cli.output import say
+    from prism_ae.experiments.expand import check_seeds
     from prism_ae.io.words import pluralise
+    from prism_ae.mini.catalogue import SuiteOrder
     from prism_ae.processes.progress import display_on
     from prism_ae.training.run import train_suite
 
+    check_seeds(suite.seeds)
     count = len(devices.slots())
     with display_on(sys.stderr) as display:
-        trained, total = train_suite(models_dir, count, display)
+        order = SuiteOrder(models_dir, seeds=suite.seeds, variants=suite.variants)
+        trained, total = train_suite(order, count, display)
     say([f"trained {pluralise(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
 
 

@@ -125,7 +125,7 @@ def _drafters(
                 if isinstance(found, Path):
                     pair = partial(make_pair, target, place, found, drafter.kind, engine)
                     refused.setdefault(found, {})[engine] = _refused(name, pair)
-                elif found.hint:
+                elif found.hint and not found.opt_in:
                     absent.setdefault(found.reason, found)
     findings = [finding for of_folder in refused.values() for finding in for_engines(of_folder)]
     yield from findings

@@ -9,7 +9,7 @@ from pathlib import Path
 from prism_ae.cells import Cell
 from prism_ae.engines import registry
 from prism_ae.errors import PrismError
-from prism_ae.models.locate import Absent
+from prism_ae.models.locate import Absent, DrafterKey
 from prism_ae.planning.lookup import LocalLookup
 from prism_ae.prompts.questions import origin
 from prism_ae.suites.records import Suite
@@ -37,7 +37,7 @@ class Unchanged:
             return target.reason
         if target.fingerprint != prints.target:
             return f"{target.path} was changed"
-        drafter = lookup.drafter(point.target, point.drafter, point.scale, point.engine)
+        drafter = lookup.drafter(DrafterKey.of(point))
         if isinstance(drafter, Absent):
             return drafter.reason
         if drafter and drafter.fingerprint != prints.drafter:

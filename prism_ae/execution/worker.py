@@ -120,7 +120,7 @@ class Worker:
         """Measure and write the cells of an assignment; raises StoreError."""
         printed = len(self._output())
         point = assignment.cells[0].point
-        print(f"{len(assignment.cells)} cells: {point.target} {point.drafter} {point.scale or '-'} {point.tree}")
+        print(f"{len(assignment.cells)} cells: {point.target} {point.drafter} {point.trained or '-'} {point.tree}")
         together = [cell.id for cell in assignment.cells]
         provenance = {**self._run.provenance, "device": self._slot.name, "measured_with": together}
         attempts = {attempt.cell.id: attempt for attempt in self._store.begin(assignment.cells, provenance)}

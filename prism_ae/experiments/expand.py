@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prism_ae.cells import EXACT, STOCK, Point, TreeShape
 from prism_ae.engines.registry import find
@@ -37,8 +37,8 @@ _DRAFTING = (EXACT, STOCK, "both")
 
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
-    """The points of a figure or table, each once: by target, drafter, scale, drafting, tree, batch, benchmark,
-    temperature.
+    """The points of a figure or table, each once: by target, drafter, scale, training seed, drafting, tree, batch,
+    benchmark, temperature.
 
     A drafter that does not exist for a target is left out for that target. Vanilla decoding drafts nothing: it has no
     scale, no tree, and counts as "exact".
@@ -58,6 +58,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     if options.dtype is not None:
         _known("--dtype", (options.dtype,), FLOATS)
     dtype = options.dtype or limits.dtype
+    seeds = _seeds(experiment, suite, options)
     benchmarks = _benchmarks(experiment, suite, options)
     temperatures = _temperatures(experiment, options)
     points = tuple(
@@ -79,9 +80,11 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             dtype=dtype,
             drafting=drafted,
             compat=_compat(experiment, options, drafter, temperature, suite.benchmarks[benchmark].turns),
+            training_seed=training_seed,
         )
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
+        for training_seed in (seeds.get(scale.name, (0,)) if scale and not (drafter.folder or drafter.absent) else (0,))
         for drafted in (drafting if drafter.kind != "vanilla" else (EXACT,))
         for tree in (trees if drafter.kind != "vanilla" else (None,))
         for batch in batches
@@ -135,7 +138,8 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = tuple(dict.fromkeys(options.drafters))
     else:
         names = experiment.drafters_for(suite.name)
-    if options.controls:
+    by_default = suite.controls and not options.drafters  # who names drafters gets those
+    if by_default if options.controls is None else options.controls:
         names += tuple(name for name in experiment.controls_for(suite.name) if name not in names)
     if experiment.needs_vanilla and BASELINE not in names:
         names = (BASELINE, *names)
@@ -163,6 +167,31 @@ def _scales(experiment: Experiment, suite: Suite, options: Options) -> tuple[Sca
         _known("--scales", options.scales, [scale.name for scale in scales])
         scales = tuple(scale for scale in scales if scale.name in options.scales)
     return scales[-1:] if experiment.cells.scales == "largest" else scales
+
+
+_MOST_SEEDS = 100
+
+
+def check_seeds(seeds: int) -> None:
+    """Raises UsageError for a number of training seeds that is none."""
+    if not 1 <= seeds <= _MOST_SEEDS:
+        raise UsageError(f"--seeds must be between 1 and {_MOST_SEEDS}, got {seeds}")
+
+
+def _seeds(experiment: Experiment, suite: Suite, options: Options) -> Mapping[str, Sequence[int]]:
+    """Training scale -> the training seeds of a drafter that is trained here, where there are more than the first.
+
+    What is timed takes the first alone: another training changes how much is accepted, which is measured without time.
+    """
+    check_seeds(options.seeds)
+    if options.seeds == 1:
+        return {}
+    if not suite.seed_scales:
+        raise UsageError(f"--seeds: the drafters of suite {suite.name} have one training each", "leave the option out")
+    if options.scales and not set(options.scales) & set(suite.seed_scales):
+        known = ", ".join(suite.seed_scales)
+        raise UsageError("--seeds: none of --scales is trained with further seeds", f"those are {known}")
+    return {} if experiment.timed else {scale: range(options.seeds) for scale in suite.seed_scales}
 
 
 def _questions(experiment: Experiment, suite: Suite, options: Options, limits: Limits) -> int:

@@ -16,13 +16,15 @@ class Options:
         targets: names or roles.
         questions: the first n of each benchmark.
         trees: draft trees.
-        controls: add the equal-budget controls.
+        controls: whether the equal-budget controls are added; None: as the suite says, and none
+            beside ``drafters``.
         batch_sizes: for experiments that measure time.
         drafting: "exact", "stock" or "both", for the engine that knows both.
         dtype: "float32", "bfloat16" or "float16", instead of the suite's.
         al: "macro" or "micro", the acceptance length that is drawn and judged.
         count: "authors" counts acceptance as the authors' evaluation does; None as it is.
         paper_compat: imitate the authors' runs (`prism_ae.suites.compat`).
+        seeds: training seeds of drafters that are trained here, where acceptance is measured.
     """
 
     benches: tuple[str, ...] = ()
@@ -33,13 +35,14 @@ class Options:
     questions: int | None = None
     trees: tuple[TreeShape, ...] = ()
     engine: str | None = None
-    controls: bool = False
+    controls: bool | None = None
     batch_sizes: tuple[int, ...] = ()
     drafting: str | None = None
     dtype: str | None = None
     al: str | None = None
     count: str | None = None
     paper_compat: bool = False
+    seeds: int = 1
 
     def described(self) -> str:
         """The choices that differ from the experiment's file, for captions; "" if there is none."""
@@ -57,11 +60,12 @@ class Options:
         said += [f"--questions {self.questions}"] if self.questions is not None else []
         said += [f"--tree {tree}" for tree in self.trees]
         said += [f"--engine {self.engine}"] if self.engine is not None else []
-        said += ["--controls"] if self.controls else []
+        said += [] if self.controls is None else ["--controls" if self.controls else "--no-controls"]
         said += [f"--batch-size {size}" for size in self.batch_sizes]
         said += [f"--drafting {self.drafting}"] if self.drafting is not None else []
         said += [f"--dtype {self.dtype}"] if self.dtype is not None else []
         said += [f"--al {self.al}"] if self.al is not None else []
         said += [f"--count {self.count}"] if self.count is not None else []
         said += ["--paper-compat"] if self.paper_compat else []
+        said += [f"--seeds {self.seeds}"] if self.seeds != 1 else []
         return " ".join(said)

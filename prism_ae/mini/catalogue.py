@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from prism_ae.errors import ConfigError
 from prism_ae.io.digests import digest, plain
 from prism_ae.mini import corpus
 from prism_ae.mini.recipes import MINI, Recipes, load_recipes
@@ -38,6 +40,9 @@ class Artifact:
         folder: where it is once it is published.
         recipe: everything that decides its content.
         needs: folders of the artifacts that must exist before.
+        variant: trained on request only.
+        training_seed: 0 for the suite's own training, s for its s-th repetition from other initial weights and in
+            another order. Only drafters are repeated.
     """
 
     kind: Literal["target", "model", "draft-head"]
@@ -47,50 +52,93 @@ class Artifact:
     folder: Path
     recipe: dict[str, Any]
     needs: tuple[Path, ...]
+    variant: bool = False
+    training_seed: int = 0
 
     @property
     def label(self) -> str:
-        """For people: "mini-llama-2", "mini-llama-2 hass 4x"."""
+        """For people: "mini-llama-2", "mini-llama-2 hass 4x", "mini-llama-2 hass 8x seed 1"."""
         parts = [self.target, *([self.name] if self.kind != "target" else []), *([self.scale] if self.scale else [])]
-        return " ".join(parts)
+        return " ".join([*parts, *([f"seed {self.training_seed}"] if self.training_seed else [])])
+
+    @property
+    def command(self) -> str:
+        """What trains it."""
+        seeds = f" --seeds {self.training_seed + 1}" if self.training_seed else ""
+        return f"prism-ae train mini{seeds}{' --variants' if self.variant else ''}"
 
 
-@functools.lru_cache(maxsize=8)
-def catalogue(models_dir: Path, recipe_file: Path = MINI) -> tuple[Artifact, ...]:
-    """All artifacts of the suite, what others need first.
+@functools.lru_cache(maxsize=64)
+def catalogue(models_dir: Path, recipe_file: Path = MINI, training_seed: int = 0) -> tuple[Artifact, ...]:
+    """All artifacts of the suite and one training seed, what others need first.
 
     Args:
         models_dir: the models folder.
         recipe_file: another file's models live beside the suite's own, under their own digests.
+        training_seed: of the drafters; targets and small models are the same for all.
 
     Raises:
         ConfigError: the recipe file is wrong.
     """
     recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
+    for key, stage in (("scratch", recipes.drafter_training.scratch), ("extra", recipes.drafter_training.extra)):
+        for scale in suite.scales:
+            if scale.name not in stage.passes:
+                raise ConfigError(f"{recipe_file}: drafter_training.{key}.passes: scale '{scale.name}' is missing")
     found: list[Artifact] = []
     for target in recipes.targets:
-        found += _of_target(target, recipes, suite, models_dir)
+        found += _of_target(target, recipes, suite, models_dir, training_seed)
     return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class SuiteOrder:
+    """What of the suite is to be trained.
+
+    Attributes:
+        models_dir: the models folder; made if it does not exist.
+        recipe_file: the suite's recipes.
+        seeds: trainings of each drafter; those behind the first have the scales that the suite names for them.
+        variants: the drafters that are trained on request, too.
+    """
+
+    models_dir: Path
+    recipe_file: Path = MINI
+    seeds: int = 1
+    variants: bool = False
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What others need first. Raises ConfigError: the recipe file is wrong."""
+        scales = load_suite(SUITE).seed_scales
+        found = list(catalogue(self.models_dir, self.recipe_file))
+        for seed in range(1, self.seeds):
+            further = catalogue(self.models_dir, self.recipe_file, seed)
+            found += [one for one in further if one.training_seed and one.scale in scales]
+        return tuple(one for one in found if self.variants or not one.variant)
 
 
 def target_folder(models_dir: Path, target: str) -> Path:
     """Folder of a target of the suite, trained or not; raises KeyError."""
-    return _folder(models_dir, "target", target, target, None)
+    return _find(catalogue(models_dir), "target", target, target, None).folder
 
 
-def drafter_folder(models_dir: Path, target: str, drafter: str, scale: str | None) -> Path:
-    """Folder of a drafter of the suite, trained or not; raises KeyError for names and scales without a recipe."""
-    return _folder(models_dir, "model" if drafter == STANDARD else "draft-head", drafter, target, scale)
+def drafter_artifact(
+    models_dir: Path, target: str, drafter: str, scale: str | None, training_seed: int = 0
+) -> Artifact:
+    """A drafter of the suite, trained or not; raises KeyError for names and scales without a recipe."""
+    kind = "model" if drafter == STANDARD else "draft-head"
+    return _find(catalogue(models_dir, training_seed=training_seed), kind, drafter, target, scale)
 
 
-def _folder(models_dir: Path, kind: str, name: str, target: str, scale: str | None) -> Path:
-    for artifact in catalogue(models_dir):
-        if (artifact.kind, artifact.name, artifact.target, artifact.scale) == (kind, name, target, scale):
-            return artifact.folder
+def _find(artifacts: Iterable[Artifact], kind: str, name: str, target: str, scale: str | None) -> Artifact:
+    for one in artifacts:
+        if (one.kind, one.name, one.target, one.scale) == (kind, name, target, scale):
+            return one
     raise KeyError((target, name, scale))
 
 
-def _of_target(target: str, recipes: Recipes, suite: Suite, models_dir: Path) -> list[Artifact]:
+def _of_target(target: str, recipes: Recipes, suite: Suite, models_dir: Path, training_seed: int) -> list[Artifact]:
     recipe, record = recipes.targets[target], suite.targets[target]
     base = {
         "trainer": TRAINER_VERSION,
@@ -112,32 +160,41 @@ def _of_target(target: str, recipes: Recipes, suite: Suite, models_dir: Path) ->
     main = language_model("target", target, target, own)
     own = {"shape": plain(recipe.small_shape), "training": plain(recipe.small_training)}
     found = [main, language_model("model", STANDARD, f"{target}-{STANDARD}", own)]
-    digests: dict[tuple[str, str], tuple[str, Path]] = {}
+    training = recipes.drafter_training.of_seed(training_seed)
+    shared = {key: value for key, value in plain(training).items() if key not in ("scratch", "extra")}
+    made: dict[tuple[str, str], Artifact] = {}
     by_start = sorted(recipes.drafters.items(), key=lambda item: bool(item[1].start))
     for name, drafter in by_start:
         if target not in drafter.targets:
             continue
         capture = {"final": (), "capture": record.capture, "eagle3_capture": record.eagle3_capture}[drafter.reads]
+        stage = training.stage(drafter)
         for scale in suite.scales:
-            # A scale's recipe names the scales below it: the trunk passed through them.
-            below = [other.value for other in suite.scales if other.value <= scale.value]
             content: dict[str, Any] = {
                 "kind": "draft-head",
                 "trainer": TRAINER_VERSION,
                 "target": digest(main.recipe),
-                "corpus": {**plain(recipes.corpus), "scales": [scale.value] if drafter.start else below},
+                "corpus": {**plain(recipes.corpus), "scale": scale.value},
                 "capture": list(capture),
-                "training": plain(recipes.drafter_training),
+                "training": {
+                    **shared,
+                    "learning_rate": stage.learning_rate,
+                    "decay": stage.decay,
+                    "passes": stage.passes[scale.name],
+                },
                 "drafter": {
-                    key: value for key, value in plain(drafter).items() if key not in ("targets", "drawn", "start")
+                    key: value for key, value in plain(drafter).items() if key not in ("targets", "start", "variant")
                 },
             }
             needs: tuple[Path, ...] = (main.folder,)
             if drafter.start:
-                start_digest, start_folder = digests[drafter.start, scale.name]
-                content["start"] = start_digest
-                needs = (main.folder, start_folder)
-            folder = place(f"{target}-{name}-{scale.name}", content)
-            digests[name, scale.name] = (digest(content), folder)
-            found.append(Artifact("draft-head", name, target, scale.name, folder, content, needs))
+                start = made[drafter.start, scale.name]
+                content["start"] = digest(start.recipe)
+                needs = (main.folder, start.folder)
+            seeded = f"-seed{training_seed}" if training_seed else ""
+            folder = place(f"{target}-{name}-{scale.name}{seeded}", content)
+            made[name, scale.name] = Artifact(
+                "draft-head", name, target, scale.name, folder, content, needs, drafter.variant, training_seed
+            )
+            found.append(made[name, scale.name])
     return found

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
@@ -82,31 +83,51 @@ class TargetRecipe:
 
 
 @record
+class Stage:
+    """How long drafters of one kind are trained, and at which rates.
+
+    Attributes:
+        learning_rate: highest, of AdamW.
+        decay: the last part of all steps, in which the rate falls linearly to 0.
+        passes: training scale -> passes over its data; a user's own data are taken as those of the last one.
+        authors_epochs: training scale -> the authors' passes, for comparison.
+    """
+
+    learning_rate: float
+    decay: float
+    passes: dict[str, float]
+    authors_epochs: dict[str, int]
+
+
+@record
 class DrafterTraining:
     """How every drafter is trained; the same for all of them, so that a figure compares drafters and not settings.
 
     Attributes:
         rows: examples per step.
-        learning_rate: from scratch, highest; AdamW with ``betas`` and ``weight_decay``.
+        betas, weight_decay: of AdamW.
         warmup: steps in which the rate rises.
-        decay: a drafter from scratch passes once through all data at a constant rate. At the end of each scale's data a
-            branch leaves, for ``decay`` of a pass over that scale's data, and its rate falls linearly to 0.
-        extra_learning_rate, extra_passes: of a drafter with a warm start: so many passes over its scale's data, the
-            rate falling linearly to 0.
         clip: largest gradient norm.
         seed: of initial weights and order.
+        scratch, extra: of drafters from scratch, and of those with a warm start.
     """
 
     rows: int
-    learning_rate: float
-    extra_learning_rate: float
     betas: tuple[float, float]
     weight_decay: float
     warmup: int
-    extra_passes: float
-    decay: float
     clip: float
     seed: int
+    scratch: Stage
+    extra: Stage
+
+    def stage(self, recipe: DrafterRecipe) -> Stage:
+        """The one that trains a drafter of this recipe."""
+        return self.extra if recipe.start else self.scratch
+
+    def of_seed(self, training_seed: int) -> DrafterTraining:
+        """The same with another seed: the ``training_seed``-th further one, 0 being the file's own."""
+        return dataclasses.replace(self, seed=self.seed + training_seed)
 
 
 @record
@@ -115,19 +136,18 @@ class DrafterRecipe:
 
     Attributes:
         targets: trained for these.
-        drawn: a drafter of the suite; false for one that others only start from.
         cell, layers, step_mapping, draft_vocabulary: see `drafters.model.DrafterConfig`; draft_vocabulary 0 is the
             target's.
         reads: hidden states read at step 0: "final", or the suite's "capture" or "eagle3_capture".
         start: name of the recipe whose weights it starts from (its module 0 is copied into every module), or "".
         forwards: draft steps that are unrolled.
         detach: whether a step's input is cut from the step before.
-        context: "entry" or "own", see `unroll`.
+        context: "entry", "own" or "misrouted", see `unroll`.
         feature_weight, soft_weight, top_k_weight, top_k, step_decay: see `losses.LossWeights`.
+        variant: trained on request only.
     """
 
     targets: tuple[str, ...]
-    drawn: bool
     cell: Literal["eagle", "eagle3"]
     layers: int
     step_mapping: tuple[int, ...]
@@ -137,11 +157,12 @@ class DrafterRecipe:
     feature_weight: float
     soft_weight: float
     start: str = ""
-    context: Literal["entry", "own"] = "entry"
+    context: Literal["entry", "own", "misrouted"] = "entry"
     top_k_weight: float = 0.0
     top_k: int = 10
     step_decay: float = 1.0
     draft_vocabulary: int = 0
+    variant: bool = False
 
 
 @record
@@ -157,6 +178,9 @@ class Recipes:
 def load_recipes(path: Path = MINI) -> Recipes:
     """Read and check a recipe file; raises ConfigError naming file and key."""
     recipes = check(read_toml(path), Recipes, str(path))
+    for key, stage in (("scratch", recipes.drafter_training.scratch), ("extra", recipes.drafter_training.extra)):
+        if min(stage.passes.values(), default=0.0) <= 0:
+            raise ConfigError(f"{path}: drafter_training.{key}.passes: every scale needs a number above 0")
     for name, recipe in recipes.drafters.items():
         if recipe.start and recipe.start not in recipes.drafters:
             known = ", ".join(recipes.drafters)
@@ -174,8 +198,10 @@ def load_recipes(path: Path = MINI) -> Recipes:
 
 
 def recipe_summary(drafter: str, recipes: Recipes) -> str:
-    """One line for captions, e.g. "prism: 3 forwards, CE 1, from hass". Raises KeyError for an unknown drafter."""
+    """One line for captions, e.g. "prism: 3 forwards; CE 0.1; …, from hass's weights". Raises KeyError for an unknown
+    drafter."""
     recipe, training = recipes.drafters[drafter], recipes.drafter_training
+    stage = training.stage(recipe)
     terms = [
         f"{label} {weight:g}"
         for label, weight in (
@@ -188,14 +214,28 @@ def recipe_summary(drafter: str, recipes: Recipes) -> str:
     parts = [
         f"{recipe.forwards} forward{'s' if recipe.forwards > 1 else ''}{', detached' if recipe.detach else ''}",
         " + ".join(terms),
-        f"lr {training.extra_learning_rate if recipe.start else training.learning_rate:g}, {training.rows} rows a step",
+        f"lr {stage.learning_rate:g}",
     ]
     if recipe.step_decay != 1:
         parts.append(f"step weights {recipe.step_decay:g}^j")
     if recipe.start:
-        parts.append(f"{training.extra_passes:g} pass with a falling rate, from {recipe.start}'s weights")
-    else:
-        parts.append(f"1 pass at a constant rate, then {training.decay:g} pass with a falling one")
-    if recipe.context == "own" and len(set(recipe.step_mapping)) > 1:
-        parts.append("each module over its own keys and values")
+        parts.append(f"the extra stage, from {recipe.start}'s weights")
+    if len(set(recipe.step_mapping)) > 1:
+        whose = "its own" if recipe.context == "own" else "module 0's"
+        parts.append(f"each module over {whose} keys and values")
+    if recipe.context == "misrouted":
+        parts.append("layers wired as in the authors' training")
     return f"{drafter}: {'; '.join(parts)}"
+
+
+def passes_summary(recipes: Recipes, *, extra: bool) -> str:
+    """How long drafters were trained, for captions; ``extra``: some of them had the extra stage, too."""
+    training = recipes.drafter_training
+    stages = {"from scratch": training.scratch} | ({"extra stage": training.extra} if extra else {})
+    said = [
+        f"{name} {' '.join(f'{passes:.2g}' for passes in stage.passes.values())} passes over the data "
+        f"(the authors: {' '.join(map(str, stage.authors_epochs.values()))} epochs)"
+        for name, stage in stages.items()
+    ]
+    scales = list(training.scratch.passes)
+    return f"At {scales[0]} to {scales[-1]}, {training.rows} rows a step: {'; '.join(said)}"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from prism_ae.cells import Point
 from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
@@ -29,10 +30,14 @@ class Located:
 
 @dataclasses.dataclass(frozen=True)
 class Absent:
-    """A checkpoint that is not there: why, and what to do about it ("" where nothing can be done)."""
+    """A checkpoint that is not there: why, and what to do about it ("" where nothing can be done).
+
+    ``opt_in``: it is trained on request only, and missed by nobody who did not ask for it.
+    """
 
     reason: str
     hint: str
+    opt_in: bool = False
 
 
 def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
@@ -46,17 +51,23 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
         folder = catalogue.target_folder(models_dir, target)
     except KeyError:
         return _nameless(f"targets.{target}", f"trains {target}", suite)
-    return _trained(folder, f"target {target} is not trained yet", suite)
+    return _trained(folder, f"target {target} is not trained yet", suite.models_hint)
 
 
 class DrafterKey(NamedTuple):
     """A drafter for a target: names of records, the training scale (None for a drafter that is not trained at scales),
-    and the engine that would read it."""
+    the engine that would read it, and the training seed (0 where none was chosen)."""
 
     target: str
     drafter: str
     scale: str | None
     engine: str = "torch"
+    training_seed: int = 0
+
+    @classmethod
+    def of(cls, point: Point) -> Self:
+        """What a point is measured with."""
+        return cls(point.target, point.drafter, point.scale, point.engine, point.training_seed)
 
 
 def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch | None = None) -> Located | Absent:
@@ -71,7 +82,7 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         KeyError: the suite has no such target, drafter or scale.
         ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
     """
-    target, drafter, scale, _ = key
+    target, drafter, scale, engine, training_seed = key
     record, of = suite.drafters[drafter], suite.targets[target]
     if record.kind == "vanilla":
         raise ValueError("vanilla decoding has no checkpoint")
@@ -79,7 +90,7 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
         raise KeyError(scale)
-    if folder := suite.drafter_folder(*key):
+    if folder := suite.drafter_folder(target, drafter, scale, engine):
         return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
@@ -88,11 +99,14 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
     from prism_ae.mini import catalogue
 
     at = f" at {scale}" if scale is not None else ""
+    seed = f" with training seed {training_seed}" if training_seed else ""
     try:
-        folder_path = catalogue.drafter_folder(models_dir, target, drafter, scale)
+        artifact = catalogue.drafter_artifact(models_dir, target, drafter, scale, training_seed)
     except KeyError:
         return _nameless(f"drafters.{drafter}", f"trains {record.label} for {target}{at}", suite)
-    return _trained(folder_path, f"{record.label} for {of.label}{at} is not trained yet", suite)
+    hint = f"run '{artifact.command}'" if training_seed or artifact.variant else suite.models_hint
+    found = _trained(artifact.folder, f"{record.label} for {of.label}{at}{seed} is not trained yet", hint)
+    return dataclasses.replace(found, opt_in=artifact.variant) if isinstance(found, Absent) else found
 
 
 def _nameless(key: str, trained: str, suite: Suite) -> Absent:
@@ -101,17 +115,18 @@ def _nameless(key: str, trained: str, suite: Suite) -> Absent:
     return Absent(reason, "name its folder in the suite's file")
 
 
-def _trained(folder: Path, reason: str, suite: Suite) -> Located | Absent:
-    """A folder that this project published: it exists when it is complete, and its manifest identifies it."""
+def _trained(folder: Path, reason: str, hint: str) -> Located | Absent:
+    """A folder that this project published: it exists when it is complete, and its manifest identifies it; ``hint``
+    says how to make it."""
     try:
         manifest = read_manifest(folder)
     except CheckpointError as error:
-        return Absent(error.what, f"delete {folder}, then {suite.models_hint}")
+        return Absent(error.what, f"delete {folder}, then {hint}")
     if manifest is None:
-        return Absent(reason, suite.models_hint)
+        return Absent(reason, hint)
     for name in manifest.files:
         if not (folder / name).is_file():
-            return Absent(f"{folder / name} is missing", f"delete {folder}, then {suite.models_hint}")
+            return Absent(f"{folder / name} is missing", f"delete {folder}, then {hint}")
     return Located(folder, manifest.fingerprint)
 
 
@@ -124,7 +139,7 @@ def _downloaded(
     if not folder.is_dir():
         return Absent(f"{folder} does not exist", suite.models_hint)
     if (folder / MANIFEST).exists():
-        return _trained(folder, "", suite)
+        return _trained(folder, "", suite.models_hint)
     files = [*texts, *_weights(folder)]
     for name in files:
         if not (folder / name).is_file():

@@ -11,7 +11,7 @@ from pathlib import Path
 from prism_ae.cells import Cell, Point
 from prism_ae.errors import MissingError, PrismError
 from prism_ae.io.paths import size_of
-from prism_ae.models.locate import Absent, Located
+from prism_ae.models.locate import Absent, DrafterKey, Located
 from prism_ae.planning.plan import Lookup
 from prism_ae.store import Record
 from prism_ae.suites.records import Suite
@@ -50,10 +50,11 @@ def take_inventory(points: Iterable[Point], lookup: Lookup, suite: Suite, models
     named = {name: suite.targets[name].folder for name in targets}
     found: dict[str, Located | Absent] = {_key(one, named[name]): one for name, one in targets.items()}
     count = len(found)
-    for target, drafter, scale, engine in dict.fromkeys((p.target, p.drafter, p.scale, p.engine) for p in asked):
-        one = lookup.drafter(target, drafter, scale, engine)
+    for key in dict.fromkeys(map(DrafterKey.of, asked)):
+        one = lookup.drafter(key)
         if one is not None and not (isinstance(one, Absent) and not one.hint):
-            found.setdefault(_key(one, suite.drafter_folder(target, drafter, scale, engine)), one)
+            folder = suite.drafter_folder(key.target, key.drafter, key.scale, key.engine)
+            found.setdefault(_key(one, folder), one)
     here = tuple(one.path for one in found.values() if isinstance(one, Located))
     return Inventory(
         targets=count,

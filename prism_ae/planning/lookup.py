@@ -28,9 +28,7 @@ class LocalLookup:
         self._make_pair = functools.cache(make_pair)
         self.prompts = functools.cache(self._prompts)
         self._conversation = functools.cache(self._open)
-        self._drafter = functools.cache(
-            lambda *names: locate_drafter(suite, DrafterKey(*names), models_dir, _say_reading)
-        )
+        self._drafter = functools.cache(lambda key: locate_drafter(suite, key, models_dir, _say_reading))
         self.engine = functools.cache(registry.identify)
 
     def _prompts(self, target: str, benchmark: str, count: int) -> str:
@@ -48,13 +46,13 @@ class LocalLookup:
             return None
         return open_conversation(found.path, self._suite.templates[record.template], self._suite.system_prompt)
 
-    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-        kind = self._suite.drafters[drafter].kind
-        return None if kind == "vanilla" else self._drafter(target, drafter, scale, engine)
+    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+        kind = self._suite.drafters[key.drafter].kind
+        return None if kind == "vanilla" else self._drafter(key)
 
     def pair_problem(self, point: Point) -> PrismError | None:
         target = self.target(point.target)
-        drafter = self.drafter(point.target, point.drafter, point.scale, point.engine)
+        drafter = self.drafter(DrafterKey.of(point))
         if isinstance(target, Absent) or isinstance(drafter, Absent) or not registry.find(point.engine).runs_models:
             return None
         record, kind = self._suite.targets[point.target], self._suite.drafters[point.drafter].kind
@@ -87,9 +85,9 @@ class AssumeAvailable:
     def target(self, target: str) -> Located | Absent:
         return _assumed(self._lookup.target(target), target)
 
-    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-        found = self._lookup.drafter(target, drafter, scale, engine)
-        return None if found is None else _assumed(found, f"{target}/{drafter}/{scale}/{engine}")
+    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+        found = self._lookup.drafter(key)
+        return None if found is None else _assumed(found, "/".join(map(str, key)))
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
         try:

@@ -15,7 +15,7 @@ from typing import Protocol
 from prism_ae.cells import Cell, Fingerprints, Point
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import PrismError
-from prism_ae.models.locate import Absent, Located
+from prism_ae.models.locate import Absent, DrafterKey, Located
 from prism_ae.planning.work_units import Folders, make_assignments
 from prism_ae.store.records import Record
 
@@ -25,8 +25,8 @@ class Lookup(Protocol):
 
     def target(self, target: str) -> Located | Absent: ...
 
-    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-        """The checkpoint that this engine reads; None for vanilla, which has none."""
+    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+        """The checkpoint of this drafter; None for vanilla, which has none."""
         ...
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
@@ -145,7 +145,7 @@ def _resolve(point: Point, lookup: Lookup) -> tuple[Cell, Folders] | MissingCell
     if problem := lookup.engine_problem(point):
         return MissingCell(point, problem, "choose another engine with --engine")
     target = lookup.target(point.target)
-    drafter = lookup.drafter(point.target, point.drafter, point.scale, point.engine)
+    drafter = lookup.drafter(DrafterKey.of(point))
     absent = [found for found in (target, drafter) if isinstance(found, Absent)]
     if absent:
         # What cannot be had at all is the cause, whether or not the other is here.

@@ -65,7 +65,8 @@ def _started(point: Point) -> tuple[object, ...]:
 
 def _together(point: Point) -> tuple[object, ...]:
     """Points alike in this make one assignment."""
-    return *_started(point), point.drafter, point.scale, point.drafting, point.tree, point.batch
+    drafter = point.drafter, point.scale, point.training_seed
+    return *_started(point), *drafter, point.drafting, point.tree, point.batch
 
 
 def _affinity(point: Point, target: Path) -> tuple[str, ...]:

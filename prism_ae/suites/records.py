@@ -69,7 +69,7 @@ class DrafterRecord:
         kind: "vanilla" (none), "draft-head" (drafts from the target's hidden states) or "model" (a separate small LM).
         roles: targets it exists for.
         scaled: whether it is trained at every scale.
-        control: drawn on request only.
+        control: an equal-budget control, or one for what a drafter reads.
         folder: below the models folder, with {drafters} (the target's ``drafter_folder``), {small} (its
             ``small_folder``) and {scale}; None for vanilla, for a checkpoint that is trained here and found by its
             recipe, and where there is none.
@@ -168,6 +168,9 @@ class Suite:
         trees: named draft trees: figures ask for "main" or "small", tables for "sglang".
         limits: of experiments that measure acceptance; serving: of those that measure time.
         hub: where ``prism-ae download`` finds it all; None for a suite that is not downloaded.
+        controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
+        seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
+            drafters are not trained here.
     """
 
     name: str
@@ -185,6 +188,8 @@ class Suite:
     limits: Limits
     serving: Limits
     hub: Hub | None = None
+    controls: bool = False
+    seed_scales: tuple[str, ...] = ()
 
     def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""

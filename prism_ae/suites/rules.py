@@ -69,6 +69,12 @@ def _scales(suite: Suite) -> Iterator[str]:
             yield f"scales.{number}.name: {problem}"  # {scale} of a folder
     for name in _repeated(scale.name for scale in suite.scales):
         yield f"scales: '{name}' occurs twice"
+    names = [scale.name for scale in suite.scales]
+    for number, name in enumerate(suite.seed_scales):
+        if name not in names:
+            yield f"seed_scales.{number}: there is no scale '{name}'{suggest(name, names)}"
+    for name in _repeated(suite.seed_scales):
+        yield f"seed_scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]
     for number, (before, after) in enumerate(itertools.pairwise(values), start=1):
         if after <= before:

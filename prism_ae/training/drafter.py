@@ -1,13 +1,11 @@
-"""Training drafters: one recipe, any target, data that grows.
+"""Training drafters: one recipe, any target, any amount of data.
 
-A recipe from scratch is trained as one *trunk*: all data in order, at a constant learning rate. Where a scale's data
-end, the trunk has seen exactly them; a branch leaves it there and lets the rate fall to zero over a part of the same
-data. A recipe with a warm start is trained once per scale, on that scale's data.
+Every amount of data is a training of its own, over as many passes as the recipe says: what a scale adds is data, and
+never only steps of a longer training.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 from collections import Counter
@@ -25,6 +23,7 @@ from prism_ae.models.llama import Llama
 from prism_ae.training.examples import Example, order
 from prism_ae.training.features import Features
 from prism_ae.training.losses import LossWeights, labels, loss
+from prism_ae.training.target import schedule
 from prism_ae.training.unroll import unroll
 
 Tick = Callable[[int, float], None]
@@ -33,23 +32,16 @@ Tick = Callable[[int, float], None]
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Training data at nested scales.
-
-    Attributes:
-        features: over all examples, in one fixed order.
-        ends: number of examples of each scale, ascending; a scale has the first of them.
-    """
+    """What one drafter learns from: the first ``count`` examples of ``features``, as often as training scale ``scale``
+    sees its own."""
 
     features: Features
-    ends: tuple[int, ...]
-
-    def first(self, scales: int) -> Data:
-        """The same data with the first ``scales`` scales alone."""
-        return Data(self.features, self.ends[:scales])
+    count: int
+    scale: str
 
     @property
-    def lengths(self) -> list[int]:
-        return [len(example.ids) for example in self.features.examples]
+    def examples(self) -> Sequence[Example]:
+        return self.features.examples[: self.count]
 
 
 def drafter_config(recipe: DrafterRecipe, target: LlamaConfig, aux_hidden_layers: Sequence[int]) -> DrafterConfig:
@@ -98,55 +90,29 @@ def warm_started(recipe: DrafterRecipe, target: Llama, start: Drafter) -> Drafte
     return drafter.to(target.embedding.weight.device)
 
 
-def train_trunk(
-    recipe: DrafterRecipe, training: DrafterTraining, data: Data, drafter: Drafter, tick: Tick
-) -> Iterator[Drafter]:
-    """Train from scratch; yields the finished drafter of each entry of ``data.ends``, in order."""
-    trunk = _Trainer(recipe, training, data, drafter)
-    begin = 0
-    for scale, end in enumerate(data.ends):
-        for rows in _pass(data, begin, end, training, f"{training.seed} trunk {scale}"):
-            tick(1, trunk.step(rows, trunk.warm(training.learning_rate)))
-        begin = end
-        branch = trunk.branch()
-        batches = _pass(data, 0, end, training, f"{training.seed} branch {scale}")
-        batches = batches[: max(1, round(training.decay * len(batches)))]
-        for number, rows in enumerate(batches):
-            rate = training.learning_rate * (1 - number / len(batches))
-            tick(1, branch.step(rows, trunk.warm(rate)))
-        yield branch.drafter
+def train(recipe: DrafterRecipe, training: DrafterTraining, data: Data, drafter: Drafter, tick: Tick) -> None:
+    """Train ``drafter``, which is new or warm-started as its recipe says.
+
+    The rate rises in the first steps, stays, and falls linearly to zero in the last part of all.
+    """
+    trainer, stage = _Trainer(recipe, training, data, drafter), training.stage(recipe)
+    total = training_steps(recipe, training, data)
+    kind = "extra" if recipe.start else "scratch"
+    for number, rows in enumerate(itertools.islice(_batches(data, training, kind), total)):
+        rate = stage.learning_rate * schedule(number, total, training.warmup, stage.decay)
+        tick(1, trainer.step(rows, rate))
 
 
-def train_extra(recipe: DrafterRecipe, training: DrafterTraining, data: Data, drafter: Drafter, tick: Tick) -> Drafter:
-    """Train a warm-started drafter on all of ``data``, the rate falling linearly to zero; returns it."""
-    trainer = _Trainer(recipe, training, data, drafter)
-    total = extra_steps(training, data.ends[-1])
-    passes = itertools.chain.from_iterable(
-        _pass(data, 0, data.ends[-1], training, f"{training.seed} extra {number}") for number in itertools.count()
-    )
-    for number, rows in enumerate(itertools.islice(passes, total)):
-        rate = training.extra_learning_rate * (1 - number / total)
-        tick(1, trainer.step(rows, trainer.warm(rate)))
-    return drafter
+def training_steps(recipe: DrafterRecipe, training: DrafterTraining, data: Data) -> int:
+    """Optimiser steps of `train`."""
+    return max(1, round(training.stage(recipe).passes[data.scale] * -(-data.count // training.rows)))
 
 
-def trunk_steps(training: DrafterTraining, ends: Sequence[int]) -> int:
-    """Optimiser steps of `train_trunk`, branches included."""
-    steps, begin = 0, 0
-    for end in ends:
-        steps += -(-(end - begin) // training.rows) + max(1, round(training.decay * -(-end // training.rows)))
-        begin = end
-    return steps
-
-
-def extra_steps(training: DrafterTraining, examples: int) -> int:
-    """Optimiser steps of `train_extra`."""
-    return max(1, round(training.extra_passes * -(-examples // training.rows)))
-
-
-def _pass(data: Data, begin: int, end: int, training: DrafterTraining, seed: str) -> list[list[int]]:
-    batches = order(data.lengths[begin:end], min(training.rows, end - begin), seed)
-    return [[begin + row for row in rows] for rows in batches]
+def _batches(data: Data, training: DrafterTraining, kind: str) -> Iterator[list[int]]:
+    """Batches of pass after pass, each in another order, without end."""
+    lengths = [len(example.ids) for example in data.examples]
+    for number in itertools.count():
+        yield from order(lengths, min(training.rows, data.count), f"{training.seed} {kind} {number}")
 
 
 class _Trainer:
@@ -162,9 +128,6 @@ class _Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=0.0, betas=training.betas, weight_decay=training.weight_decay, fused=True
         )
-
-    def warm(self, rate: float) -> float:
-        return rate * min(1.0, (self.steps + 1) / self.training.warmup)
 
     def step(self, rows: Sequence[int], rate: float) -> float:
         """One optimiser step; returns the loss."""
@@ -194,12 +157,3 @@ class _Trainer:
         self.optimizer.zero_grad()
         self.steps += 1
         return value.item()
-
-    def branch(self) -> _Trainer:
-        """An independent copy of the weights and the optimiser's state."""
-        drafter = Drafter(self.drafter.config, self.data.features.target).to(next(self.drafter.parameters()).device)
-        drafter.load_state_dict(self.drafter.state_dict())
-        other = _Trainer(self.recipe, self.training, self.data, drafter)
-        other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
-        other.steps = self.steps
-        return other

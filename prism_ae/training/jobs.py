@@ -1,7 +1,6 @@
-"""One job of training: from a recipe to published folders. What a worker process runs.
+"""One job of training: from a recipe to a published folder. What a worker process runs.
 
-A drafter trained from scratch yields all its scales in one job (they share a trunk); everything else is one job per
-folder. What exists already is kept, so that a job can be run again after any interruption.
+What exists already is kept, so that a job can be run again after any interruption.
 """
 
 from __future__ import annotations
@@ -34,27 +33,19 @@ Report = Callable[[float, float | None], None]
 
 @dataclasses.dataclass(frozen=True)
 class TrainingJob:
-    """Artifacts that are made together.
+    """An artifact to make; ``cost`` is the estimated work, in units that only compare jobs."""
 
-    Attributes:
-        artifacts: in the order they are published.
-        needs: folders that must exist before.
-        cost: estimated work, in units that only compare jobs.
-    """
-
-    artifacts: tuple[Artifact, ...]
-    needs: tuple[Path, ...]
+    artifact: Artifact
     cost: float
 
     @property
     def affinity(self) -> tuple[str, ...]:
         """A worker keeps the features of the target that it trained for last."""
-        return (self.artifacts[0].target,)
+        return (self.artifact.target,)
 
     @property
     def label(self) -> str:
-        first = self.artifacts[0]
-        return first.label if len(self.artifacts) == 1 else f"{first.target} {first.name}"
+        return self.artifact.label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,42 +64,29 @@ class JobFailed:
     trace: str = ""
 
 
-def plan_jobs(artifacts: tuple[Artifact, ...], recipe_file: Path) -> tuple[TrainingJob, ...]:
+def plan_jobs(artifacts: Sequence[Artifact], recipe_file: Path) -> tuple[TrainingJob, ...]:
     """The jobs that make what does not exist yet."""
     recipes = load_recipes(recipe_file)
-    groups: dict[tuple[str, ...], list[Artifact]] = {}
-    for artifact in artifacts:
-        key: tuple[str, ...] = (artifact.kind, artifact.target, artifact.name)
-        if artifact.kind == "draft-head" and recipes.drafters[artifact.name].start:
-            key = (*key, str(artifact.scale))
-        groups.setdefault(key, []).append(artifact)
-    return tuple(
-        TrainingJob(tuple(group), group[-1].needs, _cost(group, recipes))
-        for group in groups.values()
-        if not all(artifact.folder.exists() for artifact in group)
-    )
+    return tuple(TrainingJob(one, _cost(one, recipes)) for one in artifacts if not one.folder.exists())
 
 
-def _cost(group: list[Artifact], recipes: Recipes) -> float:
+def _cost(artifact: Artifact, recipes: Recipes) -> float:
     """Tokens times layers times size: good enough to start long jobs first and to guess the time left."""
-    artifact, target = group[-1], recipes.targets[group[-1].target]
+    target = recipes.targets[artifact.target]
     if artifact.kind == "target":
         return float(target.training.conversations * target.shape.layers * target.shape.hidden_size)
     if artifact.kind == "model":
         return float(target.small_training.conversations * target.small_shape.layers * target.small_shape.hidden_size)
-    drafter, training = recipes.drafters[artifact.name], recipes.drafter_training
-    values = artifact.recipe["corpus"]["scales"]
-    passes = training.extra_passes * values[-1] if drafter.start else values[-1] + training.decay * sum(values)
-    return float(passes * recipes.corpus.unit * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
+    drafter = recipes.drafters[artifact.name]
+    conversations = artifact.recipe["corpus"]["scale"] * recipes.corpus.unit * artifact.recipe["training"]["passes"]
+    return float(conversations * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
 
 
 def run_job(job: TrainingJob, recipe_file: Path, report: Report) -> None:
     """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
     # Torch is loaded here, not when jobs are planned.
-    if job.artifacts[0].kind == "draft-head":
-        _train_drafters(job, recipe_file, report)
-    else:
-        _train_language_model(job.artifacts[0], recipe_file, report)
+    train = _train_drafter if job.artifact.kind == "draft-head" else _train_language_model
+    train(job.artifact, recipe_file, report)
 
 
 class StepCounter:
@@ -203,8 +181,8 @@ def _flat(turns: list[list[Example]]) -> list[Example]:
 
 
 @functools.lru_cache(maxsize=1)
-def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
-    """The drafters' training data at all scales, with the features of the target in ``folder``.
+def suite_data(folder: Path, target_name: str, recipe_file: Path) -> dict[str, Data]:
+    """The drafters' training data of each scale, with the features of the target in ``folder``.
 
     Kept for the next job of the same target, which saves most of a short job's time.
     """
@@ -220,45 +198,35 @@ def suite_data(folder: Path, target_name: str, recipe_file: Path) -> Data:
     recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
     record = suite.targets[target_name]
     target = load_target(folder, torch.float32, torch.device("cpu"))
-    counts = [round(scale.value * recipes.corpus.unit) for scale in suite.scales]
-    told = corpus.conversations(counts[-1], recipes.corpus.seed)
+    counts = {scale.name: round(scale.value * recipes.corpus.unit) for scale in suite.scales}
+    told = corpus.conversations(max(counts.values()), recipes.corpus.seed)
     conversation = open_conversation(folder, suite.templates[record.template], suite.system_prompt)
     turns = encode(told, conversation, target.config.max_position_embeddings).turns
-    ends = tuple(len(_flat(turns[:count])) for count in counts)
     capture = sorted({*record.capture, *record.eagle3_capture})
-    return Data(Features(target, _flat(turns), capture), ends)
+    features = Features(target, _flat(turns), capture)
+    return {scale: Data(features, len(_flat(turns[:count])), scale) for scale, count in counts.items()}
 
 
-def _train_drafters(job: TrainingJob, recipe_file: Path, report: Report) -> None:
+def _train_drafter(artifact: Artifact, recipe_file: Path, report: Report) -> None:
     import torch
 
     from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-    from prism_ae.drafters.model import Drafter
     from prism_ae.models.checkpoints import Manifest, publish
-    from prism_ae.training.drafter import extra_steps, new_drafter, train_extra, train_trunk, trunk_steps, warm_started
+    from prism_ae.training.drafter import new_drafter, train, training_steps, warm_started
 
     began = time.monotonic()
-    recipes = load_recipes(recipe_file)
-    first, training = job.artifacts[0], recipes.drafter_training
-    recipe, capture = recipes.drafters[first.name], tuple(first.recipe["capture"])
-    data = suite_data(first.needs[0], first.target, recipe_file)
+    recipes, scale = load_recipes(recipe_file), str(artifact.scale)
+    recipe = recipes.drafters[artifact.name]
+    training = recipes.drafter_training.of_seed(artifact.training_seed)
+    data = suite_data(artifact.needs[0], artifact.target, recipe_file)[scale]
     target = data.features.target
-
-    def save(artifact: Artifact, drafter: Drafter, progress: StepCounter) -> None:
-        facts = provenance(time.monotonic() - began, loss=round(progress.loss, 4))
-        about = Manifest("drafter", artifact.name, artifact.scale, artifact.recipe, provenance=facts)
-        publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))
-
     if recipe.start:
-        start = load_drafter(first.needs[1], target, torch.float32, torch.device("cpu"))
-        part = data.first([scale.name for scale in load_suite(SUITE).scales].index(str(first.scale)) + 1)
-        progress = StepCounter(extra_steps(training, part.ends[-1]), report)
+        start = load_drafter(artifact.needs[1], target, torch.float32, torch.device("cpu"))
         drafter = warm_started(recipe, target, start)
-        save(first, train_extra(recipe, training, part, drafter, progress.tick), progress)
-        return
-    progress = StepCounter(trunk_steps(training, data.ends), report)
-    drafter = new_drafter(recipe, target, capture, data.features.examples[: data.ends[0]], training.seed)
-    for artifact, finished in zip(
-        job.artifacts, train_trunk(recipe, training, data, drafter, progress.tick), strict=True
-    ):
-        save(artifact, finished, progress)
+    else:
+        drafter = new_drafter(recipe, target, artifact.recipe["capture"], data.examples, training.seed)
+    progress = StepCounter(training_steps(recipe, training, data), report)
+    train(recipe, training, data, drafter, progress.tick)
+    facts = provenance(time.monotonic() - began, loss=round(progress.loss, 4))
+    about = Manifest("drafter", artifact.name, scale, artifact.recipe, provenance=facts)
+    publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))

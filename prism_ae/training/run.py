@@ -19,8 +19,7 @@ from prism_ae.errors import PrismError, StoreError
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import why_not
 from prism_ae.io.words import duration
-from prism_ae.mini.catalogue import SUITE, Artifact, catalogue
-from prism_ae.mini.recipes import MINI
+from prism_ae.mini.catalogue import SUITE, Artifact, SuiteOrder
 from prism_ae.processes import DEATHS
 from prism_ae.processes.child import Child
 from prism_ae.processes.interrupts import Signals
@@ -37,21 +36,15 @@ def launch_trainer(recipe_file: Path) -> Process:
 
 
 def train_suite(
-    models_dir: Path,
-    workers: int,
-    display: Display,
-    recipe_file: Path = MINI,
-    launch: Callable[[Path], Process] = launch_trainer,
+    order: SuiteOrder, workers: int, display: Display, launch: Callable[[Path], Process] = launch_trainer
 ) -> tuple[int, int]:
     """Train what is missing of the mini suite.
 
     Args:
-        models_dir: the models folder; made if it does not exist.
         workers: processes, one thread each.
-        recipe_file: the suite's recipes.
 
     Returns:
-        Number of models trained now, and of all.
+        Number of models trained now, and of all that were asked for.
 
     Raises:
         ConfigError: the recipe file is wrong.
@@ -60,8 +53,8 @@ def train_suite(
         PrismError: a job failed; the others were finished first.
         KeyboardInterrupt: after the workers were stopped; what was finished is kept.
     """
-    artifacts = catalogue(models_dir, recipe_file)
-    with _locked(models_dir / SUITE):
+    artifacts, recipe_file = order.artifacts, order.recipe_file
+    with _locked(order.models_dir / SUITE):
         before = _existing(artifacts)
         if jobs := plan_jobs(artifacts, recipe_file):
             training = _Training(jobs, artifacts, display)
@@ -129,7 +122,7 @@ class _JobQueue:
         del self.under_way[job.label]
 
     def _ready(self) -> list[TrainingJob]:
-        return [job for job in self.waiting if all(folder.exists() for folder in job.needs)]
+        return [job for job in self.waiting if all(folder.exists() for folder in job.artifact.needs)]
 
 
 class _Training:

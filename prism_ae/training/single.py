@@ -114,11 +114,9 @@ def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Pat
     from prism_ae.models.checkpoints import Manifest, check_place, load_target, publish, read_target_config
     from prism_ae.training.drafter import (
         Data,
-        extra_steps,
         new_drafter,
-        train_extra,
-        train_trunk,
-        trunk_steps,
+        train,
+        training_steps,
         warm_started,
     )
     from prism_ae.training.features import Features
@@ -141,15 +139,16 @@ def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Pat
         "system": order.system,
     }
     target = load_target(order.target, torch.float32, torch.device(order.device))
-    data = Data(Features(target, examples, capture, tick=reports.prepared), (len(examples),))
+    features = Features(target, examples, capture, tick=reports.prepared)
+    data = Data(features, len(examples), list(training.scratch.passes)[-1])
 
-    extra = extra_steps(training, len(examples)) if recipe.start else 0
-    counter = StepCounter(trunk_steps(training, data.ends) + extra, reports.step)
+    stages = tuple(dict.fromkeys((first, recipe)))
+    counter = StepCounter(sum(training_steps(one, training, data) for one in stages), reports.step)
     drafter = new_drafter(first, target, capture, examples, training.seed)
     check_place(out, sum(parameter.nbytes for parameter in drafter.parameters()) * len(set(recipe.step_mapping)))
-    (drafter,) = train_trunk(first, training, data, drafter, counter.tick)
-    if recipe.start:
-        drafter = train_extra(recipe, training, data, warm_started(recipe, target, drafter), counter.tick)
+    for one in stages:
+        drafter = warm_started(one, target, drafter) if one.start else drafter
+        train(one, training, data, drafter, counter.tick)
     facts = {"loss": round(counter.loss, 4), "examples": len(examples), "data": lines}
     facts = provenance(time.monotonic() - began, **facts)
     about = Manifest("drafter", name, None, made, provenance=facts)

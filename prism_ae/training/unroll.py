@@ -9,10 +9,14 @@ to no round: its output is meaningless and must be left out of the loss.
 "The keys and values that step i wrote" can be read in two ways:
 
 - ``entry``: those of the module that ran step i, as at inference: PRISM's second module reads what the first one wrote.
-  The default here.
 - ``own``: those that the reading module would have written from the same inputs. The authors' training does this
   (Akemiiii/prism-mlsys-ae at 3b00014, PRISM/): module 1 trains on its own keys and values, and reads module 0's only
   at inference.
+
+Beside them there is ``misrouted``, for stacked layers (HASS-2, HASS-3): how the same training code wires a stack in all
+steps but the first. Each layer takes the step's fused input as query and residual, not normed, in place of the output
+of the layer below; that output is only what the keys and values of positions ≤ t - j are made of, those of this very
+step in place of step 0's. A stack is so trained as a stack in step 0 alone. With one layer it is ``entry``.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from torch import Tensor
 from prism_ae.drafters.model import Drafter, EagleModule
 from prism_ae.models.llama import DecoderLayer, Rotation, causal
 
-Context = Literal["entry", "own"]
+Context = Literal["entry", "own", "misrouted"]
 KeyValue = tuple[Tensor, Tensor]
 
 
@@ -49,8 +53,11 @@ def unroll(
         are meaningless.
 
     Raises:
-        ValueError: "own" for stacked layers, where the inputs of deeper layers are not the module's inputs.
+        ValueError: "own" for stacked layers, where the inputs of deeper layers are not the module's inputs; "misrouted"
+            for another cell or several modules, which the authors do not stack.
     """
+    if context == "misrouted":
+        return _misrouted(drafter, embedding, features, steps, detach=detach)
     own = context == "own" and drafter.config.modules > 1
     if own and drafter.kv_layers > 1:
         raise ValueError("context 'own' is defined for modules of one layer")
@@ -80,6 +87,33 @@ def _key_value(module: EagleModule, embedding: Tensor, hidden: Tensor, rotation:
     assert isinstance(layer, DecoderLayer)
     _, key, value = layer.attention.project(module.fuse(embedding, hidden), rotation)
     return key, value
+
+
+def _misrouted(drafter: Drafter, embedding: Tensor, features: Tensor, steps: int, *, detach: bool) -> list[Tensor]:
+    """`unroll` as the authors' code does it for a stack; positions t < j reach later ones through the context."""
+    (module, *others) = drafter.modules_
+    if others or not isinstance(module, EagleModule):
+        raise ValueError("context 'misrouted' is defined for one module of EAGLE's cell")
+    rotation = drafter.rotary(torch.arange(embedding.shape[1], device=embedding.device)[None])
+    hidden = drafter.project_hidden(features)
+    fused = [module.fuse(embedding, hidden)]
+    outputs = [module(embedding, hidden, rotation, causal)]
+    for _ in range(1, steps):
+        previous = outputs[-1].detach() if detach else outputs[-1]
+        # Nothing comes before position 0: it keeps its input.
+        hidden = torch.cat([hidden[:, :1], previous[:, :-1]], dim=1)
+        fused.append(module.fuse(embedding, hidden))
+        below = fused[0]
+        for layer in module.layers:
+            assert isinstance(layer, DecoderLayer)
+            project = layer.attention.project
+            query = project(fused[-1], rotation)[0]
+            memory = [project(layer.input_norm(below), rotation)[1:], *(project(x, rotation)[1:] for x in fused[1:])]
+            mixed = aligned_attention(query, memory)
+            x = fused[-1] + layer.attention.o(mixed.transpose(1, 2).flatten(2))
+            below = x + layer.mlp(layer.mlp_norm(x))
+        outputs.append(below)
+    return outputs
 
 
 class _Aligned:
@@ -113,6 +147,8 @@ def aligned_attention(query: Tensor, memory: Sequence[KeyValue]) -> Tensor:
     seen = torch.ones(length, length, dtype=torch.bool, device=query.device).tril(-step)
     context = (query @ context_key.unsqueeze(2).transpose(-1, -2)).masked_fill(~seen, -torch.inf)
     branch = [(query * key.unsqueeze(2)).sum(-1, keepdim=True) for key, _ in later]
+    for number, scores in enumerate(branch, start=1):
+        scores[..., : step - number, :] = -torch.inf  # there is no position t - j + i < 0
     weights = torch.cat([context, *branch], dim=-1).softmax(-1)
     mixed = weights[..., :length] @ context_value.unsqueeze(2)
     for index, (_, value) in enumerate(later):

@@ -13,7 +13,7 @@ from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.request import make_request
-from prism_ae.mini.recipes import load_recipes, recipe_summary
+from prism_ae.mini.recipes import load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 MINI, PAPER = load_suite("mini"), load_suite("paper")
@@ -23,7 +23,11 @@ def test_a_caption_names_the_recipe_of_every_drafter_once() -> None:
     points = expand(load_experiment("figure5"), MINI, Options(drafters=("eagle3", "prism")))
     recipes = load_recipes()
     summaries = ". ".join(recipe_summary(name, recipes) for name in ("eagle3", "prism"))
-    assert _recipes(MINI, points) == (f"Recipes. {summaries}.",)
+    assert _recipes(MINI, points) == (f"Recipes. {passes_summary(recipes, extra=True)}. {summaries}.",)
+    alone = passes_summary(recipes, extra=False), recipe_summary("eagle3", recipes)
+    assert _recipes(MINI, [point for point in points if point.drafter == "eagle3"]) == (
+        f"Recipes. {'. '.join(alone)}.",
+    )
     vanilla = [dataclasses.replace(points[0], drafter="vanilla", scale=None, tree=None)]
     assert _recipes(MINI, vanilla) == _recipes(MINI, []) == ()
 

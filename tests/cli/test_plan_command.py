@@ -22,7 +22,7 @@ from prism_ae.experiments.load import experiment_names, load_experiment
 from prism_ae.hub.selection import folders_of_target
 from prism_ae.io.paths import size_of
 from prism_ae.io.words import WIDTH, format_bytes, wrapped
-from prism_ae.models.locate import Absent, Located
+from prism_ae.models.locate import Absent, DrafterKey, Located
 from prism_ae.planning.forecast import Forecast, Work
 from prism_ae.planning.inventory import Inventory, bytes_to_write
 from prism_ae.planning.load_count import Loads
@@ -260,8 +260,8 @@ class Lacking:
     def target(self, target: str) -> Located | Absent:
         return Absent("no target", self.hint)
 
-    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-        return None if drafter == "vanilla" else Absent("no drafter", self.hint)
+    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+        return None if key.drafter == "vanilla" else Absent("no drafter", self.hint)
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
         raise self.error
@@ -279,15 +279,18 @@ class Lacking:
 def test_what_has_a_remedy_counts_as_had_and_nothing_else() -> None:
     hopeful = AssumeAvailable(Lacking("fetch it", MissingError("not installed")))
     assert isinstance(hopeful.target("t"), Located)
-    drafters = {hopeful.drafter("t", "d", scale, engine) for scale in ("1x", "2x") for engine in ("torch", "sglang")}
-    assert len({one.path for one in drafters if isinstance(one, Located)}) == 4
-    assert hopeful.drafter("t", "vanilla", None, "torch") is None
+    keys = [
+        DrafterKey("t", "d", scale, engine, seed) for scale in ("1x", "2x") for engine in ("torch", "sglang")
+        for seed in (0, 1)
+    ]  # fmt: skip
+    assert len({one.path for key in keys if isinstance(one := hopeful.drafter(key), Located)}) == 8
+    assert hopeful.drafter(DrafterKey("t", "vanilla", None)) is None
     assert isinstance(hopeful.prompts("t", "b", 1), str)
     assert len(hopeful.engine("sglang")) == 2
     assert hopeful.engine_problem(None) == "a problem"  # type: ignore[arg-type]
     hopeless = AssumeAvailable(Lacking("", ConfigError("damaged")))
     assert hopeless.target("t") == Absent("no target", "")
-    assert hopeless.drafter("t", "d", "1x", "torch") == Absent("no drafter", "")
+    assert hopeless.drafter(DrafterKey("t", "d", "1x")) == Absent("no drafter", "")
     with pytest.raises(ConfigError):
         hopeless.prompts("t", "b", 1)
     with pytest.raises(ConfigError):

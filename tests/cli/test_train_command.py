@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from prism_ae import __main__ as entry
+from prism_ae.mini.catalogue import SuiteOrder
 from prism_ae.processes.progress import display_on
 from prism_ae.suites.load import load_suite
 from prism_ae.training import run, single
@@ -23,8 +24,8 @@ def test_the_suite_is_trained_with_the_workers_asked_for(
 ) -> None:
     asked: list[Any] = []
 
-    def train_suite(models_dir: Path, workers: int, display: Any) -> tuple[int, int]:
-        asked.append((models_dir, workers))
+    def train_suite(order: SuiteOrder, workers: int, display: Any) -> tuple[int, int]:
+        asked.append((order, workers))
         display.note("a worker died")
         display.show(suite_state(3, 70, 61.0, [("mini-llama-2", 0.5, 1.234)]))
         return 67, 70
@@ -32,7 +33,11 @@ def test_the_suite_is_trained_with_the_workers_asked_for(
     monkeypatch.setattr(run, "train_suite", train_suite)
     assert entry.run(["train", "mini", "--workers", "3", "--models-dir", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
-    assert asked == [(tmp_path, 3)]
+    assert entry.run(["train", "mini", "--models-dir", "m", "--seeds", "5", "--variants", "--workers", "1"]) == 0
+    assert asked == [
+        (SuiteOrder(tmp_path), 3),
+        (SuiteOrder(Path("m"), seeds=5, variants=True), 1),
+    ]
     assert out == f"trained 67 models; all 70 of the mini suite are in {tmp_path / 'mini'}\n"
     assert err == "a worker died\n3 of 70 models, 1:01 left; mini-llama-2 50%, loss 1.23\n"
 
@@ -70,6 +75,9 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
         (["train", "prism", "--target", "t", "--data", "d"], 2, "needs --out, --template"),
         (["train", "mini", "--data", "d"], 2, "--data belongs to training one drafter"),
         (["train", "mini", "--workers", "0"], 2, "--workers must be from 1 to"),
+        (["train", "mini", "--seeds", "0"], 2, "--seeds must be between 1 and 100, got 0"),
+        ([*ONE, "--seeds", "2"], 2, "--seeds belongs to training the mini suite"),
+        ([*ONE, "--variants"], 2, "--variants belongs to training the mini suite"),
         ([*ONE[:-1], "lama-3"], 2, "did you mean 'llama-3'"),
         ([*ONE, "--workers", "2"], 2, "one drafter is trained on one device"),
         ([*ONE, "--gpus", "97"], 6, "there is no GPU 97"),

@@ -31,8 +31,8 @@ from prism_ae.io import atomic
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
-FEW = Options(questions=3)
-ENOUGH = Options(questions=8)
+FEW = Options(questions=3, controls=False)
+ENOUGH = Options(questions=8, controls=False)
 """For intervals."""
 NAMES = [name for name in experiment_names() if not load_experiment(name).timed]
 
@@ -262,7 +262,9 @@ def test_the_caption_says_what_was_done(suite: Suite) -> None:
     ):
         assert piece in caption
     controls = [style for style in drawing.page.styles.values() if style.control]
-    assert [style.label for style in controls] == ["HASS + PRISM's extra training (control)"]
+    assert [style.label for style in controls] == [
+        suite.drafters[name].label for name in ("hass_cont", "hass_star", "hass_star_cont")
+    ]
 
 
 def test_a_drafter_that_the_figure_does_not_know_is_drawn_in_a_style_of_its_own(suite: Suite) -> None:

@@ -77,7 +77,7 @@ def test_line_breaks_and_other_spaces_are_one_space(space: str, tmp_path: Path) 
 def test_letters_that_mean_something_elsewhere_are_letters_here(label: str) -> None:
     figure = laid_out(composed("figure5", label))
     texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert sum(text.startswith(label) for text in texts) == 3
+    assert sum(text.startswith(label) for text in texts) == 6
     check_places("figure5", figure)
 
 

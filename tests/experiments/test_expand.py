@@ -46,8 +46,10 @@ def test_the_paper_suite_has_480_published_cells() -> None:
     }
 
 
-def test_the_mini_suite_has_1020_cells_of_acceptance(mini: Suite) -> None:
+def test_the_cells_of_acceptance_of_the_mini_suite(mini: Suite) -> None:
     asked = points(mini, Options())
+    assert len([point for point in asked if point.batch is None]) == 1020 + (2 + 1 + 2 + 3) * 5 * 6 * 2
+    asked = points(mini, Options(controls=False))
     assert len([point for point in asked if point.batch is None]) == 1020
 
 
@@ -56,17 +58,19 @@ def test_the_mini_suite_has_1020_cells_of_acceptance(mini: Suite) -> None:
     [
         ("figure1", 4 * 1 * 6 * 2, 0),
         ("figure4", 2 * 3 * 5 * 6 * 2, 2 * 5 * 6 * 2),
-        ("figure5", 3 * 5 * 6 * 2, 5 * 6 * 2),
-        ("figure6", 3 * 5 * 6 * 2, 5 * 6 * 2),
+        ("figure5", 3 * 5 * 6 * 2, 3 * 5 * 6 * 2),
+        ("figure6", 3 * 5 * 6 * 2, 2 * 5 * 6 * 2),
         ("figure9", 2 * 5 * 6 * 2, 0),
-        ("figure10", 5 * 5 * 6 * 2, 5 * 6 * 2),
+        ("figure10", 5 * 5 * 6 * 2, 3 * 5 * 6 * 2),
     ],
 )
 def test_each_figure_of_the_mini_suite(mini: Suite, name: str, number: int, with_controls: int) -> None:
     experiment = load_experiment(name)
-    found = expand(experiment, mini, Options())
+    found = expand(experiment, mini, Options(controls=False))
     assert len(found) == len(set(found)) == number
-    assert len(expand(experiment, mini, Options(controls=True))) == number + with_controls
+    both = expand(experiment, mini, Options(controls=True))
+    assert len(both) == len(set(both)) == number + with_controls
+    assert expand(experiment, mini, Options()) == both, "the suite's file says so"
     assert all(point.engine == "torch" and point.batch is None and point.questions == 16 for point in found)
     tree = TreeShape(4, 4, 16) if name == "figure10" else TreeShape(6, 10, 60)
     assert {point.tree for point in found} == {tree}
@@ -187,6 +191,49 @@ def test_options_in_words() -> None:
     assert Options().described() == ""
     said = Options(benches=("qa", "sum"), questions=4, trees=(TreeShape(3, 2, 6),), controls=True, dtype="float32")
     assert said.described() == "--benches qa,sum --questions 4 --tree 3,2,6 --controls --dtype float32"
+    assert Options(controls=False, seeds=5).described() == "--no-controls --seeds 5"
+
+
+def test_the_paper_suite_adds_controls_on_request_alone() -> None:
+    paper, experiment = load_suite("paper"), load_experiment("figure4")
+    assert not paper.controls
+    assert expand(experiment, paper, Options()) == expand(experiment, paper, Options(controls=False))
+
+
+def test_further_training_seeds_at_the_suites_scales(mini: Suite) -> None:
+    figure4 = load_experiment("figure4")
+    once, thrice = expand(figure4, mini, Options()), expand(figure4, mini, Options(seeds=3))
+    assert tuple(point for point in thrice if not point.training_seed) == once
+    more = [point for point in thrice if point.training_seed]
+    assert {(point.scale, point.training_seed) for point in more} == {("2x", 1), ("2x", 2), ("8x", 1), ("8x", 2)}
+    assert {dataclasses.replace(point, training_seed=0) for point in more} == {
+        p for p in once if p.scale in ("2x", "8x")
+    }
+    assert len(more) == 2 * 4 * 2 * 2 * 6 * 2
+    some = expand(figure4, mini, Options(seeds=3, scales=("1x", "8x")))
+    assert {(point.scale, point.training_seed) for point in some} == {("1x", 0), ("8x", 0), ("8x", 1), ("8x", 2)}
+
+
+def test_what_is_timed_and_what_is_not_a_draft_head_has_one_training(mini: Suite) -> None:
+    for name in ("figure7", "figure8", "table4", "drafting"):
+        assert expand(load_experiment(name), mini, Options(seeds=2)) == expand(load_experiment(name), mini, Options())
+    few = expand(load_experiment("figure4"), mini, Options(seeds=2, drafters=("standard",)))
+    assert {point.training_seed for point in few} == {0}
+
+
+@pytest.mark.parametrize(
+    ("suite", "options", "said"),
+    [
+        ("mini", Options(seeds=0), "--seeds must be between 1 and 100, got 0"),
+        ("mini", Options(seeds=101), "--seeds must be between 1 and 100, got 101"),
+        ("mini", Options(seeds=2, scales=("1x", "4x")), "--seeds: none of --scales is trained with further seeds"),
+        ("paper", Options(seeds=2), "--seeds: the drafters of suite paper have one training each"),
+    ],
+)
+def test_seeds_that_are_nowhere_trained_are_refused(suite: str, options: Options, said: str) -> None:
+    for name in ("figure4", "table4"):
+        with pytest.raises(UsageError, match=said):
+            expand(load_experiment(name), load_suite(suite), options)
 
 
 def test_planning_imports_neither_torch_nor_matplotlib() -> None:

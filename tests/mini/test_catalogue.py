@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from prism_ae.errors import ConfigError
-from prism_ae.mini.catalogue import Artifact, catalogue, drafter_folder, target_folder
-from prism_ae.mini.recipes import MINI, load_recipes, recipe_summary
+from prism_ae.mini.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
+from prism_ae.mini.recipes import MINI, load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
@@ -33,14 +33,13 @@ def test_every_model_of_the_suite_has_a_folder() -> None:
             if drafter.kind == "vanilla" or target.role not in drafter.roles:
                 continue
             for scale in [scale.name for scale in SUITE.scales] if drafter.scaled else [None]:
-                assert drafter_folder(MODELS, target.name, drafter.name, scale).name.startswith(target.name)
+                assert drafter_artifact(MODELS, target.name, drafter.name, scale).folder.name.startswith(target.name)
 
 
 def test_recipes_and_suite_name_the_same_drafters() -> None:
     recipes = load_recipes()
     assert set(recipes.targets) == set(SUITE.targets)
-    drawn = {name: set(recipe.targets) for name, recipe in recipes.drafters.items() if recipe.drawn}
-    assert drawn == {
+    assert {name: set(recipe.targets) for name, recipe in recipes.drafters.items()} == {
         drafter.name: {target.name for target in SUITE.targets.values() if target.role in drafter.roles}
         for drafter in SUITE.drafters.values()
         if drafter.kind == "draft-head"
@@ -50,9 +49,9 @@ def test_recipes_and_suite_name_the_same_drafters() -> None:
 def test_unknown_names_have_no_folder() -> None:
     for names in [("mini-llama-3", "nothing", "1x"), ("mini-llama-3", "hass", "3x"), ("llama", "hass", "1x")]:
         with pytest.raises(KeyError):
-            drafter_folder(MODELS, *names)
+            drafter_artifact(MODELS, *names)
     with pytest.raises(KeyError):
-        drafter_folder(MODELS, "mini-llama-2", "hass2", "1x")
+        drafter_artifact(MODELS, "mini-llama-2", "hass2", "1x")
 
 
 def test_folders_are_distinct_and_needs_come_first() -> None:
@@ -83,7 +82,7 @@ def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) 
     everything = set(_edited(tmp_path))
     standard = {"mini-llama-3 standard"}
     hass = {label for label in everything if " hass " in label}
-    prism = {label for label in everything if " prism " in label}
+    prism = {label for label in everything if " prism" in label}
     assert _changed(tmp_path, ("intermediate_size = 16\nlayers = 11", "intermediate_size = 24\nlayers = 11")) == (
         everything - standard
     )
@@ -91,6 +90,9 @@ def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) 
     assert _changed(tmp_path, ("layers = 2\n", "layers = 3\n")) == standard
     assert _changed(tmp_path, ("feature_weight = 1.0", "feature_weight = 0.5")) == hass | prism
     assert _changed(tmp_path, ("forwards = 3", "forwards = 4")) == prism
+    assert _changed(tmp_path, ("6x = 0.6", "6x = 0.7")) == {label for label in prism if label.endswith(" 6x")}
+    assert _changed(tmp_path, ("6x = 1.5", "6x = 1.6")) == {label for label in everything if label.endswith(" 6x")}
+    assert _changed(tmp_path, ("variant = true", "variant = false")) == set()
     assert _changed(tmp_path, ("unit = 6", "unit = 7")) == everything - standard - {"mini-llama-3"}
 
 
@@ -113,7 +115,60 @@ def test_summaries_say_how_a_drafter_was_trained() -> None:
     assert "from hass's weights" in lines["prism"]
     assert "SmoothL1" in lines["hass"]
     assert "SmoothL1" not in lines["prism"]
+    assert "CE 0.1" in lines["hass"]
+    assert "CE 0.1" in lines["prism"]
+    assert "its own keys and values" in lines["prism"]
+    assert "module 0's keys and values" in lines["prism_entry"]
     assert "0.8^j" in lines["eagle3"]
+    assert "keys and values" not in lines["hass"]
+    assert "as in the authors' training" in lines["hass2_authors"]
+    assert "as in the authors' training" not in lines["hass2"]
+    assert "1.3 passes" in passes_summary(recipes, extra=False)
+    assert "(the authors: 40 30 25 20 15 epochs)" in passes_summary(recipes, extra=False)
+    assert "extra" not in passes_summary(recipes, extra=False)
+    assert "(the authors: 10 8 7 6 5 epochs)" in passes_summary(recipes, extra=True)
+
+
+def test_passes_stand_in_the_ratio_of_the_authors_epochs() -> None:
+    training = load_recipes().drafter_training
+    for stage in (training.scratch, training.extra):
+        assert list(stage.passes) == list(stage.authors_epochs) == [scale.name for scale in SUITE.scales]
+        unit = stage.passes["8x"] / stage.authors_epochs["8x"]
+        for scale, passes in stage.passes.items():
+            assert passes == pytest.approx(unit * stage.authors_epochs[scale], abs=5e-4)
+    scratch = training.scratch.passes
+    steps = [scratch[scale.name] * scale.value / scratch["1x"] for scale in SUITE.scales]
+    assert steps == pytest.approx([1, 1.5, 2.5, 3, 3], abs=2e-3)
+
+
+def test_further_seeds_and_variants_are_trained_on_request() -> None:
+    own = catalogue(MODELS)
+    assert SuiteOrder(MODELS).artifacts == tuple(one for one in own if not one.variant)
+    assert SuiteOrder(MODELS, variants=True).artifacts == own
+    assert {one.training_seed for one in own} == {0}
+    more = [one for one in SuiteOrder(MODELS, seeds=3).artifacts if one not in own]
+    assert {one.training_seed for one in more} == {1, 2}
+    assert {one.scale for one in more} == set(SUITE.seed_scales) == {"2x", "8x"}
+    assert {one.kind for one in more} == {"draft-head"}
+    assert {(one.target, one.name, one.scale) for one in more if one.training_seed == 2} == {
+        (one.target, one.name, one.scale) for one in SuiteOrder(MODELS).artifacts if one.scale in SUITE.seed_scales
+    }
+    folders = {one.folder for one in (*own, *more)}
+    assert len(folders) == len(own) + len(more)
+    for one in more:
+        assert folders.issuperset(one.needs)
+        first = drafter_artifact(MODELS, one.target, one.name, one.scale)
+        assert one.recipe["training"]["seed"] == first.recipe["training"]["seed"] + one.training_seed
+        assert one.folder.name.startswith(f"{one.target}-{one.name}-{one.scale}-seed{one.training_seed}-")
+        assert one == drafter_artifact(MODELS, one.target, one.name, one.scale, one.training_seed)
+    assert next(one for one in more if one.training_seed == 2).command == "prism-ae train mini --seeds 3"
+    assert next(one for one in own if one.variant).command == "prism-ae train mini --variants"
+    assert more[0].label.endswith(" seed 1")
+
+
+def test_a_warm_start_of_a_seed_has_that_seed() -> None:
+    prism = drafter_artifact(MODELS, "mini-llama-2", "prism", "8x", 2)
+    assert prism.needs[1] == drafter_artifact(MODELS, "mini-llama-2", "hass", "8x", 2).folder
 
 
 @pytest.mark.parametrize(
@@ -125,6 +180,7 @@ def test_summaries_say_how_a_drafter_was_trained() -> None:
         ("unit = 6", "unit = 6\nunits = 7", "unknown key 'corpus.units'"),
         ('targets = ["mini-llama-3"]', 'targets = ["llama"]', "no target 'llama'"),
         ("seed = 3\n", "", "'drafter_training.seed' is missing"),
+        ("6x = 1.5", "6x = 0", "drafter_training.scratch.passes: every scale needs a number above 0"),
     ],
 )
 def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -134,3 +190,10 @@ def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, m
     with pytest.raises(ConfigError, match=r"wrong\.toml") as caught:
         load_recipes(path)
     assert message in str(caught.value)
+
+
+def test_a_recipe_without_a_scale_of_the_suite_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.toml"
+    path.write_text(TINY.read_text().replace("6x = 0.6, ", ""))
+    with pytest.raises(ConfigError, match=r"wrong\.toml: drafter_training\.extra\.passes: scale '6x' is missing"):
+        catalogue(MODELS, path)

@@ -231,6 +231,13 @@ def test_the_mini_suite_before_training(tmp_path: Path, name: str) -> None:
                 missing = absent(locate_drafter(MINI, DrafterKey(name, drafter.name, scale), tmp_path))
                 assert missing.reason.endswith("is not trained yet")
                 assert (scale or drafter.label) in missing.reason
+                if drafter.name in ("prism_entry", "hass2_authors", "hass3_authors"):
+                    assert (missing.hint, missing.opt_in) == ("run 'prism-ae train mini --variants'", True)
+                else:
+                    assert (missing.hint, missing.opt_in) == ("run 'prism-ae train mini'", False)
+    missing = absent(locate_drafter(MINI, DrafterKey(name, "prism", "8x", training_seed=2), tmp_path))
+    assert missing.reason == f"PRISM for {MINI.targets[name].label} at 8x with training seed 2 is not trained yet"
+    assert missing.hint == "run 'prism-ae train mini --seeds 3'"
 
 
 @pytest.mark.parametrize("name", MINI.targets)
@@ -240,7 +247,7 @@ def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
     folder = catalogue.target_folder(tmp_path, name)
     manifest = publish(folder, Manifest("target", name, None, {}), lambda path: fill(path, "config.json") and None)
     assert locate_target(MINI, name, tmp_path) == Located(folder, manifest.fingerprint)
-    folder = catalogue.drafter_folder(tmp_path, name, "prism", "4x")
+    folder = catalogue.drafter_artifact(tmp_path, name, "prism", "4x").folder
     manifest = publish(folder, Manifest("drafter", "prism", "4x", {}), lambda path: fill(path, "config.json") and None)
     assert locate_drafter(MINI, DrafterKey(name, "prism", "4x"), tmp_path) == Located(folder, manifest.fingerprint)
     assert isinstance(locate_drafter(MINI, DrafterKey(name, "prism", "8x"), tmp_path), Absent)
@@ -263,6 +270,5 @@ def test_suite_and_recipes_state_the_same_facts() -> None:
             if drafter.kind == "draft-head":
                 trained = target.name in recipes.drafters[drafter.name].targets
                 assert trained == (target.role in drafter.roles), (target.name, drafter.name)
-    drawn = {name for name, recipe in recipes.drafters.items() if recipe.drawn}
-    assert drawn == {drafter.name for drafter in MINI.drafters.values() if drafter.kind == "draft-head"}
+    assert set(recipes.drafters) == {drafter.name for drafter in MINI.drafters.values() if drafter.kind == "draft-head"}
     assert f"(× {recipes.corpus.unit} conversations)" in MINI.scale_axis

@@ -14,7 +14,7 @@ from prism_ae.errors import CheckpointError, ConfigError, PrismError, UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
-from prism_ae.models.locate import Absent, Located
+from prism_ae.models.locate import Absent, DrafterKey, Located
 from prism_ae.planning.plan import Plan, Resolved, make_plan, resolve
 from prism_ae.store import Record
 from prism_ae.store.records import FAILED, OK
@@ -32,8 +32,9 @@ class Here:
     def target(self, target: str) -> Located | Absent:
         return self._find(target)
 
-    def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-        return None if drafter == "vanilla" else self._find(f"{target}/{drafter}/{scale}")
+    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+        seed = f"/{key.training_seed}" if key.training_seed else ""
+        return None if key.drafter == "vanilla" else self._find(f"{key.target}/{key.drafter}/{key.scale}{seed}")
 
     def _find(self, name: str) -> Located | Absent:
         if any(part in name for part in self.absent):
@@ -57,7 +58,7 @@ class Here:
 
 
 def points(figure: str = "figure4", **options: object) -> tuple[Point, ...]:
-    return expand(load_experiment(figure), load_suite("mini"), Options(**options))  # type: ignore[arg-type]
+    return expand(load_experiment(figure), load_suite("mini"), Options(**{"controls": False} | options))  # type: ignore[arg-type]
 
 
 def record(
@@ -179,10 +180,10 @@ def test_missing_cells_say_why_and_what_to_do() -> None:
 
 def test_what_cannot_be_had_is_the_cause_also_where_the_target_is_missing() -> None:
     class Unpublished(Here):
-        def drafter(self, target: str, drafter: str, scale: str | None, engine: str) -> Located | Absent | None:
-            if drafter == "hass":
+        def drafter(self, key: DrafterKey) -> Located | Absent | None:
+            if key.drafter == "hass":
                 return Absent("never published", "")
-            return super().drafter(target, drafter, scale, engine)
+            return super().drafter(key)
 
     for here in (Unpublished(), Unpublished("mini"), Unpublished("prism")):
         found = {reason: (hint, count) for reason, hint, count in causes(planned(resolved=resolve(points(), here)))}

@@ -35,8 +35,14 @@ def test_both_suites_offer_the_papers_experiments() -> None:
     assert mini.trees == paper.trees
     assert [t.role for t in mini.targets.values()] == [t.role for t in paper.targets.values()] == ["llama-2", "llama-3"]
     assert [s.value for s in mini.scales] == [s.value for s in paper.scales]
-    drawn = {name: (d.label, d.roles) for name, d in mini.drafters.items() if not d.control}
-    assert drawn == {name: (d.label, d.roles) for name, d in paper.drafters.items()}
+    assert {name: drafter.label for name, drafter in paper.drafters.items()}.items() <= {
+        name: drafter.label for name, drafter in mini.drafters.items()
+    }.items()
+    for name, drafter in paper.drafters.items():
+        assert set(drafter.roles) <= set(mini.drafters[name].roles)
+    assert all(mini.drafters[name].control for name in ("hass_cont", "hass_star", "hass_star_cont", "hass2_cont"))
+    assert mini.controls
+    assert not paper.controls
 
 
 def test_the_papers_settings() -> None:
@@ -205,6 +211,8 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("scales.1.value", 1, "scales.1.value: 1"),
         ("scales.0.value", 0, "scales.0.value: 0"),
         ("scales.1.name", "1x", "scales: '1x'"),
+        ("seed_scales", ["2x", "3x"], "seed_scales.1: '3x'"),
+        ("seed_scales", ["2x", "2x"], "seed_scales: '2x'"),
         ("limits.questions", 0, "limits.questions: 1"),
         ("limits.seed", -1, "limits.seed:"),
         ("limits.max_length", 96, "limits.max_length:"),

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -22,12 +23,17 @@ from raising import raises
 from transformers import AutoModelForCausalLM
 
 from prism_ae.drafters.checkpoint import load_drafter
+from prism_ae.drafters.model import Drafter
 from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.io.digests import file_digest
-from prism_ae.mini.catalogue import Artifact, catalogue
+from prism_ae.mini.catalogue import Artifact, SuiteOrder
+from prism_ae.mini.recipes import load_recipes
 from prism_ae.models.checkpoints import load_target, read_manifest
+from prism_ae.models.llama import Llama
 from prism_ae.processes.pool import Ready
+from prism_ae.training.drafter import Data, new_drafter, train, training_steps
 from prism_ae.training.examples import Example
+from prism_ae.training.features import Features
 from prism_ae.training.jobs import plan_jobs, suite_data
 from prism_ae.training.run import train_suite
 
@@ -35,9 +41,10 @@ TINY = Path(__file__).parent / "tiny.toml"
 _CHILD = """
 import sys
 from pathlib import Path
+from prism_ae.mini.catalogue import SuiteOrder
 from prism_ae.training.run import train_suite
 from prism_ae.processes.progress import PlainLines
-train_suite(Path(sys.argv[1]), 2, PlainLines(sys.stderr), Path(sys.argv[2]))
+train_suite(SuiteOrder(Path(sys.argv[1]), Path(sys.argv[2])), 2, PlainLines(sys.stderr))
 """
 
 
@@ -58,7 +65,7 @@ class Shown:
 def _content(models: Path) -> dict[str, dict[str, str]]:
     """Label -> the sums of its files, as the manifest states them, after checking them."""
     found = {}
-    for artifact in catalogue(models, TINY):
+    for artifact in SuiteOrder(models, TINY).artifacts:
         manifest = read_manifest(artifact.folder)
         assert manifest is not None, artifact.label
         for name, digest in manifest.files.items():
@@ -71,15 +78,15 @@ def _content(models: Path) -> dict[str, dict[str, str]]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     shown = Shown()
-    made, total = train_suite(models, 2, shown, TINY)
-    assert made == total == len(catalogue(models, TINY)) == 17
+    made, total = train_suite(SuiteOrder(models, TINY), 2, shown)
+    assert made == total == len(SuiteOrder(models, TINY).artifacts) == 17
     assert shown.texts[-1] == "17 of 17 models, 0:00 left"
     assert any(" left; mini-llama-3 " in text and "%, loss " in text for text in shown.texts)
     return models
 
 
 def test_everything_is_there_and_loads(trained: Path) -> None:
-    by_label = {artifact.label: artifact for artifact in catalogue(trained, TINY)}
+    by_label = {artifact.label: artifact for artifact in SuiteOrder(trained, TINY).artifacts}
     target = load_target(by_label["mini-llama-3"].folder, torch.float32, torch.device("cpu"))
     for artifact in by_label.values():
         if artifact.kind == "draft-head":
@@ -95,8 +102,8 @@ def test_everything_is_there_and_loads(trained: Path) -> None:
 
 
 def test_running_again_trains_nothing(trained: Path) -> None:
-    assert train_suite(trained, 2, Shown(), TINY) == (0, 17)
-    assert plan_jobs(catalogue(trained, TINY), TINY) == ()
+    assert train_suite(SuiteOrder(trained, TINY), 2, Shown()) == (0, 17)
+    assert plan_jobs(SuiteOrder(trained, TINY).artifacts, TINY) == ()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -117,7 +124,7 @@ def test_parents_killed_at_any_moment_leave_whole_folders_and_the_same_bytes(
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive, "workers outlive their parent"
     assert _folders(tmp_path) < 17
-    train_suite(tmp_path, 2, Shown(), TINY)
+    train_suite(SuiteOrder(tmp_path, TINY), 2, Shown())
     assert _content(tmp_path) == _content(trained)
     assert not [path for path in (tmp_path / "mini").glob(".*") if path.is_dir()]
 
@@ -142,17 +149,17 @@ def test_workers_killed_at_any_moment_lose_nothing(trained: Path, tmp_path: Path
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with contextlib.suppress(PrismError):  # where the same job was under way at both deaths
-        train_suite(tmp_path, 2, shown, TINY)
+        train_suite(SuiteOrder(tmp_path, TINY), 2, shown)
     over.set()
     killer.join()
     assert killed
     assert all("died (signal SIGKILL)" in note for note in shown.notes)
-    train_suite(tmp_path, 2, Shown(), TINY)
+    train_suite(SuiteOrder(tmp_path, TINY), 2, Shown())
     assert _content(tmp_path) == _content(trained)
 
 
 def _folders(models: Path) -> int:
-    return sum(artifact.folder.exists() for artifact in catalogue(models, TINY))
+    return sum(artifact.folder.exists() for artifact in SuiteOrder(models, TINY).artifacts)
 
 
 def _wait_for(condition: object) -> None:
@@ -167,7 +174,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(tmp_path: Path) -> None
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_suite(tmp_path, 1, Stop(), TINY)
+        train_suite(SuiteOrder(tmp_path, TINY), 1, Stop())
     assert 1 <= _folders(tmp_path) < 17
     assert not _workers(os.getpid())
 
@@ -178,7 +185,7 @@ def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         with raises(StoreError, tmp_path / "mini"):
-            train_suite(tmp_path, 1, Shown(), TINY)
+            train_suite(SuiteOrder(tmp_path, TINY), 1, Shown())
     finally:
         os.close(descriptor)
 
@@ -213,55 +220,107 @@ def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path) ->
     _link(trained, tmp_path, lambda artifact: artifact.scale is None or artifact.name == "eagle3")
     said = r"mini-llama-3 hass .*2 .*exit code 9.*\n.*famous last words"
     with pytest.raises(PrismError, match=said):
-        train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=True))
+        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown(), launch=lambda recipe_file: _Mayfly(starts=True))
     assert _folders(tmp_path) == 7
     with pytest.raises(DeviceError, match=r"cpu slot 0 .*exit code 9"):
-        train_suite(tmp_path, 1, Shown(), TINY, launch=lambda recipe_file: _Mayfly(starts=False))
+        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown(), launch=lambda recipe_file: _Mayfly(starts=False))
 
 
 def _link(trained: Path, models: Path, keep: Callable[[Artifact], bool]) -> None:
     (models / "mini").mkdir(parents=True)
-    for artifact in catalogue(trained, TINY):
+    for artifact in SuiteOrder(trained, TINY).artifacts:
         if keep(artifact):
             (models / "mini" / artifact.folder.name).symlink_to(artifact.folder)
 
 
 def test_a_damaged_parent_is_one_message(trained: Path, tmp_path: Path) -> None:
     _link(trained, tmp_path, lambda artifact: artifact.scale is None and artifact.kind == "model")
-    target = next(a for a in catalogue(tmp_path, TINY) if a.kind == "target")
+    target = next(a for a in SuiteOrder(tmp_path, TINY).artifacts if a.kind == "target")
     target.folder.mkdir()
     (target.folder / "config.json").write_text(json.dumps({}))
     with pytest.raises(PrismError, match=r"config\.json"):
-        train_suite(tmp_path, 1, Shown(), TINY)
+        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown())
 
 
 def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> None:
-    target = next(a for a in catalogue(trained, TINY) if a.kind == "target")
+    target = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
     data = suite_data(target.folder, "mini-llama-3", TINY)
-    assert list(data.ends) == sorted(data.ends)
-    assert data.ends[-1] == len(data.features.examples)
-    assert data.first(2).ends == data.ends[:2]
+    counts = [one.count for one in data.values()]
+    assert list(data) == ["1x", "2x", "4x", "6x", "8x"]
+    assert counts == sorted(counts)
+    assert counts[-1] == len(data["8x"].features.examples)
+    assert [len(one.examples) for one in data.values()] == counts
 
 
-def test_a_smaller_scale_does_not_depend_on_later_data(trained: Path) -> None:
-    """Train the first scale with everything behind it replaced by rubbish: the same weights."""
-    from prism_ae.mini.recipes import load_recipes
-    from prism_ae.training.drafter import Data, new_drafter, train_trunk
-    from prism_ae.training.features import Features
-
-    artifacts = catalogue(trained, TINY)
-    target_artifact = next(a for a in artifacts if a.kind == "target")
-    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)
-    target, recipes = data.features.target, load_recipes(TINY)
-    recipe, training = recipes.drafters["eagle3"], recipes.drafter_training
+def test_a_scale_does_not_depend_on_other_data(trained: Path) -> None:
+    """Train a scale with everything behind its data replaced by rubbish: the same weights."""
+    recipes = load_recipes(TINY)
+    target_artifact = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
+    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)["2x"]
+    target, recipe, training = data.features.target, recipes.drafters["eagle3"], recipes.drafter_training
     capture = (2, 6, 9)
     rubbish = [Example((1, 2, 3, 4), 1)] * 20
-    changed = Data(Features(target, [*data.features.examples[: data.ends[1]], *rubbish], capture), data.ends[:2])
-    drafter = new_drafter(recipe, target, capture, changed.features.examples[: data.ends[0]], training.seed)
-    made = list(train_trunk(recipe, training, changed, drafter, lambda steps, loss: None))
-    for scale, ours in zip(("1x", "2x"), made, strict=True):
-        stored = next(a for a in artifacts if (a.name, a.scale) == ("eagle3", scale))
-        theirs = load_drafter(stored.folder, target, torch.float32, torch.device("cpu"))
-        assert torch.equal(ours.draft_ids, theirs.draft_ids)
-        for name, parameter in ours.named_parameters():
-            torch.testing.assert_close(parameter.detach(), dict(theirs.named_parameters())[name])
+    changed = Data(Features(target, [*data.examples, *rubbish], capture), data.count, "2x")
+    ours = new_drafter(recipe, target, capture, changed.examples, training.seed)
+    train(recipe, training, changed, ours, lambda steps, loss: None)
+    theirs = _stored(trained, "eagle3", "2x", target)
+    assert torch.equal(ours.draft_ids, theirs.draft_ids)
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.detach(), dict(theirs.named_parameters())[name])
+
+
+def _stored(models: Path, name: str, scale: str, target: Llama) -> Drafter:
+    artifact = next(a for a in SuiteOrder(models, TINY).artifacts if (a.name, a.scale) == (name, scale))
+    return load_drafter(artifact.folder, target, torch.float32, torch.device("cpu"))
+
+
+def test_a_training_takes_its_passes_and_ends_with_a_falling_rate(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps, the examples of each pass, and the rate at every step."""
+    recipes = load_recipes(TINY)
+    target_artifact = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
+    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)["4x"]
+    seen: list[tuple[list[int], float]] = []
+
+    def step(self: Any, rows: list[int], rate: float) -> float:
+        seen.append((rows, rate))
+        return 0.0
+
+    monkeypatch.setattr("prism_ae.training.drafter._Trainer.step", step)
+    hass = recipes.drafters["hass"]
+    drafter = new_drafter(hass, data.features.target, (), data.examples, 1)
+    a_pass = -(-data.count // 4)
+    for name, passes, rate, decay in (("hass", 2.0, 4e-3, 0.5), ("prism", 0.7, 2e-3, 1.0)):
+        seen.clear()
+        train(recipes.drafters[name], recipes.drafter_training, data, drafter, lambda steps, loss: None)
+        total = round(passes * a_pass)
+        assert len(seen) == training_steps(recipes.drafters[name], recipes.drafter_training, data) == total
+        assert [one for _, one in seen] == pytest.approx(
+            [rate * min((n + 1) / 2, 1, (total - n) / (decay * total)) for n in range(total)]
+        )
+        if passes > 1:  # a whole pass has every example, and the next is in another order
+            first, second = ([row for rows, _ in part for row in rows] for part in (seen[:a_pass], seen[a_pass:]))
+            assert set(first) == set(second) == set(range(data.count))
+            assert first != second
+        assert max(row for rows, _ in seen for row in rows) < data.count
+
+
+def test_further_seeds_and_variants_are_trained_on_request(trained: Path, tmp_path: Path) -> None:
+    """Only the further ones, from other weights and in another order; what was there stays."""
+    _link(trained, tmp_path, lambda artifact: True)
+    made, total = train_suite(SuiteOrder(tmp_path, TINY, 2, variants=True), 2, Shown())
+    assert (made, total) == (5 + 3 * 2 + 2, 30)
+    artifacts = SuiteOrder(tmp_path, TINY, 2, variants=True).artifacts
+    target_artifact = next(a for a in artifacts if a.kind == "target")
+    target = load_target(target_artifact.folder, torch.float32, torch.device("cpu"))
+    by_label = {a.label: load_drafter(a.folder, target, torch.float32, torch.device("cpu")) for a in artifacts
+                if a.kind == "draft-head"}  # fmt: skip
+    for name in ("hass 8x", "eagle3 2x", "prism 8x", "prism_entry 2x"):
+        first, second = (by_label[f"mini-llama-3 {name}{seed}"] for seed in ("", " seed 1"))
+        assert not torch.allclose(first.modules_[0].attention.qkv.weight if "eagle3" in name
+                                  else first.modules_[0].fusion.weight,
+                                  second.modules_[0].attention.qkv.weight if "eagle3" in name
+                                  else second.modules_[0].fusion.weight, rtol=0.05)  # fmt: skip
+    entry, own = by_label["mini-llama-3 prism_entry 8x"], by_label["mini-llama-3 prism 8x"]
+    assert not torch.equal(entry.modules_[1].fusion.weight, own.modules_[1].fusion.weight)

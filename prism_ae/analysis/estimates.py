@@ -139,9 +139,10 @@ def summarise(
         groups.setdefault(_place(point, point.benchmark if benchmarks == "each" else None, position), []).append(point)
     summaries = []
     for place, points in groups.items():
-        for point in points if benchmarks == "both" else ():
-            one = dataclasses.replace(place, benchmark=point.benchmark)
-            summaries.append(_summary(one, [point], plain, results, quantities))
+        for benchmark in unique(point.benchmark for point in points) if benchmarks == "both" else ():
+            own = [point for point in points if point.benchmark == benchmark]
+            one = dataclasses.replace(place, benchmark=benchmark)
+            summaries.append(_summary(one, own, plain, results, quantities))
         summaries.append(_summary(place, points, plain, results, quantities))
     return tuple(summaries)
 
@@ -167,15 +168,14 @@ def _summary(
     results: Results,
     quantities: Sequence[Quantity],
 ) -> Summary:
-    found = [results.cells.get(point) for point in points]
-    cells = [cell for cell in found if cell is not None]
-    alike = [plain.get(_ALIKE(point)) for point in points]
+    cells = [results.cells[point] for point in points if point in results.cells]
+    alike = [plain.get(_ALIKE(cell.point)) for cell in cells]
     base = [results.cells[point] for point in alike if point is not None and point in results.cells]
     complete = len(cells) == len(points) and len({cell.checkpoint for cell in cells}) == 1
     comparable = complete and [cell.setting for cell in base] == [cell.setting for cell in cells]
     wanted = [quantity for quantity in quantities if quantity.applies(vanilla=place.tree is None)]
     values = {
-        quantity.name: _estimate(quantity, cells, base)
+        quantity.name: _over_trainings(quantity, cells, base)
         for quantity in wanted
         if complete and (comparable or quantity.over_vanilla is None)
     }
@@ -194,6 +194,19 @@ def _summary(
 
 _TRAINING = "training on "
 """Begins the name of the factor of a target's training seeds."""
+
+
+def _over_trainings(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:
+    """The mean over training seeds; None where the value of one is undefined."""
+    found: dict[int, Estimate] = {}
+    for seed in unique(cell.point.training_seed for cell in cells):
+        mine = [number for number, cell in enumerate(cells) if cell.point.training_seed == seed]
+        plain = [base[number] for number in mine] if len(base) == len(cells) else []
+        value = _estimate(quantity, [cells[number] for number in mine], plain)
+        if value is None:
+            return None
+        found[seed] = value
+    return over_seeds(found, cells[0].point.target)
 
 
 def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:

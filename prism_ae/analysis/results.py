@@ -233,9 +233,8 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, a
             needs; names the cell.
     """
     asked = tuple(points)
-    return Results(
-        asked, {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
-    )
+    found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
+    return Results(asked, found)
 
 
 def _cell(point: Point, measured: Measured, *, authors: bool) -> CellResult:

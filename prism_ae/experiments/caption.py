@@ -177,7 +177,7 @@ def _intervals(experiment: Kind, results: Results) -> str:
     asked = max(point.questions for point in results.points)
     if asked < FEWEST_QUESTIONS:
         return f"No intervals: they need {FEWEST_QUESTIONS} questions of each benchmark"
-    seeds = 1
+    seeds = len({point.training_seed for point in results.points})
     over = f"questions and {seeds} training seeds" if seeds > 1 else "questions"
     said = f"Intervals: 95 %, Student's t over {over}, paired"
     if experiment.timed:

@@ -96,7 +96,7 @@ def compose(
     Raises:
         UsageError, ConfigError, StoreError: as `expand`, `Kind.check_drawable`, `check_labels` and `results_of`.
     """
-    points = tuple(point for point in expand(experiment, suite, options) if not point.training_seed)  # the others wait
+    points = expand(experiment, suite, options)
     experiment.check_drawable(points)
     check_labels(experiment, suite, points)
     suite = in_one_line(suite)

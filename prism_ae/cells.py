@@ -177,6 +177,11 @@ class Cell:
         return cls(Point(**point), Fingerprints(**data["fingerprints"]))
 
 
+NearTie = tuple[int, int, str, int]
+"""A token of a question that an honest run may have chosen otherwise within rounding: its turn and its position there,
+both from 0; 8 hex digits of a digest of the question's tokens before it; its id."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sample:
     """One question, all its turns. One line of ``samples.jsonl``.
@@ -194,6 +199,9 @@ class Sample:
         accepted: of each turn, the drafts that each of its rounds accepted, in their order: what ``histogram`` counts.
             () for vanilla and where the order was not recorded.
         turn_tokens: generated tokens of each turn; () where only their sum was recorded.
+        near_ties: of a half-precision cell, in their order; () where there are none, or nothing was examined.
+        faults: tokens that were not the target's own, whatever rounding did; None where that was not examined: in
+            float32, where a text's digest tells, in cells whose time is measured, and by other engines than torch.
     """
 
     question_id: str
@@ -207,6 +215,8 @@ class Sample:
     output_sha256: str
     accepted: tuple[tuple[int, ...], ...] = ()
     turn_tokens: tuple[int, ...] = ()
+    near_ties: tuple[NearTie, ...] = ()
+    faults: int | None = None
 
     @property
     def rounds(self) -> int:
@@ -219,6 +229,8 @@ class Sample:
             return f"the tokens of {len(self.turn_tokens)} turns are listed, {self.turns} were answered"
         if self.turn_tokens and sum(self.turn_tokens) != self.generated_tokens:
             return f"its turns have {sum(self.turn_tokens)} tokens, {self.generated_tokens} were generated"
+        if self.near_ties and self.faults is None:
+            return "it names near ties, and was not examined"
         if not self.accepted:
             return ""
         if not len(self.accepted) == len(self.turn_tokens) == self.turns:

@@ -16,6 +16,7 @@ from torch import Tensor
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.cache import HIDDEN, KVCache
 from prism_ae.decoding.drafting import Drafting
+from prism_ae.decoding.examine import SURE, examined
 from prism_ae.decoding.known_text import UNKNOWN, known_path, leaves_path
 from prism_ae.decoding.sampling import sample_tokens
 from prism_ae.decoding.tree import DraftTree, root_only, visible
@@ -73,6 +74,10 @@ class Batch:
             like=parameter.detach(),
         )
         self.drafting = Drafting(drafter, shape, rows, max_seq_len) if drafter and shape else None
+        self.verdicts: list[list[int]] | None = None
+        """Of the tokens that the last `admit` or `round` returned, row by row; None without `examine_tokens`."""
+        self._visited: Callable[[Tensor], Tensor]
+        """Nodes of the last walk [n, d + 1] -> the target's logits there, as it saw them [n, at most d + 1, V]."""
         self.lengths: list[int] = []
         """Committed tokens that the target has read, of each row in use: all but the root."""
         self._counts: list[int] = []
@@ -83,6 +88,10 @@ class Batch:
         self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
         self._known = torch.full((rows, uniforms_per_row), UNKNOWN, device=self.device)
         self._is_known: list[bool] = []
+
+    def examine_tokens(self) -> None:
+        """From now on look at every committed token again, for half precision (`prism_ae.decoding.examine`)."""
+        self.verdicts = []
 
     @torch.inference_mode()
     def admit(
@@ -126,6 +135,9 @@ class Batch:
         self._root[new] = roots
         if self.drafting:
             self.drafting.prefill(first, ids, hidden if aux_hidden is None else aux_hidden, last, roots)
+        if self.verdicts is not None:
+            found = examined(logits, roots, self._uniforms[new, 0], self._temperature[new])
+            self.verdicts = found.unsqueeze(1).tolist()
         self.lengths += lengths
         self._counts += [1] * count
         return roots.tolist()
@@ -152,6 +164,7 @@ class Batch:
         if self.dtype == torch.float16 and not bool(finite):
             done, hidden, aux_hidden = self._verify_step_by_step(tree, length, answered, prefix)
             finite = torch.isfinite(hidden).all()
+        found = self._examine(done, answered) if self.verdicts is not None else done.tokens[:, :0]
         places = torch.arange(self.depth + 1, device=self.device)
         self.cache.commit(longest + done.nodes, length.unsqueeze(1) + places)
         counts = done.accepted + 1
@@ -163,12 +176,15 @@ class Batch:
             kept = features.gather(1, done.nodes.unsqueeze(2).expand(-1, -1, features.shape[-1]))
             self.drafting.commit(kept, done.tokens, counts)
         flags = torch.stack([finite, self.drafting.sound if self.drafting else finite]).expand(rows, 2)
-        report = torch.cat([counts.unsqueeze(1), done.tokens, flags], dim=1).tolist()
+        report = torch.cat([counts.unsqueeze(1), done.tokens, found, flags], dim=1).tolist()
         # In one report, so that the host waits for the device once.
         self._check("the target", sound=bool(report[0][-2]))
         self._check("the drafter", sound=bool(report[0][-1]))
         self._counts = [line[0] for line in report]
         self.lengths = [old + count for old, count in zip(self.lengths, self._counts, strict=True)]
+        if self.verdicts is not None:
+            begin = 1 + done.tokens.shape[1]
+            self.verdicts = [line[begin : begin + line[0]] for line in report]
         return [line[1 : 1 + line[0]] for line in report]
 
     def release(self, row: int) -> None:
@@ -233,6 +249,20 @@ class Batch:
             written = torch.arange(depth + 1, device=self.device) <= verified[0].accepted.unsqueeze(1)
             text = torch.where(written, verified[0].tokens, UNKNOWN)
 
+    def _examine(self, done: Walk, answered: Tensor) -> Tensor:
+        """A verdict for each token of ``done`` [n, d + 1], from the logits that the verifier saw."""
+        logits = self._visited(done.nodes)
+        rows, levels = logits.shape[:2]
+        places = torch.arange(levels, device=self.device).expand(rows, levels)
+        committed = places <= done.accepted.unsqueeze(1)
+        uniforms = self._uniforms[:rows].gather(1, answered.unsqueeze(1) + places)
+        temperature = self._temperature[:rows].unsqueeze(1).expand(rows, levels)
+        found = torch.full_like(done.tokens, SURE)
+        found[:, :levels][committed] = examined(
+            logits[committed], done.tokens[:, :levels][committed], uniforms[committed], temperature[committed]
+        )
+        return found
+
     def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> Callable[[Tensor, int], Tensor]:
         """(node [n], level) -> the target's token there [n]."""
         rows = len(answered)
@@ -240,11 +270,18 @@ class Batch:
         uniforms, temperature = self._uniforms[:rows], self._temperature[:rows]
         if self.sample_at_once:
             at = uniforms.gather(1, answered.unsqueeze(1) + tree.depths)
-            tokens = sample_tokens(self.target.head(hidden), at, temperature.unsqueeze(1).expand_as(at))
+            every_node = self.target.head(hidden)
+            self._visited = lambda nodes: every_node[every.unsqueeze(1), nodes]
+            tokens = sample_tokens(every_node, at, temperature.unsqueeze(1).expand_as(at))
             return lambda node, level: tokens[every, node]
+
+        levels: list[Tensor] = []
+        self._visited = lambda nodes: torch.stack(levels, dim=1)
 
         def sample(node: Tensor, level: int) -> Tensor:
             logits = self.target.head(hidden[every, node])
+            if self.verdicts is not None:
+                levels.append(logits)
             return sample_tokens(logits, uniforms[every, answered + level], temperature)
 
         return sample

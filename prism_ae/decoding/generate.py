@@ -12,8 +12,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from prism_ae.cells import Sample
+from prism_ae.cells import NearTie, Sample
 from prism_ae.decoding.batch import Batch
+from prism_ae.decoding.examine import FAULT, NEAR_TIE
 from prism_ae.decoding.sampling import question_uniforms
 from prism_ae.io.digests import digest
 
@@ -73,6 +74,8 @@ class _Conversation:
         self.stops: list[str] = []
         self.accepted: list[list[int]] = []
         self.histogram_size = histogram_size
+        self.near_ties: list[NearTie] = []
+        self.faults = 0
         self.prefill_seconds = self.decode_seconds = self.since = 0.0
 
     def ask(self) -> bool:
@@ -103,11 +106,17 @@ class _Conversation:
         fits = len(self.prompts[-1]) + written < self.job.max_seq_len and written < self.job.max_new_tokens + n
         return fits and not self.known_text and written < len(self.answers[-1]) + n
 
-    def take(self, tokens: Sequence[int], stop_ids: Collection[int]) -> bool:
-        """Add committed tokens to the answer, up to its end; True when the turn has ended."""
+    def take(self, tokens: Sequence[int], stop_ids: Collection[int], verdicts: Sequence[int] = ()) -> bool:
+        """Add committed tokens to the answer, up to its end; True when the turn has ended.
+
+        Args:
+            verdicts: `prism_ae.decoding.examine`'s, of each token; none where they are not examined.
+        """
         self.written[-1] += tokens
         job, answer = self.job, self.answers[-1]
-        for token in () if self.ended else tokens:
+        for number, token in enumerate(() if self.ended else tokens):
+            if verdicts:
+                self._examined(token, verdicts[number])
             answer.append(token)
             if token in stop_ids:
                 self.stops.append("end")
@@ -120,11 +129,19 @@ class _Conversation:
                 return True
         return self.ended
 
+    def _examined(self, token: int, verdict: int) -> None:
+        """Record what is found of the answer's next token."""
+        self.faults += verdict == FAULT
+        if verdict == NEAR_TIE:
+            place = len(self.answers) - 1, len(self.answers[-1])
+            self.near_ties.append((*place, digest(self.answers)[:8], token))
+
     @property
     def finished(self) -> bool:
         return len(self.stops) == self.job.turns
 
-    def result(self, *, drafted: bool) -> GenerationResult:
+    def result(self, batch: Batch) -> GenerationResult:
+        drafted = batch.drafting is not None
         rounds = Counter(drafts for turn in self.accepted for drafts in turn)
         sample = Sample(
             question_id=self.job.question_id,
@@ -138,6 +155,8 @@ class _Conversation:
             output_sha256=digest(self.answers),
             accepted=tuple(map(tuple, self.accepted)) if drafted else (),
             turn_tokens=tuple(map(len, self.answers)),
+            near_ties=tuple(self.near_ties),
+            faults=None if batch.verdicts is None else self.faults,
         )
         return GenerationResult(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
 
@@ -157,7 +176,7 @@ def generate(
         should_stop: asked before every round; if true, the jobs under way are dropped.
         lookahead: tokens beyond each answer's end to learn for `GenerationResult.written`, where no text is known.
     """
-    drafted, clock = batch.drafting is not None, 0.0
+    clock = 0.0
     waiting: deque[tuple[int, GenerationJob] | _Conversation] = deque(enumerate(jobs))
     active: list[_Conversation] = []
     refill = max(1, batch.rows // 8)
@@ -167,32 +186,35 @@ def generate(
         free = batch.rows - len(active)
         if waiting and free and (free >= refill or len(waiting) <= free):
             new, ended = _next(waiting, free, batch)
-            yield from (conversation.result(drafted=drafted) for conversation in ended)
+            yield from (conversation.result(batch) for conversation in ended)
             start = time.perf_counter()
-            firsts = _admit(batch, new)
+            firsts, found = _admit(batch, new)
             seconds = time.perf_counter() - start
             for conversation in new:
                 conversation.prefill_seconds += seconds
                 conversation.since = clock
             active += new
-            committed: list[list[int]] = [[] for _ in active[len(new) :]] + [[token] for token in firsts]
+            older: list[list[int]] = [[] for _ in active[len(new) :]]
+            committed, verdicts = older + [[token] for token in firsts], older + found
         else:
             start = time.perf_counter()
             committed = batch.round()
+            verdicts = batch.verdicts or [[] for _ in active]
             clock += time.perf_counter() - start
             for conversation, tokens in zip(active, committed, strict=True):
                 if not conversation.ended:
                     conversation.accepted[-1].append(len(tokens) - 1)
         for row in reversed(range(len(active))):
             conversation = active[row]
-            if not conversation.take(committed[row], stop_ids) or conversation.needs_lookahead(lookahead):
+            has_ended = conversation.take(committed[row], stop_ids, verdicts[row])
+            if not has_ended or conversation.needs_lookahead(lookahead):
                 continue
             conversation.decode_seconds += clock - conversation.since
             batch.release(row)
             active[row] = active[-1]
             active.pop()
             if conversation.finished:
-                yield conversation.result(drafted=drafted)
+                yield conversation.result(batch)
             else:
                 waiting.appendleft(conversation)
 
@@ -215,9 +237,10 @@ def _next(
     return new, ended
 
 
-def _admit(batch: Batch, new: Sequence[_Conversation]) -> list[int]:
-    """Read the prompts of ``new``, in order; the first token of each answer."""
+def _admit(batch: Batch, new: Sequence[_Conversation]) -> tuple[list[int], list[list[int]]]:
+    """Read the prompts of ``new``, in order; the first token of each answer, and `Batch.verdicts` of it."""
     firsts: list[int] = []
+    verdicts: list[list[int]] = []
     for turns in _prefill_parts(new):
         uniforms = [
             question_uniforms(turn.job.seed, turn.job.question_id, len(turn.answers) - 1, batch.uniforms_per_row)
@@ -225,7 +248,8 @@ def _admit(batch: Batch, new: Sequence[_Conversation]) -> list[int]:
         ]
         temperatures, texts = [turn.job.temperature for turn in turns], [turn.known_text for turn in turns]
         firsts += batch.admit([turn.prompts[-1] for turn in turns], uniforms, temperatures, texts)
-    return firsts
+        verdicts += batch.verdicts or [[] for _ in turns]
+    return firsts, verdicts
 
 
 def _prefill_parts(new: Sequence[_Conversation]) -> Iterator[list[_Conversation]]:

@@ -7,7 +7,7 @@ verifies the nodes along the known text first, a tenth of the tree. The result d
 target still samples at every node it visits, and where a sample leads to a node that was left out, the whole tree is
 verified. The round's outcome is always that of the whole tree.
 
-Throughput cells never use this.
+Throughput cells never use this, nor half precision: there the path alone rounds otherwise than the whole tree.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The torch engine: acceptance measured by our own exact speculative decoding, on a CPU or a GPU.
 
-The target stays loaded from one assignment to the next; drafter and tree are swapped. Acceptance cells share one pool
-of rows, because a question's result does not depend on what is decoded beside it, and the text that the target wrote
-for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). A throughput cell
-runs alone, with its own batch size, after a short warm-up, and without known texts.
+The target stays loaded from one assignment to the next; drafter and tree are swapped. In float32 acceptance cells share
+one pool of rows, because a question's result does not depend on what is decoded beside it, and the text that the target
+wrote for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). In half
+precision both would change near ties: each cell runs alone, so that its counts are its own, and each of its tokens is
+examined (`prism_ae.decoding.examine`). A throughput cell runs alone, with its own batch size, after a short warm-up,
+without known texts, and unexamined.
 """
 
 from __future__ import annotations
@@ -59,6 +61,11 @@ class _Loaded:
     conversation: Conversation
 
     @property
+    def exact(self) -> bool:
+        """Whether texts and counts depend on nothing but the question, up to ties that do not happen: in float32."""
+        return self.dtype == torch.float32
+
+    @property
     def end_ids(self) -> frozenset[int]:
         return self.conversation.end_ids
 
@@ -100,8 +107,10 @@ class TorchEngine:
             for cell in timed:
                 yield from self._run(assignment, target, drafter, [cell], should_stop)
             pooled = [cell for cell in assignment.cells if cell.point.batch is None]
-            if pooled and not should_stop():
-                yield from self._run(assignment, target, drafter, pooled, should_stop)
+            # In half precision a row's numbers depend on the rows beside it: a cell is measured without any other.
+            for pool in [pooled] if target.exact else [[cell] for cell in sorted(pooled, key=self._order)]:
+                if pool and not should_stop():
+                    yield from self._run(assignment, target, drafter, pool, should_stop)
 
     def close(self) -> None:
         self._target = None
@@ -126,7 +135,7 @@ class TorchEngine:
         owner = [(number, place) for number, group in enumerate(jobs) for place in range(len(group))]
         max_seq_len = max(job.max_seq_len for job in flat)
         rows = batch_size or self._rows(len(flat), row_bytes(target.model, drafter, tree, max_seq_len, target.dtype))
-        lookahead = LOOKAHEAD_TOKENS if tree and batch_size is None else 0
+        lookahead = LOOKAHEAD_TOKENS if tree and batch_size is None and target.exact else 0
         longest = max(min(job.max_new_tokens, job.max_seq_len) for job in flat) + lookahead
         batch = Batch(
             target.model,
@@ -136,6 +145,8 @@ class TorchEngine:
             max_seq_len=max_seq_len,
             uniforms_per_row=longest + (tree.steps if tree else 0) + 1,
         )
+        if batch_size is None and not target.exact:
+            batch.examine_tokens()
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
             list(generate(batch, [warm_up], target.end_ids, lambda: False))

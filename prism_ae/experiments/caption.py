@@ -110,7 +110,7 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     if mixed := results.mixtures():
         said = "compare nothing across them, and no value is made of both"
         yield Text(f"Not all of one kind: {'; '.join(mixed)}: {said}.", warning=True)
-    yield from _lossless(subject.texts, experiment.same_texts_among, results)
+    yield from _lossless(subject.texts, experiment.same_texts_among)
     yield from (Text(line) for line in subject.unpublished)
     yield from _missing(suite, results, subject.styles)
     yield from (Text(note) for note in subject.notes)
@@ -203,22 +203,31 @@ def rope_bases(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]
             yield Text(f"RoPE bases of the drafters for {suite.targets[target].label}: {_joined(said)}.")
 
 
-def _lossless(texts: Texts, among: str, results: Results) -> Iterator[Text]:
+def _lossless(texts: Texts, among: str) -> Iterator[Text]:
     """What the texts show, where any was written more than once; ``among`` is what may not change them.
 
-    In half precision a batch or tree of another shape adds up in another order and often turns a near tie: differing
-    texts are then expected, and no warning.
+    In half precision a batch or tree of another shape adds up in another order and often turns a near tie: a text that
+    parts there is expected, and no warning.
     """
     said = f"{texts.differing} of {texts.compared} texts are not the same under all of these {among}"
-    if texts.differing and {point.dtype for point in results.points} != {"float32"}:
-        yield Text(
-            f"Lossless up to rounding: {said}; half precision turns near ties, and a text goes on from there "
-            "(--dtype float32 tells a tie from a fault)."
-        )
-    elif texts.differing:
+    half = "half precision turns near ties, and a text goes on from there"
+    kinds = [f"{pluralise(texts.ties, 'tie')} within rounding, {pluralise(texts.faults, 'fault')}"]
+    kinds += [f"{texts.unexamined} not examined"] if texts.unexamined else []
+    kinds += [f"{texts.differing_exactly} in float32"] if texts.differing_exactly else []
+    if texts.differing and texts.differing == texts.differing_exactly:
         yield Text(f"Lossless decoding is not seen: {said} (a tie within rounding, or a fault).", warning=True)
+    elif texts.faults or texts.differing_exactly:
+        yield Text(f"Lossless decoding is not seen: {said}: {', '.join(kinds)}.", warning=True)
+    elif texts.differing and texts.differing == texts.unexamined:
+        tells = "--dtype float32 tells a tie from a fault"
+        yield Text(f"Not examined whether lossless up to rounding: {said}; {half} ({tells}).")
+    elif texts.differing:
+        yield Text(f"Lossless up to rounding: {said}: {', '.join(kinds)}; {half}.")
     elif texts.compared:
         yield Text(f"Lossless: each of {texts.compared} texts is the same under all of these {among}.")
+    if texts.wrong_tokens:
+        wrong = pluralise(texts.wrong_tokens, "token")
+        yield Text(f"Not the target's own choice, whatever rounding did: {wrong} of these answers.", warning=True)
 
 
 def _missing(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:

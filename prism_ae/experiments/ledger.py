@@ -169,7 +169,12 @@ def _texts(claim: Claim, measured: Mapping[Point, Measured]) -> Judged:
     if not texts.compared:
         return Judged(claim, INCOMPLETE, "no text was written twice yet")
     said = f"{texts.differing} of {texts.compared} texts that were written more than once differ"
-    return Judged(claim, CONTRADICTED if texts.differing else REPRODUCED, said)
+    if texts.differing:
+        said += f": {texts.ties} at ties, {texts.faults} at faults, {texts.differing_exactly} in float32"
+        said += f", {texts.unexamined} not examined"
+    if texts.faults or texts.differing_exactly or texts.wrong_tokens:
+        return Judged(claim, CONTRADICTED, said)
+    return Judged(claim, CANNOT_TELL if texts.unexamined else REPRODUCED, said)
 
 
 def as_table(rows: Iterable[LedgerRow]) -> pd.DataFrame:

@@ -96,7 +96,7 @@ def _line(sample: Sample) -> dict[str, Any]:
     return kept | {"rounds": sample.rounds}
 
 
-_OPTIONAL: dict[str, Any] = {"accepted": [], "turn_tokens": []}
+_OPTIONAL: dict[str, Any] = {"accepted": [], "turn_tokens": [], "near_ties": [], "faults": None}
 """Fields that are left out where they have this value."""
 
 
@@ -109,10 +109,13 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         data["stops"] = tuple(data["stops"])
         data["accepted"] = tuple(tuple(turn) for turn in data.get("accepted", ()))
         data["turn_tokens"] = tuple(data.get("turn_tokens", ()))
+        data["near_ties"] = tuple(tuple(tie) for tie in data.get("near_ties", ()))
         rounds = data.pop("rounds")
         sample = Sample(**data)
         counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, rounds, *sample.histogram)
         counts = (*counts, *sample.turn_tokens, *(drafts for turn in sample.accepted for drafts in turn))
+        counts = (*counts, *(number for turn, place, _, token in sample.near_ties for number in (turn, place, token)))
+        counts += () if sample.faults is None else (sample.faults,)
         if any(type(count) is not int or not 0 <= count < 2**53 for count in counts):
             raise ValueError("a count is none")
         if rounds != sample.rounds:
@@ -120,7 +123,8 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         seconds = (sample.prefill_seconds, sample.decode_seconds)
         if any(type(one) not in (int, float) or not 0 <= one < 2**53 for one in seconds):
             raise ValueError("seconds are none")
-        if not all(isinstance(one, str) for one in (sample.question_id, sample.output_sha256, *sample.stops)):
+        texts = (sample.question_id, sample.output_sha256, *sample.stops, *(tie[2] for tie in sample.near_ties))
+        if not all(isinstance(one, str) for one in texts):
             raise ValueError("a text is none")
         samples.append(sample)
     return tuple(samples)

@@ -21,7 +21,7 @@ from synthetic import measure, render
 
 from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO
 from prism_ae.analysis.results import Measured, columns_of
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import Point, Sample, TreeShape
 from prism_ae.errors import StoreError
 from prism_ae.experiments.compose import Drawing, compose
 from prism_ae.experiments.expand import expand
@@ -227,20 +227,55 @@ def test_one_question_has_no_error_bars_and_the_caption_says_so(suite: Suite) ->
     ]
 
 
-@pytest.mark.parametrize(("dtype", "warns"), [("float32", True), ("float16", False)])
-def test_the_caption_says_whether_all_drafters_wrote_the_same_texts(suite: Suite, dtype: str, warns: bool) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "faults", "ties", "says", "warns"),
+    [
+        ("float32", None, "", "Lossless decoding is not seen: 1 of 4 texts are not the same", True),
+        ("float16", None, "", "Not examined whether lossless up to rounding: 1 of 4 texts are not the same", False),
+        ("float16", 0, "ab", "Lossless up to rounding: 1 of 4 texts are not the same", False),
+        ("float16", 0, "aa", "Lossless decoding is not seen: 1 of 4 texts are not the same", True),
+    ],
+)
+def test_the_caption_says_whether_all_drafters_wrote_the_same_texts(
+    suite: Suite, dtype: str, faults: int | None, ties: str, says: str, warns: bool
+) -> None:
     experiment, options = load_experiment("figure9"), Options(benches=("qa",), questions=2, dtype=dtype)
-    results = measured("figure9", suite, options)
+
+    def examined(sample: Sample, token: str) -> Sample:
+        near = ((0, 2, "0123abcd", ord(token)),) if token else ()
+        return dataclasses.replace(sample, faults=faults, near_ties=near)
+
+    results = {
+        point: dataclasses.replace(result, samples=tuple(examined(one, ties[:1]) for one in result.samples))
+        for point, result in measured("figure9", suite, options).items()
+    }
     same = compose(experiment, suite, options, results)
     said = [text for text in same.page.small_print if text.text.startswith("Lossless: each of 4 texts is the same")]
     assert [text.warning for text in said] == [False]
     point, result = next(iter(results.items()))
-    sample = dataclasses.replace(result.samples[0], output_sha256="1" * 64)
+    sample = dataclasses.replace(examined(result.samples[0], ties[1:]), output_sha256="1" * 64)
     results[point] = dataclasses.replace(result, samples=(sample, *result.samples[1:]))
     parted = compose(experiment, suite, options, results)
     said = [text for text in parted.page.small_print if "1 of 4 texts are not the same" in text.text]
     assert [text.warning for text in said] == [warns]
+    assert said[0].text.startswith(says)
     assert ("near ties" in said[0].text) != warns  # half precision turns them
+    assert ("--dtype float32 tells" in said[0].text) == (dtype == "float16" and faults is None)
+    assert ("1 tie within rounding, 0 faults" in said[0].text) == (ties == "ab")
+    assert ("0 ties within rounding, 1 fault." in said[0].text) == (ties == "aa")
+
+
+def test_the_caption_warns_of_tokens_that_were_not_the_targets(suite: Suite) -> None:
+    """Also where every drafter wrote the same text."""
+    experiment, options = load_experiment("figure9"), Options(benches=("qa",), questions=2, dtype="float16")
+    results = measured("figure9", suite, options)
+    point, result = next(iter(results.items()))
+    samples = (dataclasses.replace(result.samples[0], faults=3), *result.samples[1:])
+    results[point] = dataclasses.replace(result, samples=samples)
+    drawing = compose(experiment, suite, options, results)
+    said = [text for text in drawing.page.small_print if "3 tokens of these answers" in text.text]
+    assert [text.warning for text in said] == [True]
+    assert json.loads(drawing.as_json())["texts"]["wrong_tokens"] == 3
 
 
 def test_the_caption_says_what_was_done(suite: Suite) -> None:

@@ -52,6 +52,8 @@ LISTED = dataclasses.replace(SAMPLE, accepted=((1, 2),), turn_tokens=(6,))
         ({"accepted": ((1,), (2,))}, "rounds of 2 turns"),
         ({"accepted": ((2, 2),)}, "histogram"),
         ({"accepted": ((1, 2, 1),), "histogram": (0, 2, 1)}, "turn 1 has 6 tokens, and its rounds make it 7 to 8"),
+        ({"near_ties": ((0, 1, "0123abcd", 5),)}, "was not examined"),
+        ({"near_ties": ((0, 1, "0123abcd", 5),), "faults": 0}, ""),
         ({"accepted": ((2,),), "histogram": (0, 0, 1)}, "turn 1 has 6 tokens, and its rounds make it 2 to 4"),
     ],
 )

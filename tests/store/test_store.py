@@ -322,6 +322,23 @@ def test_a_line_of_samples_names_its_rounds_and_says_nothing_else_than_its_histo
         parse_samples(line.replace(b'"rounds":3,', b""))
 
 
+def test_near_ties_are_on_the_line_of_a_sample_that_was_examined() -> None:
+    plain = Sample("qa/1", 1, 20, 9, (1, 0, 2), ("end",), 0.5, 1.5, "ab")
+    seen = dataclasses.replace(plain, faults=0)
+    tied = dataclasses.replace(seen, near_ties=((0, 4, "0123abcd", 17),))
+    lines = samples_text([plain, seen, tied]).splitlines()
+    assert [b"faults" in line for line in lines] == [False, True, True]
+    assert [b"near_ties" in line for line in lines] == [False, False, True]
+    assert b'"faults":0,' in lines[2]
+    assert b'"near_ties":[[0,4,"0123abcd",17]],' in lines[2]
+    assert parse_samples(b"\n".join(lines)) == (plain, seen, tied)
+    for spoiled in (b"[[0,4,7,17]]", b'[[0,4,"0123abcd"]]', b'[[0,-4,"0123abcd",17]]', b"[7]", b"7"):
+        with pytest.raises((ValueError, TypeError)):
+            parse_samples(lines[2].replace(b'[[0,4,"0123abcd",17]]', spoiled))
+    with pytest.raises(ValueError, match="count"):
+        parse_samples(lines[1].replace(b'"faults":0', b'"faults":true'))
+
+
 def test_the_rounds_of_each_turn_are_on_the_line_where_they_are_known() -> None:
     sample = Sample("qa/1", 2, 20, 9, (1, 1, 1), ("end", "end"), 0.5, 1.5, "ab", ((2, 0), (1,)), (5, 4))
     plain = dataclasses.replace(sample, accepted=(), turn_tokens=())

@@ -217,7 +217,7 @@ def test_further_training_seeds_at_the_suites_scales(mini: Suite) -> None:
 def test_what_is_timed_and_what_is_not_a_draft_head_has_one_training(mini: Suite) -> None:
     for name in ("figure7", "figure8", "table4", "drafting"):
         assert expand(load_experiment(name), mini, Options(seeds=2)) == expand(load_experiment(name), mini, Options())
-    few = expand(load_experiment("figure4"), mini, Options(seeds=2, drafters=("standard",)))
+    few = expand(load_experiment("figure1"), mini, Options(seeds=2, drafters=("standard",)))
     assert {point.training_seed for point in few} == {0}
 
 

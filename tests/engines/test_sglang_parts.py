@@ -220,6 +220,8 @@ def test_a_sample_of_two_turns() -> None:
         "output_sha256": digest([[5, 6], [7]]),
         "accepted": ((1,), (0, 1)),
         "turn_tokens": (2, 1),
+        "near_ties": (),
+        "faults": None,
     }
     assert sample.rounds == 3
     assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), TREE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from raising import raises
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from prism_ae.cells import Cell, Fingerprints, Point, Result, Sample, TreeShape
+from prism_ae.decoding.generate import GenerationResult
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import save_drafter
 from prism_ae.drafters.config import DrafterConfig
@@ -236,9 +237,18 @@ def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dtype: str) -> None:
+def test_half_precision_chooses_tokens_that_are_nearly_the_best(
+    place: Place, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Greedy text may differ from fp32's, but only where fp32 sees nearly equal logits."""
-    engine = place.engine()
+    engine, real, answered = place.engine(), torch_engine.generate, []
+
+    def remembered(*given: Any) -> Iterator[GenerationResult]:
+        for result in real(*given):
+            answered.append(result)
+            yield result
+
+    monkeypatch.setattr(torch_engine, "generate", remembered)
     cells = [place.cell("one", 0.0, dtype=dtype), place.cell("one", 0.0, "vanilla", dtype=dtype)]
     for cell in cells:
         (result,) = place.measure(cell, engine=engine).values()
@@ -246,8 +256,10 @@ def test_half_precision_chooses_tokens_that_are_nearly_the_best(place: Place, dt
         assert all(sample.generated_tokens > 0 for sample in result.samples)
     exact = Llama(engine._target.model.config)  # type: ignore[union-attr]
     exact.load_state_dict(engine._target.model.state_dict())  # type: ignore[union-attr]
-    for key, (written,) in engine._written.items():
-        question = QUESTIONS["one"][int(str(key[0]).removeprefix("one/"))]
+    assert len(answered) == 2 * len(QUESTIONS["one"])
+    for one in answered:
+        (written,) = one.answers
+        question = QUESTIONS["one"][int(one.sample.question_id.removeprefix("one/"))]
         template = place.suite.templates["llama-2-chat"]
         text = render_turn(template, place.suite.system_prompt, question, [])
         prompt = engine._target.conversation.tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[union-attr]

@@ -33,6 +33,9 @@ class SuiteTraining:
         int, typer.Option(help="mini: trainings of each drafter; further ones at the suite's seed_scales.", metavar="N")
     ] = 1
     variants: Annotated[bool, typer.Option("--variants", help="mini: the drafters on request, too.")] = False
+    drafters: Annotated[
+        str | None, typer.Option(help="mini: these alone, and what they start from.", metavar="hass,prism")
+    ] = None
 
 
 def train(
@@ -49,7 +52,7 @@ def train(
     \b
     Examples:
       prism-ae train mini --workers 2
-      prism-ae train mini --seeds 5
+      prism-ae train mini --seeds 5 --drafters prism,hass_cont
       prism-ae train prism --target my-llama --data my.jsonl --out my-prism --template llama-3 --gpus 0
     """
     from prism_ae.errors import UsageError
@@ -57,7 +60,8 @@ def train(
     if what != "mini":
         _check_name(what)
         if suite != SuiteTraining():
-            option = "--variants" if suite.variants else "--seeds"
+            asked = {"--variants": suite.variants, "--drafters": suite.drafters is not None}
+            option = next((name for name, is_asked in asked.items() if is_asked), "--seeds")
             raise UsageError(f"{option} belongs to training the mini suite, not to one drafter", "leave it out")
         _train_drafter(what, drafter, devices)
         return
@@ -86,13 +90,17 @@ def _train_suite(models_dir: Path, suite: SuiteTraining, devices: o.DeviceOption
     from prism_ae.experiments.expand import check_seeds
     from prism_ae.io.words import pluralise
     from prism_ae.mini.catalogue import SuiteOrder
+    from prism_ae.mini.recipes import load_recipes
     from prism_ae.processes.progress import display_on
     from prism_ae.training.run import train_suite
 
     check_seeds(suite.seeds)
+    drafters, known = o.split_names("--drafters", suite.drafters), load_recipes().drafters
+    for name in drafters:
+        o.check_word("--drafters", name, known)
     count = len(devices.slots())
     with display_on(sys.stderr) as display:
-        order = SuiteOrder(models_dir, seeds=suite.seeds, variants=suite.variants)
+        order = SuiteOrder(models_dir, seeds=suite.seeds, variants=suite.variants, drafters=drafters)
         trained, total = train_suite(order, count, display)
     say([f"trained {pluralise(trained, 'model')}; all {total:,} of the mini suite are in {models_dir / 'mini'}"])
 

@@ -100,12 +100,14 @@ class SuiteOrder:
         recipe_file: the suite's recipes.
         seeds: trainings of each drafter; those behind the first have the scales that the suite names for them.
         variants: the drafters that are trained on request, too.
+        drafters: these alone, and what they start from; () is all.
     """
 
     models_dir: Path
     recipe_file: Path = MINI
     seeds: int = 1
     variants: bool = False
+    drafters: tuple[str, ...] = ()
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -115,7 +117,11 @@ class SuiteOrder:
         for seed in range(1, self.seeds):
             further = catalogue(self.models_dir, self.recipe_file, seed)
             found += [one for one in further if one.training_seed and one.scale in scales]
-        return tuple(one for one in found if self.variants or not one.variant)
+        if not self.drafters:
+            return tuple(one for one in found if self.variants or not one.variant)
+        named = {one.folder for one in found if one.kind != "draft-head" or one.name in self.drafters}
+        needed = {folder for one in found if one.folder in named for folder in one.needs}
+        return tuple(one for one in found if one.folder in named | needed)
 
 
 def target_folder(models_dir: Path, target: str) -> Path:

@@ -77,6 +77,8 @@ def test_one_drafter_is_trained_with_a_template_that_was_named(
         (["train", "mini", "--workers", "0"], 2, "--workers must be from 1 to"),
         (["train", "mini", "--seeds", "0"], 2, "--seeds must be between 1 and 100, got 0"),
         ([*ONE, "--seeds", "2"], 2, "--seeds belongs to training the mini suite"),
+        ([*ONE, "--drafters", "hass"], 2, "--drafters belongs to training the mini suite"),
+        (["train", "mini", "--drafters", "hss"], 2, "there is no 'hss'; did you mean 'hass'"),
         ([*ONE, "--variants"], 2, "--variants belongs to training the mini suite"),
         ([*ONE[:-1], "lama-3"], 2, "did you mean 'llama-3'"),
         ([*ONE, "--workers", "2"], 2, "one drafter is trained on one device"),

@@ -197,3 +197,14 @@ def test_a_recipe_without_a_scale_of_the_suite_is_refused(tmp_path: Path) -> Non
     path.write_text(TINY.read_text().replace("6x = 0.6, ", ""))
     with pytest.raises(ConfigError, match=r"wrong\.toml: drafter_training\.extra\.passes: scale '6x' is missing"):
         catalogue(MODELS, path)
+
+
+def test_named_drafters_bring_what_they_start_from() -> None:
+    """And the targets and small models; of every seed, and a variant that is named."""
+    order = SuiteOrder(Path("models"), seeds=2, drafters=("prism", "hass2_authors"))
+    found = order.artifacts
+    assert {one.name for one in found if one.kind == "draft-head"} == {"prism", "hass", "hass2_authors"}
+    assert {one.training_seed for one in found if one.name in ("prism", "hass")} == {0, 1}
+    assert {one.kind for one in found} == {"target", "model", "draft-head"}
+    folders = {one.folder for one in found}
+    assert all(set(one.needs) <= folders for one in found)

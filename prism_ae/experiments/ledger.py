@@ -19,6 +19,7 @@ from prism_ae.analysis.claims import (
     Judged,
     judge,
 )
+from prism_ae.analysis.estimates import unique
 from prism_ae.analysis.results import Measured, results_of
 from prism_ae.analysis.text_agreement import compare
 from prism_ae.cells import Point
@@ -146,11 +147,22 @@ def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[L
         lacking = [f"{name}: {request.left_out.get(name, 'not asked for')}" for name in names if name not in evidence]
         if claim.subject == "texts":
             judged = _texts(claim, measured)
-        elif lacking and not claim.pending:
+        elif claim.pending:
+            judged = judge(claim, (), family_size())
+        elif lacking:
             judged = Judged(claim, NOT_MEASURABLE, f"suite {suite.name} cannot fill {'; '.join(sorted(lacking))}")
         else:
-            found = () if claim.pending else [evidence[part.experiment].contrasts(part) for part in parts]
+            found = [evidence[part.experiment].contrasts(part) for part in parts]
             judged = judge(claim, found, family_size(), unpublished)
+            if not all(found):
+                undrawn = [
+                    f"{part.experiment} draws no {name}"
+                    for part, contrasts in zip(parts, found, strict=True)
+                    for name in evidence[part.experiment].undrawn(part)
+                    if not contrasts
+                ]
+                why = f"suite {suite.name}: {', '.join(unique(undrawn))} unless --drafters asks for it"
+                judged = dataclasses.replace(judged, why=why)
         paper = () if claim.own else tuple(paper_contrasts(claim))
         rows.append(LedgerRow(judged, paper, any(timed.get(name, False) for name in names)))
     return tuple(rows)

@@ -68,6 +68,11 @@ class Evidence:
         self._al = experiment.acceptance_length(options)
         self._lines: dict[str, Lines] = {}
 
+    def undrawn(self, part: ClaimPart) -> list[str]:
+        """The part's drafters that were not asked for."""
+        drawn = {point.drafter for point in self._results.points}
+        return [name for name in (*part.drafters, *part.against) if name not in drawn]
+
     def contrasts(self, part: ClaimPart) -> tuple[Contrast, ...]:
         """Of what was measured."""
         name = part.quantity or self._experiment.about

@@ -48,12 +48,14 @@ endif
 mini: setup ## train the mini suite, measure it on this machine, draw all its figures and tables
 	$(PRISM) train mini --workers $(WORKERS)
 	$(PRISM) run all --suite mini --workers $(WORKERS)
-	@echo "figures: figures/out/mini/, tables: tables/out/mini/"
+	$(PRISM) claims --suite mini
+	@echo "figures: figures/out/mini/, tables: tables/out/mini/, claims: claims/out/mini/"
 
 # The run itself lists what was drawn and what is missing. Its exit code 8 says that some of that could be measured.
 all-figures: setup ## measure the paper suite and draw every figure and table, e.g. GPUS=0,1
 	@code=0; $(PRISM) run all --suite paper $(if $(GPUS),--gpus $(GPUS)) || code=$$?; \
-	case $$code in 0|8) echo "figures: figures/out/paper/, tables: tables/out/paper/";; esac; \
+	case $$code in 0|8) $(PRISM) claims --suite paper; \
+		echo "figures: figures/out/paper/, tables: tables/out/paper/, claims: claims/out/paper/";; esac; \
 	case $$code in 8) echo "make says Error 8 as long as something that could be measured is missing; it continues";; esac; \
 	exit $$code
 

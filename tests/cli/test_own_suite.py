@@ -132,7 +132,7 @@ def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
     [
         ({"[drafters.prism]": "[drafters.mine]", 'label = "PRISM"': 'label = "Mine"'}, "drafters.mine"),
         ({"[targets.mini-llama-3]": "[targets.my-llama]"}, "targets.my-llama"),
-        ({'name = "8x"': 'name = "9x"'}, "drafters.prism_star"),
+        ({'name = "8x"': 'name = "9x"', '"2x", "8x"': '"2x", "9x"'}, "drafters.prism_star"),
     ],
 )
 def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(

@@ -65,7 +65,7 @@ class ClaimPart:
         trees: of one drafter, the first contrasted with the second; ``tree_pairs`` contrasts every two trees of which
             one is larger in some of the three numbers and smaller in none.
         statistic: of two values.
-        trend: over the x; ``since`` is where a gain or growth starts; ``between`` the smallest and largest x judged.
+        trend: over the x; ``since`` is where a gain or growth starts; ``at`` those x alone, () being all.
         benchmarks: their mean, or each.
         pooled: one contrast, the mean of all.
         above, below: the rule.
@@ -82,7 +82,7 @@ class ClaimPart:
     statistic: Literal["difference", "ratio"] = "difference"
     trend: Trend = ""
     since: float | None = None
-    between: tuple[float, float] | None = None
+    at: tuple[float, ...] = ()
     benchmarks: Literal["mean", "each"] = "mean"
     pooled: bool = False
     above: float | None = None
@@ -100,8 +100,8 @@ class ClaimPart:
             yield "below: must be greater than above"
         if (self.trend in ("gain", "growth")) != (self.since is not None):
             yield "since: belongs to trend = 'gain' or 'growth', and only there"
-        if self.between is not None and self.between[0] > self.between[1]:
-            yield "between: the smallest and the largest x"
+        if self.at and self.trend:
+            yield "at: not beside a trend, which is over all x"
         if len(self.trees) not in (0, 2):
             yield "trees: names two, the first to be contrasted with the second"
         if (self.trees or self.tree_pairs) and (self.against or self.trend):
@@ -287,8 +287,7 @@ def _of_lines(part: ClaimPart, group: Group, named: Sequence[tuple[str, Line]]) 
         for pair in _pairs(part, known):
             yield contrast(pair, f", {pair[0]} over {pair[1]}", two)
         return
-    low, high = part.between or (-math.inf, math.inf)
-    xs = [x for x in common if isinstance(x, TreeShape) or low <= x <= high]
+    xs = [x for x in common if x in part.at] if part.at else common
     if not part.trend:
         for x in xs:
             yield contrast([x], "" if x == 0 else f", {x if isinstance(x, TreeShape) else f'{x:g}'}", two)

@@ -94,7 +94,7 @@ OWN, OTHER = VALUES["prism"], VALUES["hass"]
 CASES: list[tuple[str, dict[str, object], list[float]]] = [
     ("difference", {}, [a - b for a, b in zip(OWN, OTHER, strict=True)]),
     ("ratio", {"statistic": "ratio"}, [a / b for a, b in zip(OWN, OTHER, strict=True)]),
-    ("some", {"between": (2.0, 4.0)}, [0.3, 0.6]),
+    ("some", {"at": (2.0, 4.0)}, [0.3, 0.6]),
     ("pooled", {"pooled": True}, [sum(a - b for a, b in zip(OWN, OTHER, strict=True)) / 4]),
     ("gain", {"trend": "gain", "since": 2.0}, [(5.1 - 4.4) - (4.6 - 4.1)]),
     ("growth", {"trend": "growth", "since": 2.0, "statistic": "ratio"}, [(5.1 / 4.4) / (4.6 / 4.1)]),
@@ -181,7 +181,7 @@ def trees(*values: float) -> Mapping[str, Mapping[object, float]]:
 TWO = {"drafters": ("prism",), "against": ("hass",)}
 KINDS: dict[str, Truths] = {
     "one difference": Truths(
-        ClaimPart(**TWO, above=0.0, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, above=0.0, at=(8,)),  # type: ignore[arg-type]
         beside(prism=flat(4.3), hass=flat(4.0)), beside(prism=flat(4.0), hass=flat(4.0)),
         beside(prism=flat(3.7), hass=flat(4.0)),
     ),
@@ -191,7 +191,7 @@ KINDS: dict[str, Truths] = {
         beside(prism={1.0: 4.3, 2.0: 4.3, 4.0: 4.3, 8.0: 3.7}, hass=flat(4.0)),
     ),
     "ratio": Truths(
-        ClaimPart(**TWO, statistic="ratio", above=1.1, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, statistic="ratio", above=1.1, at=(8,)),  # type: ignore[arg-type]
         beside(prism=flat(4.8), hass=flat(4.0)), beside(prism=flat(4.4), hass=flat(4.0)),
         beside(prism=flat(4.0), hass=flat(4.0)),
     ),
@@ -201,7 +201,7 @@ KINDS: dict[str, Truths] = {
         beside(prism=flat(3.8), hass=flat(4.0)),
     ),
     "equivalence": Truths(
-        ClaimPart(**TWO, statistic="ratio", above=0.95, below=1.05, between=(8, 8)),  # type: ignore[arg-type]
+        ClaimPart(**TWO, statistic="ratio", above=0.95, below=1.05, at=(8,)),  # type: ignore[arg-type]
         beside(prism=flat(4.0), hass=flat(4.0)), beside(prism=flat(4.2), hass=flat(4.0)),
         beside(prism=flat(4.6), hass=flat(4.0)),
     ),
@@ -445,7 +445,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "an empty rule": ({"above": 1.0, "below": 1.0}, "below"),
     "a gain from nowhere": ({"trend": "gain"}, "since"),
     "a start of nothing": ({"since": 1.0}, "since"),
-    "an empty range": ({"between": (2.0, 1.0)}, "between"),
+    "a part of a trend": ({"trend": "slope", "at": (1.0,)}, "at"),
     "one tree": ({"against": (), "trees": TREES[:1]}, "trees"),
     "trees of two drafters": ({"trees": TREES[:2]}, "trees"),
     "nobody to reach": ({"against": (), "trend": "reach"}, "against"),

@@ -302,6 +302,15 @@ def test_the_caption_says_what_was_done(suite: Suite) -> None:
     ]
 
 
+def test_a_drawing_shows_the_suites_own_training(suite: Suite) -> None:
+    experiment, seeds = load_experiment("figure9"), dataclasses.replace(FEW, seeds=2)
+    results = measured("figure9", suite, seeds)
+    assert {point.training_seed for point in results} == {0, 1}
+    drawing = compose(experiment, suite, seeds, results)
+    assert drawing.rows.equals(compose(experiment, suite, FEW, results).rows)
+    assert "cells" not in drawing.page.title.text
+
+
 def test_a_drafter_that_the_figure_does_not_know_is_drawn_in_a_style_of_its_own(suite: Suite) -> None:
     options = Options(questions=3, drafters=("prism", "hass2"))
     drawing = compose(load_experiment("figure5"), suite, options, measured("figure5", suite, options))

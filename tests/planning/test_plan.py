@@ -127,6 +127,16 @@ def test_batches_dtypes_and_compatibility_are_measured_apart() -> None:
     assert len(planned(resolved=resolve(variants, Here())).assignments) == 3
 
 
+def test_every_training_seed_is_measured_with_a_checkpoint_of_its_own() -> None:
+    asked = points(seeds=3, scales=("8x",), drafters=("prism",), targets=("llama-2",))
+    assignments = planned(resolved=resolve(asked, Here())).assignments
+    assert [len(one.cells) for one in assignments] == [12] * 3
+    for one in assignments:
+        (seed,) = {cell.point.training_seed for cell in one.cells}
+        assert str(one.drafter_path) == "mini-llama-2/prism/8x" + (f"/{seed}" if seed else "")
+        assert {cell.fingerprints.drafter for cell in one.cells} == {f"print of {one.drafter_path}"}
+
+
 def test_longest_first() -> None:
     few = points(benches=("qa",), drafters=("hass",), targets=("llama-2",), scales=("1x",))
     many = points(drafters=("prism",), targets=("llama-2",), scales=("1x",))

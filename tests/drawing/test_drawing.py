@@ -302,13 +302,27 @@ def test_the_caption_says_what_was_done(suite: Suite) -> None:
     ]
 
 
-def test_a_drawing_shows_the_suites_own_training(suite: Suite) -> None:
-    experiment, seeds = load_experiment("figure9"), dataclasses.replace(FEW, seeds=2)
+def test_several_trainings_are_drawn_as_their_mean(suite: Suite) -> None:
+    """At the scales that have several; the interval is over them, too, and the caption says so."""
+    experiment, seeds = load_experiment("figure9"), dataclasses.replace(ENOUGH, seeds=2)
     results = measured("figure9", suite, seeds)
     assert {point.training_seed for point in results} == {0, 1}
     drawing = compose(experiment, suite, seeds, results)
-    assert drawing.rows.equals(compose(experiment, suite, FEW, results).rows)
-    assert "cells" not in drawing.page.title.text
+    single = [
+        compose(
+            experiment, suite, ENOUGH,
+            {dataclasses.replace(p, training_seed=0): r for p, r in results.items() if p.training_seed == seed},
+        )
+        for seed in (0, 1)
+    ]  # fmt: skip
+    for both, first, second in zip(
+        drawing.material.summaries, *(one.material.summaries for one in single), strict=True
+    ):
+        values = [one.values["al_macro"].value for one in (first, second) if one.values]
+        assert len(values) == (2 if both.place.scale in suite.seed_scales else 1)
+        assert both.values["al_macro"].value == pytest.approx(sum(values) / len(values))
+        assert both.values["al_macro"].seeds == len(values)
+    assert "questions and 2 training seeds" in " ".join(text.text for text in drawing.page.small_print)
 
 
 def test_a_drafter_that_the_figure_does_not_know_is_drawn_in_a_style_of_its_own(suite: Suite) -> None:

@@ -16,6 +16,7 @@ from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.options import Options
+from prism_ae.experiments.records import SuiteChoice
 from prism_ae.io.words import pluralise
 from prism_ae.suites import compat
 from prism_ae.suites.records import Suite
@@ -88,8 +89,8 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     yield Text(_numbers(experiment, suite, results, options))
     if experiment.timed:
         yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
-    if experiment.remark:
-        yield Text(f"{experiment.remark}.")
+    remarks = (experiment.remark, experiment.suites.get(suite.name, SuiteChoice()).remark)
+    yield from (Text(f"{remark}.") for remark in remarks if remark)
     if said := options.described():
         yield Text(f"Asked differently from the experiment's file: {said}.")
     if options.controls and not experiment.controls_for(suite.name):

@@ -88,6 +88,8 @@ def _of_suite(suite: Suite, points: tuple[Point, ...]) -> Iterator[tuple[str, st
 def _of_experiment(experiment: Experiment) -> Iterator[tuple[str, str]]:
     look, paper = experiment.look, experiment.paper
     yield from (("title", experiment.title), ("paper.source", paper.source), ("paper.note", paper.note))
+    yield "remark", experiment.remark
+    yield from ((f"suites.{name}.remark", choice.remark) for name, choice in experiment.suites.items())
     yield from ((f"look.{key}", getattr(look, key, "")) for key in ("x_label", "y_label", "right_label"))
     yield from ((f"series.{number}.label", series.label) for number, series in enumerate(experiment.series))
     yield from ((f"claims.{number}.text", claim.text) for number, claim in enumerate(experiment.claims))

@@ -60,13 +60,14 @@ class SuiteChoice:
     """What one suite measures and draws instead of the experiment's own; None: as the experiment.
 
     ``questions`` replaces the suite's own limit. ``authors_time`` is how long the authors say that it takes, in words
-    with its source; "" where it is not known. It is only ever quoted.
+    with its source; "" where it is not known. It is only ever quoted. ``remark`` is a sentence of the caption.
     """
 
     drafters: tuple[str, ...] | None = None
     controls: tuple[str, ...] | None = None
     questions: int | None = None
     authors_time: str = ""
+    remark: str = ""
 
 
 @record

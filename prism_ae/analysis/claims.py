@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -49,7 +49,7 @@ Trend = Literal["", "gain", "growth", "slope", "relative_slope", "reach"]
     gain            the value at the largest x less that at ``since``
     growth          the value at the largest x over that at ``since``
     slope           least squares of the value on x, or on log2(x) where x is an amount (`Line.log`)
-    relative_slope  the same over the value at the smallest x
+    relative_slope  the slope less ``fraction`` of the value at the smallest x, which must be above 0
     reach           by how many doublings of x a drafter reaches the value that the other has at the largest x later
                     than the other, along straight lines over log2(x)
 """
@@ -70,7 +70,8 @@ class ClaimPart:
         pooled: one contrast, the mean of all.
         above, below: the rule.
         on_average: the rule is for the contrasts' mean, and none may be contradicted.
-        paper_only: the paper's own numbers have a verdict, nothing is measured.
+        fraction: of the first value per unit of x, for trend = "relative_slope".
+        paper_only: the paper's own numbers have a verdict, nothing is measured; measured_only: the other way around.
     """
 
     experiment: str = ""
@@ -88,7 +89,9 @@ class ClaimPart:
     above: float | None = None
     below: float | None = None
     on_average: bool = False
+    fraction: float = 0.0
     paper_only: bool = False
+    measured_only: bool = False
 
     def problems(self) -> Iterator[str]:
         """Every contradiction, as "key: what would be right"."""
@@ -100,6 +103,8 @@ class ClaimPart:
             yield "below: must be greater than above"
         if (self.trend in ("gain", "growth")) != (self.since is not None):
             yield "since: belongs to trend = 'gain' or 'growth', and only there"
+        if self.fraction and self.trend != "relative_slope":
+            yield "fraction: belongs to trend = 'relative_slope'"
         if self.at and self.trend:
             yield "at: not beside a trend, which is over all x"
         if len(self.trees) not in (0, 2):
@@ -180,7 +185,8 @@ class Contrast:
 
     Attributes:
         of: drafters and target, in words; ``at``: temperature, benchmark, x.
-        estimate: None where something is missing or undefined; ``missing`` says whose value is.
+        estimate: None where something is missing or undefined.
+        missing: (drafter, why it will never be measured or "") of each value that is missing.
     """
 
     part: ClaimPart
@@ -191,7 +197,13 @@ class Contrast:
 
     @property
     def where(self) -> str:
-        return f"{self.of}, {self.at}"
+        return f"{self.of}, {self.at}" if self.of else self.at
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether half of all numbers would be as the rule says if there were no difference."""
+        border = 1.0 if self.part.statistic == "ratio" and not self.part.trend else 0.0
+        return {self.part.above, self.part.below} == {None, border} and bool(self.part.against or self.part.trend)
 
     @property
     def right(self) -> bool:
@@ -231,9 +243,13 @@ def _high(part: ClaimPart) -> float:
     return math.inf if part.below is None else part.below
 
 
-def contrasts(part: ClaimPart, lines: Lines) -> tuple[Contrast, ...]:
+Never = Callable[[str, str, Any], str]
+"""Why a drafter's value for a target at an x can never be measured, or ""."""
+
+
+def contrasts(part: ClaimPart, lines: Lines, never: Never = lambda target, drafter, x: "") -> tuple[Contrast, ...]:
     """Every place where the part can be judged; () where its drafters are not beside each other anywhere."""
-    found = list(_contrasts(part, lines))
+    found = list(_contrasts(part, lines, never))
     if not part.pooled or not found:
         return tuple(found)
     missing = tuple(unique(each for one in found for each in one.missing))
@@ -247,7 +263,7 @@ def _mean(values: Floats) -> float:
     return float(np.mean(values))
 
 
-def _contrasts(part: ClaimPart, lines: Lines) -> Iterator[Contrast]:
+def _contrasts(part: ClaimPart, lines: Lines, never: Never) -> Iterator[Contrast]:
     for group, drafters in lines.items():
         if (group.benchmark is None) != (part.benchmarks == "mean"):
             continue
@@ -256,21 +272,21 @@ def _contrasts(part: ClaimPart, lines: Lines) -> Iterator[Contrast]:
                 continue
             for other in part.against or (None,):
                 if other is None:
-                    yield from _of_lines(part, group, [(name, drafters[name])])
+                    yield from _of_lines(part, group, [(name, drafters[name])], never)
                 elif other in drafters and other != name:
-                    yield from _of_lines(part, group, [(name, drafters[name]), (other, drafters[other])])
+                    yield from _of_lines(part, group, [(name, drafters[name]), (other, drafters[other])], never)
 
 
-def _of_lines(part: ClaimPart, group: Group, named: Sequence[tuple[str, Line]]) -> Iterator[Contrast]:
+def _of_lines(part: ClaimPart, group: Group, named: Sequence[tuple[str, Line]], never: Never) -> Iterator[Contrast]:
     lines = [line for _, line in named]
     base = f"{' / ' if part.statistic == 'ratio' else ' − '}".join(name for name, _ in named)
     at = ", ".join([f"T = {group.temperature:g}", *([group.benchmark] if group.benchmark else [])])
 
     def contrast(places: Sequence[Any], said: str, function: Any) -> Contrast:
         """``function`` of the values of each line at the places, [lines * places]."""
-        wanted = [(name, line.values.get(x)) for name, line in named for x in places]
-        missing = tuple(unique((group.target, name) for name, value in wanted if value is None))
-        known = [value for _, value in wanted if value is not None]
+        wanted = [(name, x, line.values.get(x)) for name, line in named for x in places]
+        missing = tuple(unique((name, never(group.target, name, x)) for name, x, value in wanted if value is None))
+        known = [value for _, _, value in wanted if value is not None]
         estimate = None if missing else combine(function, known)
         if estimate is not None and not math.isfinite(estimate.value):
             estimate = None
@@ -327,7 +343,9 @@ def _trend(part: ClaimPart, x: Floats, two: Any) -> Any:
             return two(rows[:, -1] / rows[:, 0])
         row = np.array([two(column) for column in rows.T])
         slope = float(row @ weights)
-        return slope if part.trend == "slope" else slope / float(row[0])
+        if part.trend == "relative_slope" and row[0] <= 0:
+            return math.nan
+        return slope - part.fraction * float(row[0])
 
     return along
 
@@ -345,10 +363,10 @@ def _reach(x: Floats, found: Floats) -> Any:
     own, goal = found[: len(x)], found[-1]
     above = np.flatnonzero(own >= goal)
     end = len(x) - 1 if len(above) == 0 else max(1, int(above[0]))
-    rise = own[end] - own[end - 1]
-    if rise <= 0:
+    first = end - 1 if own[end] > own[end - 1] else 0  # a flat piece goes on as the whole line rises
+    if own[end] <= own[first]:
         return lambda values: math.nan
-    per_value = (x[end] - x[end - 1]) / rise
+    per_value = (x[end] - x[first]) / (own[end] - own[first])
     return lambda values: float(x[end] + (values[-1] - values[end]) * per_value - x[-1])
 
 
@@ -395,6 +413,18 @@ class Judged:
     def cell_ids(self) -> tuple[str, ...]:
         return tuple(unique(name for each in self.contrasts if each.estimate for name in each.estimate.cell_ids))
 
+    @property
+    def chance(self) -> float | None:
+        """Numbers that would be as claimed by chance, where that is known."""
+        known = self.measured and all(each.by_chance for each in self.contrasts)
+        return self.measured / 2 if known else None
+
+    @property
+    def points(self) -> str:
+        """At how many numbers it is as claimed, and at how many it would be by chance."""
+        chance = "" if self.chance is None else f", {self.chance:g} by chance"
+        return f"as claimed at {self.right} of {self.measured} numbers{chance}"
+
     def sentence(self) -> str:
         """One line for a caption."""
         parts = [self.why] if self.why else []
@@ -402,9 +432,8 @@ class Judged:
             interval = f" [{self.bounds[0]:.3g}, {self.bounds[1]:.3g}]" if self.bounds else ""
             several = "lowest margin " if len(self.contrasts) > 1 else ""
             parts.append(f"{several}{self.worst.estimate.value:.3g}{interval}, rule: {self.worst.part.rule()}")
-        if len(self.contrasts) > 1:
-            chance = f"{self.measured / 2:g} by chance"
-            parts.append(f"as claimed at {self.right} of {self.measured} points, {chance}")
+        if len(self.contrasts) > 1 and self.measured:
+            parts.append(self.points)
         return f"{self.claim.id}: {self.claim.text}: {self.verdict} ({'; '.join(parts)})."
 
 
@@ -412,50 +441,54 @@ def judge(
     claim: Claim,
     parts: Sequence[tuple[Contrast, ...]],
     family: int,
-    unpublished: Mapping[tuple[str, str], str] | None = None,
 ) -> Judged:
     """The verdict on a claim of subject "values".
 
     Args:
         parts: the contrasts of each of its measured parts.
-        family: how many primary claims there are.
-        unpublished: (target, drafter) -> why there is no checkpoint of it.
+        family: how many primary claims have numbers to be tested.
     """
-    one = _before_tests(claim, parts, unpublished or {})
+    one = _before_tests(claim, parts)
     level = ONE_SIDED / (family if claim.primary else 1)
     contradicted, reproduced = _p_contradicted(one), _p_reproduced(one)
     # What is missing for good cannot take back a counterexample; a run under way is never called contradicted.
-    if one.verdict in (CANNOT_TELL, NOT_MEASURABLE) and contradicted is not None and contradicted <= level:
+    if (
+        one.verdict in (CANNOT_TELL, NOT_MEASURABLE)
+        and one.worst is not None
+        and contradicted is not None
+        and contradicted <= level
+    ):
         return dataclasses.replace(one, verdict=CONTRADICTED)
     if one.verdict == CANNOT_TELL and not one.why and reproduced is not None and reproduced <= level:
         return dataclasses.replace(one, verdict=REPRODUCED)
     return one
 
 
-def _before_tests(
-    claim: Claim, parts: Sequence[tuple[Contrast, ...]], unpublished: Mapping[tuple[str, str], str]
-) -> Judged:
+def _before_tests(claim: Claim, parts: Sequence[tuple[Contrast, ...]]) -> Judged:
     """The claim with everything but what p-values decide, for which it says "cannot tell"."""
     if claim.pending:
         return Judged(claim, NOT_MEASURABLE, claim.pending)
     every = tuple(each for part in parts for each in part)
-    missing = unique(who for each in every if each.estimate is None for who in each.missing)
-    never = [who for who in missing if who in unpublished]
+    missing = unique(who for each in every for who in each.missing)
+    never = unique(f"{drafter}: {why}" for drafter, why in missing if why)
     if not all(parts) or not every:
-        return Judged(claim, NOT_MEASURABLE, "its drafters are not among those of this suite's experiments", every)
+        return Judged(claim, NOT_MEASURABLE, "nothing was asked for that it could be judged by", every)
     known = [each for each in every if each.estimate is not None]
     worst = min(known, key=_standing, default=None)
     left = len(every) - len(known)
+    if worst is not None and len(parts) == 1 and worst.part.on_average:
+        mean = combine(_mean, [value for each in known if (value := each.estimate) is not None])
+        worst = Contrast(worst.part, "", f"mean of {len(known)}", mean)
     whole = Judged(claim, CANNOT_TELL, "", every, worst)
-    if never and len(never) == len(missing):
-        names = ", ".join(unique(f"{drafter}: {unpublished[target, drafter]}" for target, drafter in never))
-        return dataclasses.replace(
-            whole, verdict=NOT_MEASURABLE, why=f"{left} of {len(every)} numbers have no checkpoint ({names})"
-        )
+    if never and all(why for _, why in missing):
+        said = f"{left} of {len(every)} numbers have no checkpoint ({', '.join(never)})"
+        return dataclasses.replace(whole, verdict=NOT_MEASURABLE, why=said)
     if missing:
         return dataclasses.replace(whole, verdict=INCOMPLETE, why=f"{left} of {len(every)} numbers are not measured")
     if left:
-        return dataclasses.replace(whole, why=f"{left} of {len(every)} numbers are undefined")
+        return dataclasses.replace(
+            whole, why=f"{left} of {len(every)} numbers are undefined, or are ratios of what is not comparable"
+        )
     if any(each.p_reproduced is None for each in every):
         return dataclasses.replace(whole, why="too few questions for intervals")
     return whole

@@ -37,11 +37,13 @@ class Estimate:
         factors: None where no interval can be given (a value of the paper, a ratio whose two sides answered other
             questions).
         cell_ids: what it was made of.
+        seeds: trainings behind it, the fewest of its parts.
     """
 
     value: float
     factors: Factors | None = None
     cell_ids: tuple[str, ...] = ()
+    seeds: int = 1
 
     @functools.cached_property
     def error(self) -> Error | None:
@@ -53,14 +55,8 @@ class Estimate:
         """The 95 % interval, None where it would mean nothing."""
         return None if self.error is None else self.error.interval(self.value)
 
-    @property
-    def seeds(self) -> int:
-        """Training seeds, the fewest of its targets; 1 where only one was measured."""
-        counts = [len(each.units) for name, each in (self.factors or {}).items() if name.startswith(_TRAINING)]
-        return min(counts, default=1)
-
     def minus(self, other: Estimate) -> Estimate:
-        """The difference, paired; without an interval where the two answered other questions."""
+        """The difference, paired where the two answered the same questions."""
         return combine(lambda values: values[0] - values[1], [self, other])
 
 
@@ -79,7 +75,8 @@ def combine(function: Callable[[Floats], float], estimates: Sequence[Estimate]) 
         slope = (function(values + moved) - function(values - moved)) / (2 * step)
         parts.append((slope, each.factors))
     ids = unique(cell_id for each in estimates for cell_id in each.cell_ids)
-    return Estimate(float(function(values)), combined(parts), tuple(ids))
+    seeds = min(each.seeds for each in estimates)
+    return Estimate(float(function(values)), combined(parts), tuple(ids), seeds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,10 +189,6 @@ def _summary(
     )
 
 
-_TRAINING = "training on "
-"""Begins the name of the factor of a target's training seeds."""
-
-
 def _over_trainings(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:
     """The mean over training seeds; None where the value of one is undefined."""
     found: dict[int, Estimate] = {}
@@ -228,7 +221,7 @@ def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[Ce
         count = len(cell.columns.question_ids)
         deviations = (count - 1) * (value - np.broadcast_to(_value(quantity, own, plain), count))
         freedom = question_freedom(cell.questions)
-        factors[f"questions of {cell.point.benchmark}"] = Factor(cell.columns.question_ids, deviations, freedom)
+        factors[f"questions of {cell.point.benchmark}"] = Factor.of(cell.columns.question_ids, deviations, freedom)
     return Estimate(value, factors, ids)
 
 
@@ -239,9 +232,9 @@ def over_seeds(estimates: Mapping[int, Estimate], target: str) -> Estimate:
         return several[0]
     mean = combine(lambda values: float(np.mean(values)), several)
     apart = np.array([each.value - mean.value for each in several])
-    seeds = Factor(tuple(str(seed) for seed in estimates), apart, len(several) - 1)
-    factors = None if mean.factors is None else {**mean.factors, f"{_TRAINING}{target}": seeds}
-    return dataclasses.replace(mean, factors=factors)
+    seeds = Factor.of(tuple(str(seed) for seed in estimates), apart, len(several) - 1)
+    factors = None if mean.factors is None else {**mean.factors, f"training on {target}": seeds}
+    return dataclasses.replace(mean, factors=factors, seeds=len(several))
 
 
 def _value(quantity: Quantity, cells: Sequence[Sums], base: Sequence[Sums]) -> Floats:

@@ -2,15 +2,16 @@
 
 What varies from one reader's measurement to another's is the questions and, for what is said of an architecture, the
 training. Both are *factors* with *units*: the questions of a benchmark, the training seeds of a target's drafters. A
-factor holds each unit's jackknife deviation
+factor holds each unit's contribution, from its jackknife deviation
 
     (n - 1) * (value - value without the unit)
 
-of a value over n units (Efron and Stein 1981; for a mean it is unit - mean), so that the value's variance is, over its
-factors, the sum of sum((deviation - mean)^2) / (n (n - 1)). The degrees of freedom are Welch's and Satterthwaite's.
-Deviations of values over the same units add and subtract as the values do, which makes a difference of two of them a
-paired one. A quantile of 2,000 resamples instead, the percentile bootstrap, is too short where units are few: of 8
-questions its "95 %" holds the truth in 90 %.
+of a value over n units (Efron and Stein 1981; for a mean it is unit - mean): the deviation less their mean, over
+sqrt(n (n - 1)), so that the value's variance is the sum of all squared contributions. The degrees of freedom are
+Welch's and Satterthwaite's. Contributions add and subtract as the values do, unit by unit, which makes a difference of
+two values over the same questions a paired one, and of values over others an unpaired one. A quantile of 2,000
+resamples instead, the percentile bootstrap, is too short where units are few: of 8 questions its "95 %" holds the truth
+in 90 %.
 
 The training's variance holds a part of the questions' (how a seed fares on just these), and is not corrected for it:
 intervals over both are a little too long, never too short.
@@ -52,32 +53,37 @@ class Factor:
 
     Attributes:
         units: their names.
-        deviations: [n], see the module.
+        contributions: [n], see the module.
         freedom: degrees of freedom; 0 where units are too few for an interval.
     """
 
     units: tuple[str, ...]
-    deviations: Floats
+    contributions: Floats
     freedom: int
+
+    @classmethod
+    def of(cls, units: tuple[str, ...], deviations: Floats, freedom: int) -> Factor:
+        """From jackknife deviations [n]."""
+        count = len(units)
+        return cls(units, (deviations - deviations.mean()) / math.sqrt(max(1, count * (count - 1))), freedom)
 
     @property
     def variance(self) -> float:
         """Of the value, by this factor."""
-        return float(np.sum(self.centred**2))
-
-    @property
-    def centred(self) -> Floats:
-        """[n]: deviations from their mean over sqrt(n (n - 1)), whose squares add up to the variance."""
-        count = len(self.units)
-        return (self.deviations - self.deviations.mean()) / math.sqrt(max(1, count * (count - 1)))
+        return float(np.sum(self.contributions**2))
 
     def times(self, weight: float) -> Factor:
-        return dataclasses.replace(self, deviations=weight * self.deviations)
+        return dataclasses.replace(self, contributions=weight * self.contributions)
 
     def plus(self, other: Factor) -> Factor:
-        """Of the sum of two values over the same units."""
+        """Of the sum of two values; a unit of one of them alone contributes by it alone."""
         freedom = min(self.freedom, other.freedom)
-        return dataclasses.replace(self, deviations=self.deviations + other.deviations, freedom=freedom)
+        if self.units == other.units:
+            return Factor(self.units, self.contributions + other.contributions, freedom)
+        total = dict(zip(self.units, self.contributions, strict=True))
+        for unit, value in zip(other.units, other.contributions, strict=True):
+            total[unit] = total.get(unit, 0.0) + value
+        return Factor(tuple(total), np.array([*total.values()]), freedom)
 
 
 Factors = Mapping[str, Factor]
@@ -85,15 +91,13 @@ Factors = Mapping[str, Factor]
 
 
 def combined(parts: Sequence[tuple[float, Factors | None]]) -> Factors | None:
-    """The factors of a weighted sum; None where a part has none, or a factor has other units in two parts."""
+    """The factors of a weighted sum; None where a part has none."""
     total: dict[str, Factor] = {}
     for weight, factors in parts:
         if factors is None:
             return None
         for name, factor in factors.items():
             mine = factor.times(weight)
-            if name in total and total[name].units != factor.units:
-                return None
             total[name] = total[name].plus(mine) if name in total else mine
     return total
 
@@ -147,7 +151,7 @@ def simultaneous_level(several: Sequence[Factors]) -> float:
     weights = np.zeros((len(rows), len(columns)))
     for row, (factors, error) in zip(weights, rows, strict=True):
         for name, factor in factors.items():
-            row[[columns[name, unit] for unit in factor.units]] = factor.centred / error
+            row[[columns[name, unit] for unit in factor.units]] = factor.contributions / error
     # Rows may be many and units few, or the other way around: draw in the smaller space.
     if len(rows) < len(columns):
         values, vectors = np.linalg.eigh(weights @ weights.T)

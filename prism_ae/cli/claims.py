@@ -20,7 +20,7 @@ def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = 
     from prism_ae.analysis.results import results_of
     from prism_ae.cli.measure import measured, open_store
     from prism_ae.cli.output import note, say, say_json
-    from prism_ae.experiments.ledger import experiments_of_claims, make_ledger, terminal_lines, write_ledger
+    from prism_ae.experiments.ledger import ASKED, experiments_of_claims, make_ledger, terminal_lines, write_ledger
     from prism_ae.planning.lookup import LocalLookup
     from prism_ae.planning.plan import make_plan, resolve
 
@@ -32,9 +32,12 @@ def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = 
     if mixed := results_of(request.all_points, found).mixtures():
         note([f"warning: not all of one kind: {'; '.join(mixed)}; what is made of both is no evidence"])
     rows = make_ledger(request, found)
-    files = write_ledger(rows, request.suite.name, out or Path("claims") / "out")
+    asked = request.options.described()
+    files = write_ledger(rows, request.suite.name, out or Path("claims") / "out", asked)
     if json:
         say_json({"suite": request.suite.name, "claims": [row.as_dict() for row in rows]})
         return
     say(terminal_lines(rows))
+    if asked:
+        note([ASKED.format(asked)])
     say(str(file) for file in files)

@@ -23,7 +23,7 @@ from prism_ae.experiments.expand import expand
 from prism_ae.experiments.kinds.base import Kind, as_in_the_paper, paper_values
 from prism_ae.experiments.labels import check_labels, in_one_line
 from prism_ae.experiments.options import Options
-from prism_ae.experiments.verdicts import Evidence, claims_of, judge_own, unpublished_drafters
+from prism_ae.experiments.verdicts import Evidence, claims_of, judge_own
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def compose(
     suite = in_one_line(suite)
     results = results_of(points, measured, authors=options.count == "authors")
     texts = compare({point: measured[point] for point in points if point in measured})
+    evidence = Evidence(experiment, suite, results, options)  # of all that was asked, as the ledger has it
     unpublished: list[str] = []
     if not experiment.keeps_unpublished:
         results, unpublished = _published(suite, results)
@@ -111,8 +112,7 @@ def compose(
     names = unique([*(summary.place.drafter for summary in summaries), *(each.drafter for each in drawn)])
     styles = {name: series_style(experiment.series, suite, name) for name in names}
     material = Material(summaries, drawn, experiment.acceptance_length(options), styles, suite)
-    evidence = Evidence(experiment, suite, results, options)
-    verdicts = tuple(judge_own(claims_of(experiment), evidence, unpublished_drafters(suite)))
+    verdicts = tuple(judge_own(claims_of(experiment), evidence))
     subject = Subject(
         experiment, suite, options, results, styles, verdicts, texts, unpublished,
         bool(drawn) if with_paper else None, notes,

@@ -31,11 +31,12 @@ from prism_ae.experiments.verdicts import (
     family_size,
     ledger_claims,
     paper_contrasts,
-    unpublished_drafters,
+    unpublished_points,
 )
 from prism_ae.io.atomic import atomic_write_all
 from prism_ae.io.paths import why_not
 from prism_ae.io.words import wrapped
+from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,7 @@ class LedgerRow:
         judged = self.judged
         if len(judged.contrasts) < 2 or not judged.measured:
             return ""
-        return f"as claimed at {judged.right} of {judged.measured} numbers ({judged.measured / 2:g} by chance)"
+        return judged.points
 
     @property
     def paper_words(self) -> str:
@@ -118,7 +119,7 @@ class LedgerRow:
             "points": len(judged.contrasts),
             "measured": judged.measured,
             "as_claimed": judged.right,
-            "by_chance": judged.measured / 2 if judged.measured else None,
+            "by_chance": judged.chance,
             "scope": self.scope,
             "seeds": judged.seeds if judged.measured else None,
             "paper": self.paper_words,
@@ -134,37 +135,37 @@ def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[L
         request: the experiments that claims name, those apart that the suite cannot fill.
         measured: results by point.
     """
-    suite, unpublished = request.suite, unpublished_drafters(request.suite)
-    evidence, timed, authors = {}, {}, request.options.count == "authors"
+    suite = request.suite
+    evidence, authors = {}, request.options.count == "authors"
     for experiment, points in zip(request.experiments, request.points, strict=True):
         results = results_of(points, measured, authors=authors)
         evidence[experiment.name] = Evidence(experiment, suite, results, request.options)
-        timed[experiment.name] = experiment.timed
     rows = []
     for claim in ledger_claims():
         parts = [part for part in claim.parts if not part.paper_only]
         names = {part.experiment for part in parts}
         lacking = [f"{name}: {request.left_out.get(name, 'not asked for')}" for name in names if name not in evidence]
         if claim.subject == "texts":
-            judged = _texts(claim, measured)
+            judged = _texts(claim, request, measured)
         elif claim.pending:
             judged = judge(claim, (), family_size())
         elif lacking:
             judged = Judged(claim, NOT_MEASURABLE, f"suite {suite.name} cannot fill {'; '.join(sorted(lacking))}")
         else:
             found = [evidence[part.experiment].contrasts(part) for part in parts]
-            judged = judge(claim, found, family_size(), unpublished)
+            judged = judge(claim, found, family_size())
             if not all(found):
-                undrawn = [
-                    f"{part.experiment} draws no {name}"
+                why = [
+                    _undrawn(suite, part.experiment, name)
                     for part, contrasts in zip(parts, found, strict=True)
                     for name in evidence[part.experiment].undrawn(part)
                     if not contrasts
                 ]
-                why = f"suite {suite.name}: {', '.join(unique(undrawn))} unless --drafters asks for it"
-                judged = dataclasses.replace(judged, why=why)
+                if why:
+                    judged = dataclasses.replace(judged, why="; ".join(unique(why)))
         paper = () if claim.own else tuple(paper_contrasts(claim))
-        rows.append(LedgerRow(judged, paper, any(timed.get(name, False) for name in names)))
+        timed = any(part.experiment in evidence and evidence[part.experiment].timed(part) for part in parts)
+        rows.append(LedgerRow(judged, paper, timed))
     return tuple(rows)
 
 
@@ -175,17 +176,27 @@ def experiments_of_claims() -> tuple[str, ...]:
     )
 
 
-def _texts(claim: Claim, measured: Mapping[Point, Measured]) -> Judged:
+def _undrawn(suite: Suite, experiment: str, name: str) -> str:
+    """Why a drafter is not in an experiment of this suite."""
+    if name not in suite.drafters:
+        return f"suite {suite.name} has no drafter {name}"
+    remedy = "--controls" if suite.drafters[name].control and not suite.controls else "--drafters"
+    return f"{experiment} was not asked for {name} ({remedy})"
+
+
+def _texts(claim: Claim, request: Request, measured: Mapping[Point, Measured]) -> Judged:
     """Losslessness: every text that was written more than once."""
     texts = compare(measured)
-    if not texts.compared:
-        return Judged(claim, INCOMPLETE, "no text was written twice yet")
     said = f"{texts.differing} of {texts.compared} texts that were written more than once differ"
     if texts.differing:
         said += f": {texts.ties} at ties, {texts.faults} at faults, {texts.differing_exactly} in float32"
         said += f", {texts.unexamined} not examined"
     if texts.faults or texts.differing_exactly or texts.wrong_tokens:
         return Judged(claim, CONTRADICTED, said)
+    points = request.all_points
+    left = len(set(points) - set(measured) - unpublished_points(request.suite, points))
+    if left or not texts.compared:
+        return Judged(claim, INCOMPLETE, f"{said}; {left:,} cells are not measured")
     return Judged(claim, CANNOT_TELL if texts.unexamined else REPRODUCED, said)
 
 
@@ -201,10 +212,11 @@ def counts(rows: Sequence[LedgerRow]) -> dict[str, int]:
     return {word: sum(row.judged.verdict == word for row in rows) for word in VERDICTS}
 
 
-def as_markdown(rows: Sequence[LedgerRow], suite: str) -> str:
-    """One page."""
+def as_markdown(rows: Sequence[LedgerRow], suite: str, asked: str = "") -> str:
+    """One page; ``asked`` is what was asked differently from the experiments' files."""
     said = ", ".join(f"{number} {word}" for word, number in counts(rows).items() if number)
     lines = [f"# Claims, {suite} suite", "", f"{len(rows)} claims: {said}.", "", _HOW, ""]
+    lines += [f"**{ASKED.format(asked)}**", ""] if asked else []
     lines += [
         "| claim | | number that decides | rule | verdict | scope | the paper's own numbers |",
         "|" + " --- |" * 7,
@@ -222,9 +234,12 @@ def as_markdown(rows: Sequence[LedgerRow], suite: str) -> str:
 
 _HOW = (
     "P marks the primary claims, whose error rate is kept together. A claim is reproduced when every number it needs "
-    "is, contradicted when one is not, each beyond its interval; the interval shown holds together with those of the "
-    "claim's other numbers (95 %). Cell ids are in claims.csv."
+    "is as the rule says, by one-sided tests at 2.5 % (a primary claim's at its share of that), and contradicted when "
+    "one is not, at a level that allows for how many there are. The interval shown is of the number with the least "
+    "room and holds together with those of the claim's other numbers (95 %), so it may be wider than what decides. "
+    "Cell ids are in claims.csv."
 )
+ASKED = "Asked differently from the experiments' files ({}): the verdicts are on that part alone."
 
 
 def terminal_lines(rows: Sequence[LedgerRow]) -> list[str]:
@@ -248,13 +263,13 @@ def terminal_lines(rows: Sequence[LedgerRow]) -> list[str]:
     return lines
 
 
-def write_ledger(rows: Sequence[LedgerRow], suite: str, folder: Path) -> list[Path]:
+def write_ledger(rows: Sequence[LedgerRow], suite: str, folder: Path, asked: str = "") -> list[Path]:
     """claims.md, .csv and .json in ``folder``/``suite``; returns the paths. Raises StoreError."""
     place = folder / suite
     records = [row.as_dict() for row in rows]
-    data = {"suite": suite, "verdicts": counts(rows), "claims": records}
+    data = {"suite": suite, "options": asked, "verdicts": counts(rows), "claims": records}
     files = {
-        place / "claims.md": as_markdown(rows, suite).encode(),
+        place / "claims.md": as_markdown(rows, suite, asked).encode(),
         place / "claims.csv": as_table(rows).to_csv(index=False).encode(),
         place / "claims.json": (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode(),
     }

@@ -166,6 +166,8 @@ class Experiment:
             yield "look.panel: width and height must be positive"
         for number, claim in enumerate(self.claims):
             yield from (f"claims.{number}.{problem}" for problem in claim.problems())
+            if claim.subject != "values" or all(part.paper_only for part in claim.parts):
+                yield f"claims.{number}.parts: a claim of an experiment's file needs one that is measured"
             for place, part in enumerate(claim.parts):
                 if part.experiment not in ("", self.name):
                     yield f"claims.{number}.parts.{place}.experiment: is the one of this file; leave the key out"
@@ -183,6 +185,10 @@ class Experiment:
         for tree in part.trees:
             if tree not in self.trees:
                 yield f"'{tree}' is not among cells.trees of {self.name}{suggest(str(tree), map(str, self.trees))}"
+        if self.trees and (part.trend or part.at):
+            yield f"trend and at: not over the draft trees of {self.name}"
+        if part.quantity and (part.quantity == "acceptance_rate") != (self.about == "acceptance_rate"):
+            yield f"'{part.quantity}' is not what the kind {self.kind} measures"
         if part.quantity in ("tps", "speed_up", "round_seconds") and not self.timed:
             yield f"'{part.quantity}' belongs to experiments that measure time, not to the kind {self.kind}"
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from prism_ae.analysis.claims import Claim, ClaimPart, Contrast, Judged, Lines, contrasts, judge
 from prism_ae.analysis.quantities import QUANTITIES
 from prism_ae.analysis.results import Results
+from prism_ae.cells import Point
 from prism_ae.errors import ConfigError
 from prism_ae.experiments.kinds.base import Kind
-from prism_ae.experiments.load import experiment_folder, load_experiment
+from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.io.schema import check, read_toml, record
 from prism_ae.suites.records import Suite
@@ -46,15 +47,16 @@ def read_claims(path: Path) -> tuple[Claim, ...]:
 
 
 def family_size() -> int:
-    """How many primary claims there are."""
-    return sum(claim.primary for claim in ledger_claims())
+    """How many primary claims have numbers to be tested."""
+    return sum(claim.primary and not claim.pending and claim.subject == "values" for claim in ledger_claims())
 
 
 def claims_of(experiment: Kind) -> tuple[Claim, ...]:
     """Those of the experiment's own file, then those of the ledger that need its cells alone."""
+    packaged = experiment.name in experiment_names() and load_experiment(experiment.name) == experiment
     others = [
         claim
-        for claim in ledger_claims()
+        for claim in (ledger_claims() if packaged else ())
         if (places := {part.experiment for part in claim.parts if not part.paper_only}) and places == {experiment.name}
     ]
     return (*experiment.claims, *others)
@@ -80,7 +82,18 @@ class Evidence:
         if quantity.name not in self._lines:
             summaries = self._experiment.judged(self._results, quantity)
             self._lines[quantity.name] = self._experiment.lines(summaries, quantity, self._suite)
-        return contrasts(part, self._lines[quantity.name])
+        return contrasts(part, self._lines[quantity.name], self._never)
+
+    def _never(self, target: str, drafter: str, x: object) -> str:
+        """Why no checkpoint of a drafter was published at the scale that x is, or at that of the whole experiment."""
+        role, record, scales = self._suite.targets[target].role, self._suite.drafters[drafter], self._suite.scales
+        scale = next((each for each in scales if each.value == x), scales[-1])
+        name = (scale if self._experiment.axis == "scale" else scales[-1]).name
+        return "" if record.served_folder(role, name) else record.absent or ""
+
+    def timed(self, part: ClaimPart) -> bool:
+        """Whether the part is about seconds."""
+        return (part.quantity or self._experiment.about) in ("tps", "speed_up", "round_seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,6 +116,8 @@ def paper_contrasts(claim: Claim) -> Iterator[PaperContrast]:
     A mean is taken over whole sets of benchmarks alone.
     """
     for part in claim.parts:
+        if part.measured_only:
+            continue
         experiment = load_experiment(part.experiment)
         for rerun in (False, True):
             lines = experiment.paper_lines(part.quantity or experiment.about, rerun=rerun)
@@ -120,21 +135,21 @@ def paper_contrasts(claim: Claim) -> Iterator[PaperContrast]:
             yield from (PaperContrast(experiment.name, rerun, each) for each in found)
 
 
-def judge_own(claims: Sequence[Claim], evidence: Evidence, unpublished: Mapping[tuple[str, str], str]) -> list[Judged]:
+def judge_own(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
     """Verdicts on claims of one experiment; those whose drafters were not asked for together are left out."""
     found = []
     for claim in claims:
         parts = [evidence.contrasts(part) for part in claim.parts if not part.paper_only]
         if all(parts):
-            found.append(judge(claim, parts, family_size(), unpublished))
+            found.append(judge(claim, parts, family_size()))
     return found
 
 
-def unpublished_drafters(suite: Suite) -> dict[tuple[str, str], str]:
-    """(target, drafter) -> why no checkpoint was published of it."""
-    return {
-        (target.name, drafter.name): drafter.absent
-        for target in suite.targets.values()
-        for drafter in suite.drafters.values()
-        if drafter.absent and not any(each.role == target.role for each in drafter.served)
-    }
+def unpublished_points(suite: Suite, points: Iterable[Point]) -> frozenset[Point]:
+    """Those that can never be measured, for want of a published checkpoint."""
+    found = set()
+    for point in points:
+        record, role = suite.drafters[point.drafter], suite.targets[point.target].role
+        if record.absent and not record.served_folder(role, point.scale):
+            found.add(point)
+    return frozenset(found)

@@ -54,7 +54,7 @@ class Study:
             means.append(values.mean())
             units = tuple(f"{name}/{number}" for number in range(QUESTIONS))
             deviations = (values - values.mean()) / len(names)
-            factors[f"questions of {name}"] = Factor(units, deviations, QUESTIONS - 2)
+            factors[f"questions of {name}"] = Factor.of(units, deviations, QUESTIONS - 2)
         return Estimate(float(np.mean(means)), factors, (f"cell {truth}",))
 
     def line(self, truths: Mapping[object, float]) -> Line:
@@ -99,7 +99,7 @@ CASES: list[tuple[str, dict[str, object], list[float]]] = [
     ("gain", {"trend": "gain", "since": 2.0}, [(5.1 - 4.4) - (4.6 - 4.1)]),
     ("growth", {"trend": "growth", "since": 2.0, "statistic": "ratio"}, [(5.1 / 4.4) / (4.6 / 4.1)]),
     ("slope", {"trend": "slope"}, [slope(OWN) - slope(OTHER)]),
-    ("relative", {"trend": "relative_slope"}, [(slope(OWN) - slope(OTHER)) / (4.0 - 3.9)]),
+    ("relative", {"trend": "relative_slope", "fraction": -0.5}, [slope(OWN) - slope(OTHER) + 0.5 * (4.0 - 3.9)]),
     ("reach", {"trend": "reach"}, [1 + (4.6 - 4.4) / (4.9 - 4.4) - 3]),
 ]
 
@@ -116,7 +116,7 @@ def test_beyond_its_end_a_line_goes_on() -> None:
     part = ClaimPart(drafters=("prism",), against=("hass",), trend="reach", below=0.0)
     late = contrasts(part, plain_lines({"prism": (3.0, 3.2, 3.4, 3.6), "hass": (3.0, 3.3, 3.6, 3.8)}))[0]
     early = contrasts(part, plain_lines({"prism": (4.0, 4.5, 4.8, 5.0), "hass": (3.0, 3.3, 3.4, 3.5)}))[0]
-    falling = contrasts(part, plain_lines({"prism": (3.0, 3.2, 3.3, 3.2), "hass": (3.0, 3.3, 3.4, 3.5)}))[0]
+    falling = contrasts(part, plain_lines({"prism": (3.4, 3.3, 3.2, 3.1), "hass": (3.0, 3.3, 3.4, 3.5)}))[0]
     assert late.estimate is not None
     assert early.estimate is not None
     assert late.estimate.value == pytest.approx(4 - 3)
@@ -225,7 +225,7 @@ KINDS: dict[str, Truths] = {
         beside(prism=rising(4.0, -0.2)), beside(prism=flat(4.0)), beside(prism=rising(4.0, 0.2)),
     ),
     "gap": Truths(
-        ClaimPart(**TWO, trend="relative_slope", above=-0.1),  # type: ignore[arg-type]
+        ClaimPart(**TWO, trend="relative_slope", fraction=-0.1, above=0.0),  # type: ignore[arg-type]
         beside(prism=flat(5.0), hass=flat(4.0)), beside(prism=rising(5.0, -0.1), hass=flat(4.0)),
         beside(prism=rising(5.0, -0.3), hass=flat(4.0)),
     ),
@@ -350,18 +350,21 @@ def test_a_gap_that_closes_by_four_fifths_closes() -> None:
     lines = lines_of(
         study, {"prism": dict(zip(xs, (4 + gap for gap in gaps), strict=True)), "hass": dict.fromkeys(xs, 4.0)}
     )
-    part = ClaimPart(drafters=("prism",), against=("hass",), trend="relative_slope", above=-0.1)
+    part = ClaimPart(drafters=("prism",), against=("hass",), trend="relative_slope", fraction=-0.1, above=0.0)
     assert verdict(part, lines).verdict == CONTRADICTED
 
 
 def test_what_was_never_published_is_not_measurable() -> None:
     """But what is known of the rest can contradict the claim, and does."""
-    truths, unpublished = KINDS["everywhere"], {("llama-2", "hass"): "not published"}
+    truths = KINDS["everywhere"]
     claim = Claim("X", "made up", parts=(truths.part,))
+
+    def never(target: str, drafter: str, x: object) -> str:
+        return "not published" if (drafter, x) == ("hass", 1.0) else ""
 
     def judged(which: str) -> Judged:
         lines = missing_at(lines_of(Study(5), getattr(truths, which)), "hass", 1.0)
-        return judge(claim, [contrasts(truths.part, lines)], 1, unpublished)
+        return judge(claim, [contrasts(truths.part, lines, never)], 1)
 
     assert judged("true").verdict == NOT_MEASURABLE
     assert "not published" in judged("true").why
@@ -431,8 +434,10 @@ def test_over_seeds_the_least_number_counts() -> None:
 
     study = Study(9)
     several = over_seeds({seed: study.estimate(4.0 + 0.01 * seed) for seed in range(5)}, "llama-2")
-    lines = {GROUP: {"prism": Line({1.0: several}), "hass": Line({1.0: study.estimate(3.0)})}}
-    assert verdict(ClaimPart(drafters=("prism",), against=("hass",), above=0.0), lines).seeds == 5
+    also = over_seeds({seed: study.estimate(3.0) for seed in range(3)}, "llama-2")
+    lines = {GROUP: {"prism": Line({1.0: several}), "hass": Line({1.0: study.estimate(3.0)}), "x": Line({1.0: also})}}
+    assert verdict(ClaimPart(drafters=("prism",), against=("hass",), above=0.0), lines).seeds == 1
+    assert verdict(ClaimPart(drafters=("prism",), against=("x",), above=0.0), lines).seeds == 3
     assert verdict(ClaimPart(drafters=("prism", "hass"), above=0.0), lines).seeds == 1
     assert combine(mean, [several]).seeds == 5
 
@@ -449,6 +454,7 @@ WRONG: dict[str, tuple[dict[str, object], str]] = {
     "one tree": ({"against": (), "trees": TREES[:1]}, "trees"),
     "trees of two drafters": ({"trees": TREES[:2]}, "trees"),
     "nobody to reach": ({"against": (), "trend": "reach"}, "against"),
+    "a fraction of nothing": ({"fraction": 0.5}, "fraction"),
     "a mean twice": ({"pooled": True, "on_average": True}, "on_average"),
 }
 
@@ -469,3 +475,49 @@ def test_a_claim_without_parts_says_why() -> None:
     assert list(Claim("X", "t").problems())
     assert not list(Claim("X", "t", pending="no timer").problems())
     assert not list(Claim("X", "t", subject="texts").problems())
+
+
+def test_what_is_measured_and_undefined_is_not_called_missing() -> None:
+    """A rate that no round reached, a ratio of times of two devices: measuring again would not help."""
+    lines = lines_of(Study(10), KINDS["everywhere"].true)
+    line = lines[GROUP]["hass"]
+    undefined = {
+        GROUP: {**lines[GROUP], "hass": dataclasses.replace(line, values={**line.values, 2.0: Estimate(math.nan)})}
+    }
+    found = verdict(KINDS["everywhere"].part, undefined)
+    assert (found.verdict, found.measured) == (CANNOT_TELL, 3)
+    assert "undefined" in found.why
+
+
+def test_a_gap_that_is_none_has_no_fraction() -> None:
+    """Behind at the start: whether "the gap" closes is no question."""
+    study = Study(11)
+    lines = lines_of(study, {"prism": rising(3.9, -0.1), "hass": flat(4.0)})
+    part = ClaimPart(drafters=("prism",), against=("hass",), trend="relative_slope", fraction=-0.1, above=0.0)
+    assert verdict(part, lines).verdict == CANNOT_TELL
+
+
+def test_values_over_more_questions_are_compared_too() -> None:
+    """A line whose last value is over twice the questions still has a trend with an interval."""
+    study = Study(12)
+    line = dict(study.line(rising(4.0, -0.3)).values)
+    twice = study.estimate(3.1)
+    assert twice.factors is not None
+    more = {
+        name: Factor.of(
+            (*each.units, *(f"{unit}/more" for unit in each.units)), np.tile(each.contributions, 2), each.freedom
+        )
+        for name, each in twice.factors.items()
+    }
+    line[8.0] = Estimate(3.1, more)
+    lines = {GROUP: {"prism": Line(line, log=True)}}
+    assert verdict(ClaimPart(drafters=("prism",), trend="slope", below=0.0), lines).verdict == REPRODUCED
+
+
+def test_by_chance_is_said_where_half_would_be_right() -> None:
+    """Not of an equivalence, nor of a value against a threshold."""
+    truths = KINDS["everywhere"]
+    assert verdict(truths.part, lines_of(Study(13), truths.border)).chance == 2
+    equal = dataclasses.replace(truths.part, statistic="ratio", above=0.95, below=1.05)
+    assert verdict(equal, lines_of(Study(13), truths.border)).chance is None
+    assert verdict(ClaimPart(drafters=("prism",), above=1.5), lines_of(Study(13), truths.border)).chance is None

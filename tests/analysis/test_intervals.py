@@ -31,7 +31,7 @@ def mean_of(values: Sequence[float] | Floats, name: str = "questions of qa", fre
     """The mean of independent values, each a unit."""
     listed = np.asarray(values, dtype=np.float64)
     freedom = len(listed) - 1 if freedom is None else freedom
-    return Estimate(float(listed.mean()), {name: Factor(names(len(listed)), listed - listed.mean(), freedom)})
+    return Estimate(float(listed.mean()), {name: Factor.of(names(len(listed)), listed - listed.mean(), freedom)})
 
 
 # --- Closed forms.
@@ -68,11 +68,21 @@ def test_a_difference_over_the_same_questions_is_paired() -> None:
     assert shifted.bounds == pytest.approx((0.2, 0.2))
 
 
-def test_over_other_questions_there_is_none() -> None:
-    one = mean_of([1.0, 2.0, 4.0])
-    other = Estimate(2.0, {"questions of qa": Factor(("x", "y", "z"), np.array([1.0, 0.0, -1.0]), 2)})
-    assert one.minus(other).bounds is None
-    assert one.minus(Estimate(1.0)).bounds is None  # one of the paper's
+def test_over_other_questions_it_is_unpaired() -> None:
+    """Against the sum of both variances; over some of the same questions those are paired."""
+    draw = np.random.default_rng(12)
+    one, other = draw.normal(4, 1, 12), draw.normal(3, 1, 12)
+    elsewhere = Factor.of(tuple(f"r{number}" for number in range(12)), other - other.mean(), 11)
+    apart = mean_of(one).minus(Estimate(float(other.mean()), {"questions of qa": elsewhere})).error
+    assert apart is not None
+    assert apart.error == pytest.approx(math.sqrt((np.var(one, ddof=1) + np.var(other, ddof=1)) / 12))
+    more = np.concatenate([one, draw.normal(4, 1, 12)])
+    nested = mean_of(one).minus(mean_of(more)).error
+    alone = mean_of(one).error
+    assert nested is not None
+    assert alone is not None
+    assert nested.error < alone.error
+    assert mean_of(one).minus(Estimate(1.0)).bounds is None  # one of the paper's
 
 
 def test_a_ratio_is_the_delta_methods() -> None:
@@ -203,7 +213,9 @@ def test_a_questions_deviation_is_of_the_cell_without_it(quantity: Quantity) -> 
                 else:
                     value = statistics.fmean(alone(quantity, each) for each in cells)
                 expected.append((count - 1) * (estimate.value - value))
-            assert estimate.factors[f"questions of {name}"].deviations == pytest.approx(expected, abs=1e-9)
+            factor = Factor.of(names(count), np.array(expected), 0)
+            found = estimate.factors[f"questions of {name}"].contributions
+            assert found == pytest.approx(factor.contributions, abs=1e-9)
 
 
 def test_a_ratio_to_vanilla_leaves_the_question_out_on_both_sides() -> None:
@@ -235,7 +247,7 @@ def test_a_question_without_rounds_says_nothing_of_acceptance() -> None:
     estimate = found.values["al_macro"]
     assert estimate.factors is not None
     factor = estimate.factors["questions of qa"]
-    assert factor.deviations[5:] == pytest.approx([0, 0])
+    assert factor.contributions[6] == pytest.approx(factor.contributions[5])
     assert factor.freedom == question_freedom(5)
 
 
@@ -265,7 +277,7 @@ def study(draw: np.random.Generator, formula: Callable[[Floats, Floats], Floats]
     histograms = made_histograms(draw, count)
     value = float(formula(histograms, np.ones(count)))
     deviations = (count - 1) * (value - formula(histograms, np.ones((count, count)) - np.eye(count)))
-    return Estimate(value, {"questions of qa": Factor(names(count), deviations, question_freedom(count))})
+    return Estimate(value, {"questions of qa": Factor.of(names(count), deviations, question_freedom(count))})
 
 
 def coverage(studies: int, counts: Sequence[int], formula: Callable[[Floats, Floats], Floats]) -> dict[int, float]:

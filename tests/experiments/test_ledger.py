@@ -38,11 +38,12 @@ ENOUGH = Options(questions=32)
 def test_every_claim_has_a_row() -> None:
     """Those of the abstract, of each figure and table, and this project's own."""
     assert set(CLAIMS) == {
-        "A1", "A1b", "A2", "A3", "A4", "A5", "A5b", "F1a", "F1b", "F1b*", "F1c", "F4a", "F4a*", "F4b", "F5a", "F5b",
-        "F5c", "F6", "F7a", "F7b", "F7c", "F8a", "F8b", "F8c", "F9", "F10", "T4", "T5", "C1", "C2", "C3", "C4", "C5",
+        "A1", "A1b", "A2", "A3", "A4", "A5", "A5b", "F1a", "F1b", "F1b*", "F1c", "F1c*", "F4a", "F4a*", "F4b", "F5a",
+        "F5b", "F5c", "F6", "F7a", "F7b", "F7c", "F8a", "F8b", "F8c", "F9", "F10", "T4", "T5",
+        "C1", "C2", "C3", "C4", "C5",
     }  # fmt: skip
     assert len(CLAIMS) == len(ledger_claims())
-    assert family_size() == sum(claim.primary for claim in CLAIMS.values())
+    assert family_size() == sum(claim.primary for claim in CLAIMS.values()) - 3  # A1b and A2 are pending, C4 has no p
 
 
 @pytest.mark.parametrize("name", CLAIMS)
@@ -82,7 +83,7 @@ def test_where_it_prints_what_a_rule_needs_the_others_are_as_claimed() -> None:
     for name in (
         "A1b",
         "F1a",
-        "F1c",
+        "F1c*",
         "F4a",
         "F4a*",
         "F5a",
@@ -114,7 +115,7 @@ def rows() -> dict[str, LedgerRow]:
 def test_what_has_all_its_cells_is_judged(rows: dict[str, LedgerRow]) -> None:
     left = {name: row.judged.why for name, row in rows.items() if row.judged.verdict in (INCOMPLETE, NOT_MEASURABLE)}
     pending = {name for name, claim in CLAIMS.items() if claim.pending}
-    elsewhere = {name for name in left if "unless --drafters" in left[name]}
+    elsewhere = {name for name in left if ("was not asked for" in left[name] or "has no drafter" in left[name])}
     assert set(left) == pending | elsewhere
     assert not elsewhere & {"A1", "A4", "A5", "F1a", "F1b", "F4a", "F4b", "F5b", "F6", "F7a", "F8a", "F9", "F10", "T4"}
     assert rows["C4"].judged.verdict == REPRODUCED

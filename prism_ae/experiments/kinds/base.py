@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -88,6 +89,8 @@ class Kind(Experiment):
             group = Group(place.target, place.temperature, place.benchmark, place.drafting)
             x = self.x(place, suite)
             value = summary.values.get(quantity.name)
+            if value is None and len(summary.cell_ids) == summary.asked:
+                value = Estimate(math.nan)  # undefined, or not comparable: measuring again would not help
             lines.setdefault(group, {}).setdefault(place.drafter, {})[0.0 if x is None else x] = value
         return self._as_lines(lines)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from prism_ae.analysis.claims import QuantityName
+from prism_ae.analysis.claims import Lines, QuantityName
 from prism_ae.analysis.estimates import Summary, summarise
 from prism_ae.analysis.quantities import Quantity, acceptance_rate
 from prism_ae.analysis.results import Results
@@ -60,6 +60,18 @@ class Positions(Acceptance):
 
     def judged(self, results: Results, quantity: Quantity) -> tuple[Summary, ...]:
         return self.summarise(results)
+
+    def paper_lines(self, quantity: str, *, rerun: bool) -> Lines:
+        """Those at the positions that are drawn."""
+        return {
+            group: {
+                name: dataclasses.replace(
+                    line, values={x: value for x, value in line.values.items() if x <= self.look.positions}
+                )
+                for name, line in drafters.items()
+            }
+            for group, drafters in super().paper_lines(quantity, rerun=rerun).items()
+        }
 
     def means(self, *, micro: bool) -> list[str]:
         return [

@@ -33,8 +33,8 @@ COPY --chown=10001:10001 . .
 # Whoever runs it reads everything, whatever the modes of the files were outside, and writes only what is a result. What
 # was copied last must not look newer than the set-up, which may come from a builder's cache: make would repeat it.
 RUN chmod -R go=rX ./* \
-    && mkdir -p models runs figures/out tables/out \
-    && chmod 1777 models runs figures/out tables/out \
+    && mkdir -p models runs claims/out figures/out tables/out \
+    && chmod 1777 models runs claims/out figures/out tables/out \
     && touch .venv/.installed
 VOLUME ["/prism-ae/models", "/prism-ae/runs"]
 ENV PATH=/prism-ae/.venv/bin:$PATH

@@ -46,7 +46,7 @@ def data_files(repository: Path) -> Iterator[str]:
     yield "prism_ae/drawing/settings/matplotlibrc"
     for path in (repository / "prism_ae").rglob("*.toml"):
         yield path.relative_to(repository).as_posix()
-    for folder in ("figures", "tables"):
+    for folder in ("claims", "figures", "tables"):
         for path in (repository / folder).glob("*.toml"):
             yield f"prism_ae/experiments/{folder}/{path.name}"
 

@@ -237,7 +237,7 @@ def test_code_that_is_not_copied_shows(cached: Image, layer: Path) -> None:
         over(cached, layer / "wrong", found).start()
 
 
-@pytest.mark.parametrize("part", ["chmod -R go=rX ./* && ", " && chmod 1777 models runs claims/out figures/out tables/out"])
+@pytest.mark.parametrize("part", ["chmod -R go=rX ./* && ", f" && chmod 1777 {' '.join(RESULTS)}"])
 def test_without_a_part_of_the_last_step_not_everybody_can_use_it(cached: Image, layer: Path, part: str) -> None:
     wrong = over(cached, layer / "wrong", changed(CPU[code_copied(CPU) :], part, ""))
     with pytest.raises(CommandFailedError, match=r"Permission denied|No module named"):

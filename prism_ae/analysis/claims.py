@@ -421,7 +421,9 @@ class Judged:
 
     @property
     def points(self) -> str:
-        """At how many numbers it is as claimed, and at how many it would be by chance."""
+        """At how many of several numbers it is as claimed, and at how many it would be by chance; "" of one or none."""
+        if len(self.contrasts) < 2 or not self.measured:
+            return ""
         chance = "" if self.chance is None else f", {self.chance:g} by chance"
         return f"as claimed at {self.right} of {self.measured} numbers{chance}"
 
@@ -432,8 +434,7 @@ class Judged:
             interval = f" [{self.bounds[0]:.3g}, {self.bounds[1]:.3g}]" if self.bounds else ""
             several = "lowest margin " if len(self.contrasts) > 1 else ""
             parts.append(f"{several}{self.worst.estimate.value:.3g}{interval}, rule: {self.worst.part.rule()}")
-        if len(self.contrasts) > 1 and self.measured:
-            parts.append(self.points)
+        parts += [self.points] if self.points else []
         return f"{self.claim.id}: {self.claim.text}: {self.verdict} ({'; '.join(parts)})."
 
 
@@ -477,8 +478,7 @@ def _before_tests(claim: Claim, parts: Sequence[tuple[Contrast, ...]]) -> Judged
     worst = min(known, key=_standing, default=None)
     left = len(every) - len(known)
     if worst is not None and len(parts) == 1 and worst.part.on_average:
-        mean = combine(_mean, [value for each in known if (value := each.estimate) is not None])
-        worst = Contrast(worst.part, "", f"mean of {len(known)}", mean)
+        worst = _average(worst.part, known)
     whole = Judged(claim, CANNOT_TELL, "", every, worst)
     if never and all(why for _, why in missing):
         said = f"{left} of {len(every)} numbers have no checkpoint ({', '.join(never)})"
@@ -500,16 +500,18 @@ def _standing(contrast: Contrast) -> float:
     return contrast.distance / error.error if error and error.error else math.copysign(math.inf, contrast.distance)
 
 
+def _average(part: ClaimPart, several: Sequence[Contrast]) -> Contrast:
+    """The mean of those that have a value."""
+    known = [value for each in several if (value := each.estimate) is not None]
+    return Contrast(part, "", f"mean of {len(known)}", combine(_mean, known) if known else None)
+
+
 def _p_reproduced(one: Judged) -> float | None:
     """The largest of the contrasts': all must be right."""
     known: list[float | None] = []
     for part in unique(each.part for each in one.contrasts):
         mine = [each for each in one.contrasts if each.part == part]
-        if part.on_average:
-            several = [each.estimate for each in mine if each.estimate]
-            known.append(Contrast(part, "", "mean", combine(_mean, several)).p_reproduced if several else None)
-        else:
-            known += [each.p_reproduced for each in mine]
+        known += [each.p_reproduced for each in ([_average(part, mine)] if part.on_average else mine)]
     values = [value for value in known if value is not None]
     return max(values) if values and len(values) == len(known) else None
 

@@ -184,16 +184,8 @@ class Results:
         return tuple(self.cells[point] for point in self.points if point in self.cells)
 
     def mixtures(self) -> list[str]:
-        """Sentences about cells that look alike and are of different checkpoints, questions or versions."""
-        kinds: dict[tuple[str, str], set[str]] = {}
-        for cell in self.done:
-            point, prints = cell.point, cell.measured.fingerprints
-            if prints is not None:
-                kinds.setdefault(("checkpoints of the target", point.target), set()).add(prints.target)
-                what = f"{point.benchmark} for {point.target}"
-                kinds.setdefault(("sets of questions", f"{what}, {point.questions} of them"), set()).add(prints.prompts)
-                kinds.setdefault(("versions of the engine", point.engine), set()).add(prints.engine)
-        return [f"{len(found)} {what} ({of})" for (what, of), found in kinds.items() if len(found) > 1]
+        """`mixtures` of the measured cells."""
+        return mixtures({cell.point: cell.measured for cell in self.done})
 
     def of(self, points: Iterable[Point]) -> Results:
         """The same of some points."""
@@ -220,6 +212,19 @@ class Results:
                     said = {"quantity": quantity.name, "unit": quantity.unit}
                     rows.append(asked | own | said | {"value": float(quantity.formula(cell.total))})
         return pd.DataFrame(rows, columns=[*names, "cell_id", "device", "finished", "quantity", "unit", "value"])
+
+
+def mixtures(measured: Mapping[Point, Measured]) -> list[str]:
+    """Sentences about cells that look alike and are of different checkpoints, questions or versions."""
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for point, cell in measured.items():
+        prints = cell.fingerprints
+        if prints is not None:
+            kinds.setdefault(("checkpoints of the target", point.target), set()).add(prints.target)
+            what = f"{point.benchmark} for {point.target}"
+            kinds.setdefault(("sets of questions", f"{what}, {point.questions} of them"), set()).add(prints.prompts)
+            kinds.setdefault(("versions of the engine", point.engine), set()).add(prints.engine)
+    return [f"{len(found)} {what} ({of})" for (what, of), found in kinds.items() if len(found) > 1]
 
 
 def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, authors: bool = False) -> Results:

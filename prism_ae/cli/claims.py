@@ -17,19 +17,15 @@ def claims(*, options: o.RequestOptions, folders: o.FolderOptions, out: o.Out = 
     """
     from pathlib import Path
 
-    from prism_ae.analysis.results import results_of
-    from prism_ae.cli.measure import measured, open_store
+    from prism_ae.analysis.results import mixtures
+    from prism_ae.cli.measure import measured, recall
     from prism_ae.cli.output import note, say, say_json
     from prism_ae.experiments.ledger import ASKED, experiments_of_claims, make_ledger, terminal_lines, write_ledger
-    from prism_ae.planning.lookup import LocalLookup
-    from prism_ae.planning.plan import make_plan, resolve
 
     request = options.request(["all"], allow_empty=True).of(experiments_of_claims())
-    store = open_store(folders.runs_dir, request.suite)
-    lookup = LocalLookup(request.suite, folders.models_dir)
-    plan = make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records())
+    plan, store = recall(request, folders.runs_dir, folders.models_dir)
     found = measured(plan, store)
-    if mixed := results_of(request.all_points, found).mixtures():
+    if mixed := mixtures(found):
         note([f"warning: not all of one kind: {'; '.join(mixed)}; what is made of both is no evidence"])
     rows = make_ledger(request, found)
     asked = request.options.described()

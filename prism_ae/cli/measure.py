@@ -71,6 +71,16 @@ def measure(
     return plan, outcome
 
 
+def recall(request: Request, runs_dir: Path, models_dir: Path) -> tuple[Plan, Store]:
+    """The plan of a request that measures nothing, and the store that it is made from; raises as `open_store`."""
+    from prism_ae.planning.lookup import LocalLookup
+    from prism_ae.planning.plan import resolve
+
+    store = open_store(runs_dir, request.suite)
+    lookup = LocalLookup(request.suite, models_dir)
+    return make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records()), store
+
+
 def measured(plan: Plan, store: Store) -> dict[Point, Measured]:
     """The results of a plan's finished points; raises StoreError."""
     return {point: _measured(record, store) for point, record in plan.done.items()}

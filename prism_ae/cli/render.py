@@ -22,15 +22,11 @@ def render(
       prism-ae render table4 --suite mini
     """
     from prism_ae.cli.draw import draw
-    from prism_ae.cli.measure import open_store
+    from prism_ae.cli.measure import recall
     from prism_ae.cli.output import note
     from prism_ae.experiments.request import left_out_in_words
-    from prism_ae.planning.lookup import LocalLookup
-    from prism_ae.planning.plan import make_plan, resolve
 
     request = options.request(experiments)
     note(left_out_in_words(request))
-    store = open_store(folders.runs_dir, request.suite)
-    lookup = LocalLookup(request.suite, folders.models_dir)
-    plan = make_plan(resolve(request.all_points, lookup, request.suite.drafters), store.records())
+    plan, store = recall(request, folders.runs_dir, folders.models_dir)
     draw(request, plan, store, out, with_paper=with_paper)

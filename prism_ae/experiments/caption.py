@@ -11,7 +11,7 @@ from prism_ae.analysis.estimates import unique
 from prism_ae.analysis.intervals import FEWEST_QUESTIONS
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
-from prism_ae.cells import EXACT, STOCK, Point
+from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.style import SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.kinds.base import Kind
@@ -235,15 +235,11 @@ def _missing(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) 
     """Why drafters' cells are missing, where the suite knows."""
     missing = [point for point in results.points if point not in results.cells]
     for name in unique(point.drafter for point in missing):
-        mine, drafter = [point for point in missing if point.drafter == name], suite.drafters[name]
-        published = all(_published(suite, point) for point in mine)
-        why = "" if published or not drafter.absent else f": {drafter.absent}"
+        mine = [point for point in missing if point.drafter == name]
+        absent = next((said for p in mine if (said := suite.why_unpublished(p.target, name, p.scale))), "")
+        why = f": {absent}" if absent else ""
         cells = f"{pluralise(len(mine), 'cell')} {'is' if len(mine) == 1 else 'are'}"
         yield Text(f"{styles[name].label}: {cells} not measured{why}.", warning=True)
-
-
-def _published(suite: Suite, point: Point) -> bool:
-    return suite.drafters[point.drafter].served_folder(suite.targets[point.target].role, point.scale) is not None
 
 
 def _paper(subject: Subject) -> Iterator[Text]:

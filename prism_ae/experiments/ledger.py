@@ -31,7 +31,6 @@ from prism_ae.experiments.verdicts import (
     family_size,
     ledger_claims,
     paper_contrasts,
-    unpublished_points,
 )
 from prism_ae.io.atomic import atomic_write_all
 from prism_ae.io.paths import why_not
@@ -78,14 +77,6 @@ class LedgerRow:
     def interval(self) -> str:
         """Its simultaneous 95 % interval."""
         return f"[{self.judged.bounds[0]:.4g}, {self.judged.bounds[1]:.4g}]" if self.judged.bounds else ""
-
-    @property
-    def points(self) -> str:
-        """At how many of its numbers it is as claimed, where there are several."""
-        judged = self.judged
-        if len(judged.contrasts) < 2 or not judged.measured:
-            return ""
-        return judged.points
 
     @property
     def paper_words(self) -> str:
@@ -194,7 +185,8 @@ def _texts(claim: Claim, request: Request, measured: Mapping[Point, Measured]) -
     if texts.faults or texts.differing_exactly or texts.wrong_tokens:
         return Judged(claim, CONTRADICTED, said)
     points = request.all_points
-    left = len(set(points) - set(measured) - unpublished_points(request.suite, points))
+    why = request.suite.why_unpublished
+    left = sum(point not in measured and not why(point.target, point.drafter, point.scale) for point in set(points))
     if left or not texts.compared:
         return Judged(claim, INCOMPLETE, f"{said}; {left:,} cells are not measured")
     return Judged(claim, CANNOT_TELL if texts.unexamined else REPRODUCED, said)
@@ -224,7 +216,7 @@ def as_markdown(rows: Sequence[LedgerRow], suite: str, asked: str = "") -> str:
     for row in rows:
         data = row.as_dict()
         number = f"{row.statistic} {row.interval} ({data['of']})" if row.statistic else ""
-        number += f"; {row.points}" if row.points else ""
+        number += f"; {row.judged.points}" if row.judged.points else ""
         verdict = f"**{data['verdict']}**{f': {row.judged.why}' if row.judged.why else ''}"
         cells = [f"{row.claim.id}{' P' if row.claim.primary else ''}", f"{row.claim.text} ({row.claim.place})"]
         cells += [number, data["rule"], verdict, row.scope, row.paper_words]
@@ -254,7 +246,7 @@ def terminal_lines(rows: Sequence[LedgerRow]) -> list[str]:
             said = [row.judged.why] if row.judged.why else []
             if row.statistic:
                 said.append(f"{row.statistic} {row.interval} at {data['of']}; rule: {data['rule']}")
-                said += [row.points] if row.points else []
+                said += [row.judged.points] if row.judged.points else []
                 said.append(f"of {row.scope}")
             if row.paper_words:
                 said.append(f"the paper's own numbers: {row.paper_words}")

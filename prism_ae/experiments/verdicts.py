@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prism_ae.analysis.claims import Claim, ClaimPart, Contrast, Judged, Lines, contrasts, judge
 from prism_ae.analysis.quantities import QUANTITIES
 from prism_ae.analysis.results import Results
-from prism_ae.cells import Point
 from prism_ae.errors import ConfigError
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.load import experiment_folder, experiment_names, load_experiment
@@ -24,6 +23,10 @@ class ClaimsFile:
     """A file of claims."""
 
     claims: tuple[Claim, ...]
+
+
+_packaged = functools.cache(load_experiment)
+"""An experiment that comes with the package: claims name the same few many times, and some files are long."""
 
 
 @functools.cache
@@ -53,7 +56,7 @@ def family_size() -> int:
 
 def claims_of(experiment: Kind) -> tuple[Claim, ...]:
     """Those of the experiment's own file, then those of the ledger that need its cells alone."""
-    packaged = experiment.name in experiment_names() and load_experiment(experiment.name) == experiment
+    packaged = experiment.name in experiment_names() and _packaged(experiment.name) == experiment
     others = [
         claim
         for claim in (ledger_claims() if packaged else ())
@@ -86,10 +89,10 @@ class Evidence:
 
     def _never(self, target: str, drafter: str, x: object) -> str:
         """Why no checkpoint of a drafter was published at the scale that x is, or at that of the whole experiment."""
-        role, record, scales = self._suite.targets[target].role, self._suite.drafters[drafter], self._suite.scales
-        scale = next((each for each in scales if each.value == x), scales[-1])
-        name = (scale if self._experiment.axis == "scale" else scales[-1]).name
-        return "" if record.served_folder(role, name) else record.absent or ""
+        scale = self._suite.scales[-1]
+        if self._experiment.axis == "scale":
+            scale = next(each for each in self._suite.scales if each.value == x)
+        return self._suite.why_unpublished(target, drafter, scale.name)
 
     def timed(self, part: ClaimPart) -> bool:
         """Whether the part is about seconds."""
@@ -118,7 +121,7 @@ def paper_contrasts(claim: Claim) -> Iterator[PaperContrast]:
     for part in claim.parts:
         if part.measured_only:
             continue
-        experiment = load_experiment(part.experiment)
+        experiment = _packaged(part.experiment)
         for rerun in (False, True):
             lines = experiment.paper_lines(part.quantity or experiment.about, rerun=rerun)
             if part.pooled and part.benchmarks == "each":
@@ -143,13 +146,3 @@ def judge_own(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
         if all(parts):
             found.append(judge(claim, parts, family_size()))
     return found
-
-
-def unpublished_points(suite: Suite, points: Iterable[Point]) -> frozenset[Point]:
-    """Those that can never be measured, for want of a published checkpoint."""
-    found = set()
-    for point in points:
-        record, role = suite.drafters[point.drafter], suite.targets[point.target].role
-        if record.absent and not record.served_folder(role, point.scale):
-            found.add(point)
-    return frozenset(found)

@@ -198,6 +198,11 @@ class Suite:
                 return target
         raise KeyError(role)
 
+    def why_unpublished(self, target: str, drafter: str, scale: str | None) -> str:
+        """Why no checkpoint of a drafter was published for a target and scale; "" where one was, or is trained here."""
+        record = self.drafters[drafter]
+        return "" if record.served_folder(self.targets[target].role, scale) else record.absent or ""
+
     def drafter_folder(self, target: str, drafter: str, scale: str | None, engine: str = "torch") -> str | None:
         """The folder below the models folder that holds a drafter for a target.
 

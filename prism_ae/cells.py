@@ -104,6 +104,8 @@ class Point:
         drafting: "exact", or "stock": SGLang's own draft loop, where a branch may attend to another branch's tokens.
         compat: names of the original artifact's choices that are imitated, sorted.
         training_seed: which of the drafter's trainings; 0 where there is only one.
+        repeat: of a cell whose time is measured: 0 answers all questions, 1 and more answer the first ``questions`` of
+            them again, so that each of their seconds is measured several times.
     """
 
     suite: str
@@ -123,6 +125,7 @@ class Point:
     drafting: str = EXACT
     compat: tuple[str, ...] = ()
     training_seed: int = 0
+    repeat: int = 0
 
     @property
     def trained(self) -> str:
@@ -160,11 +163,12 @@ class Cell:
         return digest(self.to_json())[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that identifies the cell. A training seed of 0 is left out: cells that were measured before there
-        was any other keep their ids."""
+        """Everything that identifies the cell. A training seed and a repeat of 0 are left out: cells that were measured
+        before there was any other keep their ids."""
         data = dataclasses.asdict(self)
-        if not self.point.training_seed:
-            del data["point"]["training_seed"]
+        for name in ("training_seed", "repeat"):
+            if not data["point"][name]:
+                del data["point"][name]
         return data
 
     @classmethod
@@ -176,6 +180,15 @@ class Cell:
         point["compat"] = tuple(point["compat"])
         return cls(Point(**point), Fingerprints(**data["fingerprints"]))
 
+
+STAGES: Final = ("draft", "verify", "sample", "host")
+"""What a round's time goes to, in the order of `Sample.stage_seconds`:
+
+    draft     the drafter, from the tokens that it has not read yet to the finished draft tree
+    verify    the target's forward pass over the tree, or of vanilla decoding over one token
+    sample    the target's tokens, the walk down the tree, and what is committed to the caches
+    host      everything between one round's end and the next one's begin: scheduling, batches made up, answers handed on
+"""
 
 NearTie = tuple[int, int, str, int]
 """A token of a question that an honest run may have chosen otherwise within rounding: its turn and its position there,
@@ -202,6 +215,8 @@ class Sample:
         near_ties: of a half-precision cell, in their order; () where there are none, or nothing was examined.
         faults: tokens that were not the target's own, whatever rounding did; None where that was not examined: in
             float32, where a text's digest tells, in cells whose time is measured, and by other engines than torch.
+        stage_seconds: by `STAGES`, of the rounds (vanilla decoding: the steps) that this question was in, each as long as
+            the round took, like ``decode_seconds``; () where they were not measured apart.
     """
 
     question_id: str
@@ -217,6 +232,7 @@ class Sample:
     turn_tokens: tuple[int, ...] = ()
     near_ties: tuple[NearTie, ...] = ()
     faults: int | None = None
+    stage_seconds: tuple[float, ...] = ()
 
     @property
     def rounds(self) -> int:
@@ -231,6 +247,8 @@ class Sample:
             return f"its turns have {sum(self.turn_tokens)} tokens, {self.generated_tokens} were generated"
         if self.near_ties and self.faults is None:
             return "it names near ties, and was not examined"
+        if self.stage_seconds and len(self.stage_seconds) != len(STAGES):
+            return f"the seconds of {len(self.stage_seconds)} stages are listed, a round has {len(STAGES)}"
         if not self.accepted:
             return ""
         if not len(self.accepted) == len(self.turn_tokens) == self.turns:

@@ -96,7 +96,7 @@ def _line(sample: Sample) -> dict[str, Any]:
     return kept | {"rounds": sample.rounds}
 
 
-_OPTIONAL: dict[str, Any] = {"accepted": [], "turn_tokens": [], "near_ties": [], "faults": None}
+_OPTIONAL: dict[str, Any] = {"accepted": [], "turn_tokens": [], "near_ties": [], "faults": None, "stage_seconds": []}
 """Fields that are left out where they have this value."""
 
 
@@ -110,6 +110,7 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
         data["accepted"] = tuple(tuple(turn) for turn in data.get("accepted", ()))
         data["turn_tokens"] = tuple(data.get("turn_tokens", ()))
         data["near_ties"] = tuple(tuple(tie) for tie in data.get("near_ties", ()))
+        data["stage_seconds"] = tuple(data.get("stage_seconds", ()))
         rounds = data.pop("rounds")
         sample = Sample(**data)
         counts = (sample.turns, sample.prompt_tokens, sample.generated_tokens, rounds, *sample.histogram)
@@ -120,7 +121,7 @@ def parse_samples(text: bytes) -> tuple[Sample, ...]:
             raise ValueError("a count is none")
         if rounds != sample.rounds:
             raise ValueError(f"the histogram of {sample.question_id} does not sum to its {rounds} rounds")
-        seconds = (sample.prefill_seconds, sample.decode_seconds)
+        seconds = (sample.prefill_seconds, sample.decode_seconds, *sample.stage_seconds)
         if any(type(one) not in (int, float) or not 0 <= one < 2**53 for one in seconds):
             raise ValueError("seconds are none")
         texts = (sample.question_id, sample.output_sha256, *sample.stops, *(tie[2] for tie in sample.near_ties))

@@ -31,6 +31,7 @@ from prism_ae.analysis.intervals import CONFIDENCE, simultaneous_level
 from prism_ae.analysis.quantities import Floats
 from prism_ae.cells import TreeShape
 from prism_ae.io.schema import record
+from prism_ae.io.words import pluralise
 
 REPRODUCED = "reproduced"
 CONTRADICTED = "contradicted"
@@ -40,7 +41,7 @@ NOT_MEASURABLE = "not measurable"
 
 ONE_SIDED = (1 - CONFIDENCE) / 2
 
-QuantityName = Literal["", "al", "tps", "speed_up", "round_seconds", "acceptance_rate"]
+QuantityName = Literal["", "al", "tps", "speed_up", "round_seconds", "draft_seconds", "acceptance_rate"]
 """"" is what the experiment is about."""
 
 Trend = Literal["", "gain", "growth", "slope", "relative_slope", "reach"]
@@ -135,6 +136,7 @@ class Claim:
         pending: why nothing can be measured of it yet.
         subject: "values"; "texts", that no text differs but for ties within rounding, has no parts.
         own: stated by this project; the paper's numbers have no say in it.
+        guard: an A/A check: where a number is not as the rule says, no speed of that experiment has a verdict.
     """
 
     id: str
@@ -144,6 +146,7 @@ class Claim:
     pending: str = ""
     subject: Literal["values", "texts"] = "values"
     own: bool = False
+    guard: bool = False
     parts: tuple[ClaimPart, ...] = ()
 
     def problems(self) -> Iterator[str]:
@@ -438,18 +441,23 @@ class Judged:
         return f"{self.claim.id}: {self.claim.text}: {self.verdict} ({'; '.join(parts)})."
 
 
-def judge(
-    claim: Claim,
-    parts: Sequence[tuple[Contrast, ...]],
-    family: int,
-) -> Judged:
+FEWEST_REPEATS = 3
+"""Of times, for a verdict on them."""
+MOST_UNSTABLE = 0.1
+"""The share of unstable cells up to which times have a verdict."""
+
+
+def judge(claim: Claim, parts: Sequence[tuple[Contrast, ...]], family: int, doubt: str = "") -> Judged:
     """The verdict on a claim of subject "values".
 
     Args:
         parts: the contrasts of each of its measured parts.
         family: how many primary claims have numbers to be tested.
+        doubt: why times of its experiments are not to be believed (`guard_doubt`), or "".
     """
     one = _before_tests(claim, parts)
+    if one.verdict in (CANNOT_TELL, NOT_MEASURABLE) and (why := _untimed(one, doubt)):
+        return dataclasses.replace(one, verdict=CANNOT_TELL, why=why)
     level = ONE_SIDED / (family if claim.primary else 1)
     contradicted, reproduced = _p_contradicted(one), _p_reproduced(one)
     # What is missing for good cannot take back a counterexample; a run under way is never called contradicted.
@@ -463,6 +471,32 @@ def judge(
     if one.verdict == CANNOT_TELL and not one.why and reproduced is not None and reproduced <= level:
         return dataclasses.replace(one, verdict=REPRODUCED)
     return one
+
+
+def guard_doubt(found: Iterable[Contrast]) -> str:
+    """What the contrasts of a claim that is a guard say against all times beside them, or ""."""
+    wrong = [each for each in found if each.estimate is not None and not each.right]
+    if not wrong:
+        return ""
+    worst = min(wrong, key=lambda each: each.distance)
+    assert worst.estimate is not None
+    said = f"drafters with the same arithmetic do not cost the same: {worst.estimate.value:.3f} ({worst.where})"
+    return f"no verdict on speed, since {said}"
+
+
+def _untimed(one: Judged, doubt: str) -> str:
+    """Why the times that a claim is made of decide nothing, or ""."""
+    timed = [each.estimate for each in one.contrasts if each.estimate is not None and each.estimate.repeats is not None]
+    if not timed:
+        return ""
+    repeats = min(each.repeats or 0 for each in timed)
+    if repeats < FEWEST_REPEATS:
+        return f"times were measured {pluralise(repeats, 'time')}, and a verdict needs {FEWEST_REPEATS}"
+    unstable = unique(name for each in timed for name in each.unstable)
+    every = unique(name for each in timed for name in (*each.cell_ids, *each.unstable))
+    if len(unstable) > MOST_UNSTABLE * len(every):
+        return f"no verdict on speed, since {len(unstable)} of {len(every)} times are unstable"
+    return doubt
 
 
 def _before_tests(claim: Claim, parts: Sequence[tuple[Contrast, ...]]) -> Judged:

@@ -38,12 +38,16 @@ class Estimate:
             questions).
         cell_ids: what it was made of.
         seeds: trainings behind it, the fewest of its parts.
+        repeats: how often its times were measured, the fewest of its parts; None where it is not made of time.
+        unstable: of ``cell_ids``, those whose times spread too far over their repeats (`STABLE`).
     """
 
     value: float
     factors: Factors | None = None
     cell_ids: tuple[str, ...] = ()
     seeds: int = 1
+    repeats: int | None = None
+    unstable: tuple[str, ...] = ()
 
     @functools.cached_property
     def error(self) -> Error | None:
@@ -75,8 +79,15 @@ def combine(function: Callable[[Floats], float], estimates: Sequence[Estimate]) 
         slope = (function(values + moved) - function(values - moved)) / (2 * step)
         parts.append((slope, each.factors))
     ids = unique(cell_id for each in estimates for cell_id in each.cell_ids)
-    seeds = min(each.seeds for each in estimates)
-    return Estimate(float(function(values)), combined(parts), tuple(ids), seeds)
+    unstable = unique(cell_id for each in estimates for cell_id in each.unstable)
+    return Estimate(
+        float(function(values)),
+        combined(parts),
+        tuple(ids),
+        seeds=min(each.seeds for each in estimates),
+        repeats=min((each.repeats for each in estimates if each.repeats is not None), default=None),
+        unstable=tuple(unstable),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +112,7 @@ class Summary:
     Attributes:
         values: by the quantity's name; what is not there is missing, or undefined (vanilla decoding has no rounds).
         asked: cells it needs; cell_ids: those measured; vanilla_ids: those that its ratios are over.
+        unstable: cells whose times spread too far over their repeats; repeats: how often times were measured.
         questions: with rounds, over its benchmarks; without_rounds: those left out of the acceptance length.
         overshoot: tokens that were committed behind the answers' ends.
     """
@@ -110,6 +122,8 @@ class Summary:
     asked: int
     cell_ids: tuple[str, ...]
     vanilla_ids: tuple[str, ...]
+    unstable: int
+    repeats: int
     questions: int
     without_rounds: int
     overshoot: int
@@ -169,24 +183,45 @@ def _summary(
     alike = [plain.get(_ALIKE(cell.point)) for cell in cells]
     base = [results.cells[point] for point in alike if point is not None and point in results.cells]
     complete = len(cells) == len(points) and len({cell.checkpoint for cell in cells}) == 1
-    comparable = complete and [cell.setting for cell in base] == [cell.setting for cell in cells]
+    comparable = complete and [_compared(cell) for cell in base] == [_compared(cell) for cell in cells]
+    repeated, alike_repeated = (not any(cell.lacks_repeats for cell in side) for side in (cells, base))
     wanted = [quantity for quantity in quantities if quantity.applies(vanilla=place.tree is None)]
     values = {
         quantity.name: _over_trainings(quantity, cells, base)
         for quantity in wanted
-        if complete and (comparable or quantity.over_vanilla is None)
+        if complete
+        and (quantity.over_vanilla is None or (comparable and alike_repeated))
+        and (repeated or not quantity.timed)
     }
+    ids = tuple(cell_id for cell in cells for cell_id in cell.cell_ids)
     without = 0 if place.tree is None else sum(cell.columns.without_rounds for cell in cells)
     return Summary(
         place=place,
         values={name: value for name, value in values.items() if value is not None},
-        asked=len(points),
-        cell_ids=tuple(cell.measured.cell_id for cell in cells),
-        vanilla_ids=tuple(cell.measured.cell_id for cell in base) if comparable else (),
+        asked=len(points) + sum(len(results.repeats.get(point, ())) for point in points),
+        cell_ids=ids,
+        vanilla_ids=tuple(cell_id for cell in base for cell_id in cell.cell_ids) if comparable else (),
+        unstable=sum(not stable(cell) for cell in cells),
+        repeats=min((1 + len(cell.repeats) for cell in cells), default=0),
         questions=sum(len(cell.columns.question_ids) for cell in cells) - without,
         without_rounds=without,
         overshoot=sum(int(cell.columns.overshoot.sum()) for cell in cells),
     )
+
+
+STABLE = 0.03
+"""The spread of a cell's times over its repeats (`CellResult.spread`) up to which it counts as stable: what is claimed of
+speeds is a few percent, too."""
+
+
+def stable(cell: CellResult) -> bool:
+    """Whether the cell's times spread no further than `STABLE`; of one measurement nothing is known against it."""
+    return cell.spread is None or cell.spread <= STABLE
+
+
+def _compared(cell: CellResult) -> tuple[Any, ...]:
+    """What cells must share for a ratio of their times."""
+    return *cell.setting, len(cell.repeats)
 
 
 def _over_trainings(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:
@@ -207,22 +242,40 @@ def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[Ce
     value = float(_value(quantity, [cell.total for cell in cells], [cell.total for cell in base]))
     if np.isnan(value):
         return None
-    ids = tuple(cell.measured.cell_id for cell in cells)
+    every = (*cells, *base) if quantity.over_vanilla else tuple(cells)
+    estimate = Estimate(value, None, tuple(cell.measured.cell_id for cell in cells))
+    if quantity.timed:
+        ids = tuple(cell_id for cell in cells for cell_id in cell.cell_ids)
+        unstable = tuple(cell_id for cell in every if not stable(cell) for cell_id in cell.cell_ids)
+        repeats = min(1 + len(cell.repeats) for cell in every)
+        estimate = Estimate(value, None, ids, repeats=repeats, unstable=unstable)
     asked, alike = ([cell.columns.question_ids for cell in side] for side in (cells, base))
     if quantity.over_vanilla is not None and asked != alike:
-        return Estimate(value, None, ids)
+        return estimate
     factors = {}
     for number, cell in enumerate(cells):
-        # Without each question of this benchmark, all of the others.
-        own, plain = (
-            [each.without_each if place == number else each.total for place, each in enumerate(side)]
-            for side in (cells, base)
-        )
-        count = len(cell.columns.question_ids)
-        deviations = (count - 1) * (value - np.broadcast_to(_value(quantity, own, plain), count))
-        freedom = question_freedom(cell.questions)
-        factors[f"questions of {cell.point.benchmark}"] = Factor.of(cell.columns.question_ids, deviations, freedom)
-    return Estimate(value, factors, ids)
+
+        def without(one: Callable[[CellResult], Sums], count: int, number: int = number) -> Floats:
+            """Deviations [count] of the value without each of this cell's units, all of the others."""
+            own, plain = (
+                [one(each) if place == number else each.total for place, each in enumerate(side)]
+                for side in (cells, base)
+            )
+            return (count - 1) * (value - np.broadcast_to(_value(quantity, own, plain), count))
+
+        units = cell.columns.question_ids
+        deviations = without(lambda each: each.without_each, len(units))
+        factors[f"questions of {cell.point.benchmark}"] = Factor.of(units, deviations, question_freedom(cell.questions))
+        if quantity.timed and cell.repeats:
+            count = 1 + len(cell.repeats)
+            deviations = without(lambda each: each.without_each_repeat, count)
+            factors[_block(cell.point)] = Factor.of(tuple(map(str, range(count))), deviations, count - 1)
+    return dataclasses.replace(estimate, factors=factors)
+
+
+def _block(point: Point) -> str:
+    """What is measured in one go with other methods, repeat by repeat: their times are paired within it."""
+    return f"times of {point.target}, {point.benchmark}, T = {point.temperature:g}, batch {point.batch}"
 
 
 def over_seeds(estimates: Mapping[int, Estimate], target: str) -> Estimate:

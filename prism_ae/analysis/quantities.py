@@ -19,11 +19,13 @@ What is undefined (no rounds, no seconds, a position that no draft reached) is N
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from prism_ae.cells import STAGES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,8 +39,11 @@ class Sums:
         lengths: acceptance lengths of the questions that have rounds, ``answered`` of them.
         answered_tokens: generated tokens of those.
         histogram: [..., steps + 1], rounds by accepted drafts.
+        turns: answers that were begun.
         decode_tokens: generated tokens after the first of each turn.
-        decode_seconds: from a turn's first token to its last, summed over requests.
+        prefill_seconds: from sending a turn to its first token, decode_seconds: from there to its last; summed over
+            requests.
+        stage_seconds: [..., stages], of `cells.STAGES`, summed over requests; NaN where they were not measured.
         wall: seconds of the whole run, prefill, queueing and the run's tail included.
     """
 
@@ -48,8 +53,11 @@ class Sums:
     histogram: Floats
     rounds: Floats
     generated: Floats
+    turns: Floats
     decode_tokens: Floats
+    prefill_seconds: Floats
     decode_seconds: Floats
+    stage_seconds: Floats
     wall: Floats
     batch: int
 
@@ -60,6 +68,12 @@ class Sums:
         names = [field.name for field in dataclasses.fields(self) if field.name != "batch"]
         both = {name: getattr(self, name) + getattr(other, name) for name in names}
         return dataclasses.replace(self, **both)
+
+    @classmethod
+    def stacked(cls, several: Sequence[Sums]) -> Sums:
+        """The sums of several selections [r]; all are of the same batch."""
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "batch"]
+        return cls(**{name: np.array([getattr(one, name) for one in several]) for name in names}, batch=several[0].batch)
 
 
 Value = Callable[["Quantity"], Floats]
@@ -76,6 +90,7 @@ class Quantity:
             averaged. None where it is ``over_vanilla``.
         over_vanilla: from the values of a method and of vanilla decoding.
         of: which methods have it.
+        timed: whether it is made of seconds.
     """
 
     name: str
@@ -86,6 +101,7 @@ class Quantity:
     pooled: bool = False
     over_vanilla: Callable[[Value, Value], Floats] | None = None
     of: Literal["drafters", "vanilla", "all"] = "all"
+    timed: bool = True
 
     def applies(self, *, vanilla: bool) -> bool:
         """Whether vanilla decoding, or speculative decoding, has it."""
@@ -130,15 +146,16 @@ def acceptance_rate(position: int) -> Quantity:
     def rate(sums: Sums) -> Floats:
         return conditional_acceptance(sums.histogram, position)[..., position - 1]
 
-    return Quantity("acceptance_rate", "Acceptance rate", "", "{:.3f}", rate, of="drafters")
+    return Quantity("acceptance_rate", "Acceptance rate", "", "{:.3f}", rate, of="drafters", timed=False)
 
 
 AL_MACRO = Quantity(
-    "al_macro", "AL", "tokens", "{:.2f}", lambda sums: ratio(sums.lengths, sums.answered), of="drafters"
+    "al_macro", "AL", "tokens", "{:.2f}", lambda sums: ratio(sums.lengths, sums.answered), of="drafters", timed=False
 )
 AL_MICRO = Quantity(
-    "al_micro", "AL", "tokens", "{:.2f}", lambda sums: ratio(sums.answered_tokens, sums.rounds), of="drafters"
-)
+    "al_micro", "AL", "tokens", "{:.2f}", lambda sums: ratio(sums.answered_tokens, sums.rounds), of="drafters",
+    timed=False,
+)  # fmt: skip
 TPS = Quantity("tps", "TPS", "tokens/s", "{:,.1f}", lambda sums: ratio(sums.generated, sums.wall))
 DECODE_TPS = Quantity(
     "decode_tps", "Decode TPS", "tokens/s", "{:,.1f}",
@@ -147,7 +164,7 @@ DECODE_TPS = Quantity(
 """Each request makes decode tokens / decode seconds, and ``batch`` of them do so side by side."""
 TOKENS_PER_ROUND = Quantity(
     "tokens_per_round", "Tokens per round", "tokens", "{:.2f}",
-    lambda sums: ratio(sums.decode_tokens, sums.rounds), pooled=True, of="drafters",
+    lambda sums: ratio(sums.decode_tokens, sums.rounds), pooled=True, of="drafters", timed=False,
 )  # fmt: skip
 ROUND_SECONDS = Quantity(
     "round_seconds", "Round", "s", "{:.4f}",
@@ -179,9 +196,34 @@ VANILLA_DECODE_SPEED_UP = dataclasses.replace(
     DECODE_SPEED_UP, of="vanilla", over_vanilla=lambda own, vanilla: ratio(own(DECODE_TPS), vanilla(DECODE_TPS))
 )
 
+
+FIRST_TOKEN_SECONDS = Quantity(
+    "first_token_seconds", "First token", "s", "{:.4f}", lambda sums: ratio(sums.prefill_seconds, sums.turns), pooled=True
+)
+"""From sending a turn to its first token, waiting included."""
+OCCUPANCY = Quantity(
+    "occupancy", "Occupancy", "", "{:.2f}",
+    lambda sums: ratio(sums.prefill_seconds + sums.decode_seconds, sums.batch * sums.wall), pooled=True,
+)  # fmt: skip
+"""Places of the batch that were taken, in the mean over the run: the batch that was really measured, in parts of the
+nominal one. A run's last answers leave places empty."""
+
+
+def _stage(number: int) -> Quantity:
+    """Seconds of one of `STAGES` in a round, or in a step of vanilla decoding."""
+    name = STAGES[number]
+
+    def seconds(sums: Sums) -> Floats:
+        rounds = np.where(np.asarray(sums.rounds) > 0, sums.rounds, sums.decode_tokens)
+        return ratio(sums.stage_seconds[..., number], rounds)
+
+    return Quantity(f"{name}_seconds", name.capitalize(), "s", "{:.4f}", seconds, pooled=True)
+
+
+STAGE_SECONDS = tuple(_stage(number) for number in range(len(STAGES)))
 ACCEPTANCE = (AL_MACRO, AL_MICRO)
 SPEED = (
     AL_MACRO, AL_MICRO, TPS, DECODE_TPS, TOKENS_PER_ROUND, ROUND_SECONDS, STEP_SECONDS,
-    SPEED_UP, ROUND_COST, DECODE_SPEED_UP, VANILLA_DECODE_SPEED_UP,
+    *STAGE_SECONDS, FIRST_TOKEN_SECONDS, OCCUPANCY, SPEED_UP, ROUND_COST, DECODE_SPEED_UP, VANILLA_DECODE_SPEED_UP,
 )  # fmt: skip
 QUANTITIES = {quantity.name: quantity for quantity in (*SPEED[:-1], acceptance_rate(1))}

@@ -16,7 +16,7 @@ import numpy as np
 
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
 from prism_ae.analysis.rounds import as_authors_count, overshoot
-from prism_ae.cells import Fingerprints, Point, Sample
+from prism_ae.cells import STAGES, Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Columns:
         overshoot: [n], tokens that were committed behind the answers' ends, which nobody receives.
         prefill, decode: [n], seconds from sending a turn to its first token, and from there to its last; summed over
             turns.
+        stages: [n, stages], seconds of the rounds by `cells.STAGES`; NaN where they were not measured apart.
     """
 
     question_ids: tuple[str, ...]
@@ -63,6 +64,17 @@ class Columns:
     overshoot: Ints
     prefill: Floats
     decode: Floats
+    stages: Floats
+
+    @property
+    def seconds(self) -> Floats:
+        """[n, 2 + stages]: prefill, decode, and by stage."""
+        return np.column_stack([self.prefill, self.decode, self.stages])
+
+    def longer(self, factors: Floats) -> Columns:
+        """The same with its ``seconds`` times ``factors`` [2 + stages]."""
+        prefill, decode, *stages = (self.seconds * factors).T
+        return dataclasses.replace(self, prefill=prefill, decode=decode, stages=np.column_stack(stages))
 
     @property
     def rounds(self) -> Ints:
@@ -90,6 +102,7 @@ class Columns:
         known = np.where(rounds > 0, lengths, 0.0)
         decode = self.decode if batch else np.zeros(len(self.decode))  # only timed seconds were checked
         served = (self.prefill if batch else decode) + decode
+        stages = self.stages if batch else np.full(self.stages.shape, np.nan)
         return Sums(
             lengths=np.sum(known) if weights is None else weights @ known,
             answered=every @ (rounds > 0).astype(np.float64),
@@ -97,8 +110,11 @@ class Columns:
             histogram=every @ self.histograms,
             rounds=every @ rounds,
             generated=every @ self.generated,
+            turns=every @ self.turns,
             decode_tokens=every @ (self.generated - self.turns),
+            prefill_seconds=every @ (self.prefill if batch else np.zeros(len(self.prefill))),
             decode_seconds=every @ decode,
+            stage_seconds=every @ stages,
             wall=np.asarray(wall) if weights is None else wall * ratio(every @ served, served.sum()),
             batch=batch or 1,
         )
@@ -131,27 +147,77 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
     listed = [(sample.generated_tokens, sample.turns, overshoot(sample)) for sample in samples]
     counts = np.array(listed, dtype=np.int64).reshape(-1, 3)
     seconds = np.array([(sample.prefill_seconds, sample.decode_seconds) for sample in samples], dtype=np.float64)
-    return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T)
+    stages = np.array([sample.stage_seconds or _NO_STAGES for sample in samples], dtype=np.float64)
+    return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T, stages.reshape(-1, len(STAGES)))
+
+
+_NO_STAGES = (math.nan,) * len(STAGES)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class CellResult:
-    """A measured cell, checked; its sums are computed once however many drawn values it is part of."""
+    """A measured cell, checked; its sums are computed once however many drawn values it is part of.
+
+    A cell whose time is measured may have *repeats*, which answer its first questions again. Work is the same in each,
+    seconds are not: `factors` says how they compare, and what is summed are the cell's seconds times the mean factor.
+
+    Attributes:
+        repeats: further measurements of its times; ``lacks_repeats``: whether some that were asked for are missing.
+    """
 
     point: Point
     measured: Measured
     columns: Columns
+    repeats: tuple[CellResult, ...] = ()
+    lacks_repeats: bool = False
+
+    @functools.cached_property
+    def factors(self) -> Floats:
+        """[1 + repeats, 2 + stages]: each measurement's `Columns.seconds`, over the questions that both have, in those
+        of the cell itself. Decoding is compared by the round, or by the token where nothing drafts."""
+        rows = [np.ones(2 + len(STAGES))]
+        for repeat in self.repeats:
+            count = len(repeat.columns.question_ids)
+            own, other = _per_round(self.columns, count), _per_round(repeat.columns, count)
+            rows.append(np.where(own > 0, other / np.where(own > 0, own, 1.0), 1.0))
+            rows[-1][np.isnan(own) | np.isnan(other)] = np.nan
+        return np.array(rows)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of a round's seconds over the repeats, in their mean; None of one measurement."""
+        if not self.repeats:
+            return None
+        decode = self.factors[:, 1]
+        return float(np.std(decode, ddof=1) / np.mean(decode))
+
+    def sums(self, factors: Floats, weights: Floats | None = None) -> Sums:
+        """`Columns.sums` with seconds times ``factors`` [2 + stages], the wall seconds as much longer as the served."""
+        columns = self.columns.longer(factors)
+        served, before = (each.prefill.sum() + each.decode.sum() for each in (columns, self.columns))
+        longer = served / before if self.point.batch and before else 1.0
+        return columns.sums(self.measured.wall_seconds * longer, self.point.batch, weights)
 
     @functools.cached_property
     def total(self) -> Sums:
-        return self.columns.sums(self.measured.wall_seconds, self.point.batch)
+        return self.sums(self.factors.mean(axis=0))
 
     @functools.cached_property
     def without_each(self) -> Sums:
         """Sums [n] over all questions but one, for each of them."""
         count = len(self.columns.question_ids)
-        weights = np.ones((count, count)) - np.eye(count)
-        return self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
+        return self.sums(self.factors.mean(axis=0), np.ones((count, count)) - np.eye(count))
+
+    @functools.cached_property
+    def without_each_repeat(self) -> Sums:
+        """Sums [1 + repeats] over all questions, their seconds by all measurements but one; there are two at least."""
+        rows = self.factors
+        return Sums.stacked([self.sums(np.delete(rows, number, axis=0).mean(axis=0)) for number in range(len(rows))])
+
+    @property
+    def cell_ids(self) -> tuple[str, ...]:
+        """Its own and its repeats'."""
+        return tuple(one.measured.cell_id for one in (self, *self.repeats))
 
     @property
     def checkpoint(self) -> tuple[str, str] | None:
@@ -171,12 +237,41 @@ class CellResult:
         return int(np.count_nonzero(self.columns.rounds)) or len(self.columns.question_ids)
 
 
+def _per_round(columns: Columns, count: int) -> Floats:
+    """[2 + stages]: `Columns.seconds` of the first questions, decoding's per round or decoded token."""
+    seconds, rounds = columns.seconds[:count].sum(axis=0), columns.rounds[:count].sum()
+    seconds[1:] /= max(1, rounds or (columns.generated - columns.turns)[:count].sum())
+    return seconds
+
+
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """The points that were asked, in their order, and the cells of those that were measured."""
+    """The points that were asked, in their order, and the cells of those that were measured.
+
+    Attributes:
+        points: without repeats, which are part of their cells.
+        repeats: point -> the repeats of it that were asked for.
+    """
 
     points: tuple[Point, ...]
     cells: Mapping[Point, CellResult]
+    repeats: Mapping[Point, tuple[Point, ...]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def asked(self) -> int:
+        """Cells that were asked for, repeats included; measured: those that there are."""
+        return len(self.points) + sum(len(self.repeats.get(point, ())) for point in self.points)
+
+    @property
+    def measured(self) -> int:
+        return sum(len(cell.cell_ids) for cell in self.done)
+
+    @property
+    def missing(self) -> list[Point]:
+        """The points without a result, repeats included."""
+        there = {one.point for cell in self.done for one in (cell, *cell.repeats)}
+        every = (one for point in self.points for one in (point, *self.repeats.get(point, ())))
+        return [point for point in every if point not in there]
 
     @property
     def done(self) -> tuple[CellResult, ...]:
@@ -189,7 +284,7 @@ class Results:
 
     def of(self, points: Iterable[Point]) -> Results:
         """The same of some points."""
-        return Results(tuple(points), self.cells)
+        return Results(tuple(points), self.cells, self.repeats)
 
     def table(self) -> pd.DataFrame:
         """A tidy table: one row per measured cell and quantity that a cell has by itself.
@@ -200,13 +295,12 @@ class Results:
         import pandas as pd
 
         names, rows = [field.name for field in dataclasses.fields(Point)], []
-        for cell in self.done:
+        for cell in (one for each in self.done for one in (dataclasses.replace(each, repeats=()), *each.repeats)):
             asked = {name: getattr(cell.point, name) for name in names}
             asked["tree"] = cell.point.tree and str(cell.point.tree)
             own = {"cell_id": cell.measured.cell_id, "device": cell.measured.device, "finished": cell.measured.finished}
             for quantity in QUANTITIES.values():
-                timed = quantity.name not in ("al_macro", "al_micro", "acceptance_rate")
-                if quantity.formula is None or (timed and cell.point.batch is None):
+                if quantity.formula is None or (quantity.timed and cell.point.batch is None):
                     continue
                 if quantity.applies(vanilla=cell.point.tree is None):
                     said = {"quantity": quantity.name, "unit": quantity.unit}
@@ -239,7 +333,26 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, a
     """
     asked = tuple(points)
     found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
-    return Results(asked, found)
+    repeats: dict[Point, tuple[Point, ...]] = {}
+    for point in asked:
+        if point.repeat:
+            first = dataclasses.replace(point, repeat=0, questions=0)
+            repeats[first] = (*repeats.get(first, ()), point)
+    first_points = tuple(point for point in asked if not point.repeat)
+    again = {point: repeats.get(dataclasses.replace(point, questions=0), ()) for point in first_points}
+    cells = {point: _with_repeats(found[point], again[point], found) for point in first_points if point in found}
+    return Results(first_points, cells, {point: several for point, several in again.items() if several})
+
+
+def _with_repeats(cell: CellResult, asked: Sequence[Point], found: Mapping[Point, CellResult]) -> CellResult:
+    """The cell with those of its repeats that were measured as it was; raises StoreError for other questions."""
+    repeats = [found[point] for point in asked if point in found and found[point].setting == cell.setting]
+    for repeat in repeats:
+        ids = repeat.columns.question_ids
+        if ids != cell.columns.question_ids[: len(ids)]:
+            what = f"cell {repeat.measured.cell_id}: its questions are not the first of cell {cell.measured.cell_id}"
+            raise StoreError(what, "its repeat can say nothing; measure into another --runs-dir")
+    return dataclasses.replace(cell, repeats=tuple(repeats), lacks_repeats=len(repeats) < len(asked))
 
 
 def _cell(point: Point, measured: Measured, *, authors: bool) -> CellResult:
@@ -278,7 +391,8 @@ def checked_columns(point: Point, samples: Sequence[Sample], wall_seconds: float
         raise ValueError("rounds were counted, but nothing drafts")
     if point.batch is not None:
         for sample in samples:
-            for name, seconds in (("prefill", sample.prefill_seconds), ("decode", sample.decode_seconds)):
+            stages = zip(STAGES, sample.stage_seconds or (0.0,) * len(STAGES), strict=True)
+            for name, seconds in (("prefill", sample.prefill_seconds), ("decode", sample.decode_seconds), *stages):
                 if not (math.isfinite(seconds) and seconds >= 0):
                     raise ValueError(f"question {sample.question_id}: its {name} took {seconds} seconds")
         if not (math.isfinite(wall_seconds) and wall_seconds >= 0):

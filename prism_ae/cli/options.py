@@ -96,6 +96,9 @@ class RequestOptions:
     seeds: Annotated[
         int, typer.Option(help="Training seeds of drafters that are trained here (acceptance only).", metavar="N")
     ] = 1
+    repeats: Annotated[
+        int | None, typer.Option(help="How often times are measured (default: the suite's).", metavar="N")
+    ] = None
 
     def request(self, experiments: Sequence[str], *, allow_empty: bool = False) -> Request:
         """The request for these experiments; arguments and errors as `make_request`'s."""

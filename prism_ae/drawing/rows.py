@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 _PLACE = [field.name for field in dataclasses.fields(Place)]
 COLUMNS = (
     "layer", *_PLACE, "label", "quantity", "unit", "value", "low", "high", "questions", "questions_without_rounds",
-    "overshoot", "cells_asked", "cells_measured", "cell_ids", "vanilla_cell_ids",
+    "overshoot", "repeats", "unstable", "cells_asked", "cells_measured", "cell_ids", "vanilla_cell_ids",
 )  # fmt: skip
 """``layer`` is "measured", "paper" or "artifact re-run"; ``benchmark`` "mean" is the mean over those asked; ``value``
 is empty where it is missing or undefined; ``low`` and ``high`` bound the 95 % interval; ``overshoot`` counts tokens
-that were committed behind the answers' ends; ids are separated by spaces; a ratio is over the value of
+that were committed behind the answers' ends; ``repeats``: how often times were measured; ``unstable`` counts cells
+whose times spread too far over the repeats; ids are separated by spaces; a ratio is over the value of
 ``vanilla_cell_ids``, which has a row of its own."""
 
 
@@ -44,6 +45,8 @@ def drawn_rows(material: Material, quantities: Sequence[Quantity], axis: str) ->
             "questions": summary.questions,
             "questions_without_rounds": summary.without_rounds,
             "overshoot": summary.overshoot,
+            "repeats": summary.repeats if TPS in quantities else None,
+            "unstable": summary.unstable if TPS in quantities else None,
             "cells_asked": summary.asked,
             "cells_measured": len(summary.cell_ids),
             "cell_ids": " ".join(summary.cell_ids),

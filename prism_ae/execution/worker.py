@@ -21,6 +21,7 @@ from prism_ae.cells import Cell, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment, Engine
 from prism_ae.errors import DeviceError, PrismError, StoreError
+from prism_ae.execution.load import Load
 from prism_ae.execution.unchanged import Unchanged
 from prism_ae.processes.child import printed_to
 from prism_ae.processes.interrupts import leave_to_parent
@@ -135,8 +136,10 @@ class Worker:
             self._connection.send(CellFinished(attempt.cell.id, status, message))
 
         failure, leaving = None, False
+        load = Load()
         try:
             for cell, result in engine.measure(assignment, self._should_stop):
+                result = _with_load(result, load.other_cores())
                 if changed := self._unchanged.problem(cell):
                     finish(attempts.pop(cell.id), FAILED, f"{changed} after this run was planned; run again", None)
                 elif problem := contradiction(cell, result):
@@ -176,6 +179,12 @@ class Worker:
                 ) from error
             self._engine = name, engine
         return self._engine[1]
+
+
+def _with_load(result: Result, other_cores: float) -> Result:
+    """The result with what else the machine did meanwhile among its settings: "other_cores", see `Load`."""
+    others = {**result.settings.others, "other_cores": round(other_cores, 2)}
+    return dataclasses.replace(result, settings=dataclasses.replace(result.settings, others=others))
 
 
 def contradiction(cell: Cell, result: Result) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prism_ae.analysis.claims import CONTRADICTED, Judged
-from prism_ae.analysis.estimates import unique
+from prism_ae.analysis.estimates import STABLE, stable, unique
 from prism_ae.analysis.intervals import FEWEST_QUESTIONS
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
@@ -73,7 +73,7 @@ def title(experiment: Kind, suite: Suite, results: Results) -> Text:
         name = f"{word.capitalize()} {number}: {experiment.title}" if number.isdigit() else name
     if experiment.folder == "tables" and results.done:
         name = f"{name} on {_joined(cell.measured.device for cell in results.done)}"
-    text, asked, measured = f"{name} ({suite.name} suite)", len(results.points), len(results.done)
+    text, asked, measured = f"{name} ({suite.name} suite)", results.asked, results.measured
     return Text(text) if measured == asked else Text(f"{text}: {measured} of {asked} cells", warning=True)
 
 
@@ -108,6 +108,7 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     if experiment.timed and len(devices) > 1:
         said = "times of different devices must not be compared, and no speed-up is drawn across them"
         yield Text(f"Measured on {len(devices)} devices ({_joined(devices)}): {said}.", warning=True)
+    yield from _unstable(results, subject.styles)
     if mixed := results.mixtures():
         said = "compare nothing across them, and no value is made of both"
         yield Text(f"Not all of one kind: {'; '.join(mixed)}: {said}.", warning=True)
@@ -182,7 +183,9 @@ def _intervals(experiment: Kind, results: Results) -> str:
     over = f"questions and {seeds} training seeds" if seeds > 1 else "questions"
     said = f"Intervals: 95 %, Student's t over {over}, paired"
     if experiment.timed:
-        said += "; each time was measured once, and how a repeated run would vary is not in them"
+        repeats = 1 + max(len(results.repeats.get(point, ())) for point in results.points)
+        once = "; each time was measured once, and how a repeated run would vary is not in them"
+        said += once if repeats == 1 else f"; of times over {repeats} repeats, too, paired where they ran one after another"
     return said if seeds > 1 else f"{said}; one training, so they are of these checkpoints"
 
 
@@ -202,6 +205,22 @@ def rope_bases(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]
             bases.add(used)
         if len(bases) > 1 or otherwise:
             yield Text(f"RoPE bases of the drafters for {suite.targets[target].label}: {_joined(said)}.")
+
+
+def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
+    """Which cells' times spread too far to be believed."""
+    repeated = [cell for cell in results.done if cell.repeats]
+    shaky = [cell for cell in repeated if not stable(cell)]
+    if shaky:
+        whose = _joined(f"{styles[cell.point.drafter].label} {cell.point.trained}".strip() for cell in shaky)
+        said = f"{len(shaky)} of {len(repeated)} times are unstable ({whose})"
+        worst = max(cell.spread or 0.0 for cell in shaky)
+        every = [one.measured.settings.get("other_cores", 0.0) for cell in repeated for one in (cell, *cell.repeats)]
+        yield Text(
+            f"{said}: over the repeats a round's seconds spread by more than {STABLE:.0%}, by {worst:.0%} at most. "
+            f"Other programs kept up to {max(every):.1f} cores busy beside a cell.",
+            warning=10 * len(shaky) > len(repeated),
+        )
 
 
 def _lossless(texts: Texts, among: str) -> Iterator[Text]:
@@ -233,7 +252,7 @@ def _lossless(texts: Texts, among: str) -> Iterator[Text]:
 
 def _missing(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
     """Why drafters' cells are missing, where the suite knows."""
-    missing = [point for point in results.points if point not in results.cells]
+    missing = results.missing
     for name in unique(point.drafter for point in missing):
         mine = [point for point in missing if point.drafter == name]
         absent = next((said for p in mine if (said := suite.why_unpublished(p.target, name, p.scale))), "")

@@ -47,14 +47,14 @@ class Drawing:
     def as_json(self) -> str:
         """Caption, counts and verdicts; the values are in the .csv."""
         keys = ["target", "drafter", "scale", "benchmark", "temperature"]
-        keys += ["tree", "batch", "drafting"] if self.experiment.timed else []
-        missing = [point for point in self.results.points if point not in self.results.cells]
+        keys += ["tree", "batch", "drafting", "repeat"] if self.experiment.timed else []
+        missing = self.results.missing
         data: dict[str, Any] = {
             "experiment": self.experiment.name,
             "suite": self.suite.name,
             "options": self.options.described(),
             "title": self.page.title.text,
-            "cells": {"asked": len(self.results.points), "measured": len(self.results.done)},
+            "cells": {"asked": self.results.asked, "measured": self.results.measured},
             "missing": [{key: _plain(getattr(point, key)) for key in keys} for point in missing],
             "texts": dataclasses.asdict(self.texts),
             "claims": [

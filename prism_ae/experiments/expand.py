@@ -38,7 +38,7 @@ _DRAFTING = (EXACT, STOCK, "both")
 
 def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Point, ...]:
     """The points of a figure or table, each once: by target, drafter, scale, training seed, drafting, tree, batch,
-    benchmark, temperature.
+    benchmark, temperature, repeat.
 
     A drafter that does not exist for a target is left out for that target. Vanilla decoding drafts nothing: it has no
     scale, no tree, and counts as "exact".
@@ -61,6 +61,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     seeds = _seeds(experiment, suite, options)
     benchmarks = _benchmarks(experiment, suite, options)
     temperatures = _temperatures(experiment, options)
+    repeats = _repeats(experiment, suite, options)
     points = tuple(
         Point(
             suite=suite.name,
@@ -72,8 +73,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             tree=tree,
             engine=engine,
             batch=batch,
-            # Unless a number was asked for: at least as many as the batch has places, or it would never be full.
-            questions=questions if options.questions is not None else max(questions, batch or 1),
+            questions=_asked(questions, batch, repeat, suite, fixed=options.questions is not None),
             max_new_tokens=limits.new_tokens(suite.benchmarks[benchmark].turns),
             max_length=limits.max_length,
             seed=limits.seed,
@@ -81,6 +81,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             drafting=drafted,
             compat=_compat(experiment, options, drafter, temperature, suite.benchmarks[benchmark].turns),
             training_seed=training_seed,
+            repeat=repeat,
         )
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
@@ -90,6 +91,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         for batch in batches
         for benchmark in benchmarks
         for temperature in temperatures
+        for repeat in range(repeats)
     )
     if not points:
         what = f"{experiment.name}: none of the drafters exists for the targets"
@@ -201,6 +203,23 @@ def _questions(experiment: Experiment, suite: Suite, options: Options, limits: L
     if options.questions < 1:
         raise UsageError(f"--questions must be at least 1, got {options.questions}")
     return options.questions
+
+
+def _asked(questions: int, batch: int | None, repeat: int, suite: Suite, *, fixed: bool) -> int:
+    """Questions of a cell: unless a number was asked for, at least as many as the batch has places, or it would never be
+    full. A repeat has fewer where one is answered after the other; beside others it takes as long as with the same."""
+    every = questions if fixed else max(questions, batch or 1)
+    return min(every, suite.repeat_questions) if repeat and batch == 1 else every
+
+
+_MOST_REPEATS = 100
+
+
+def _repeats(experiment: Experiment, suite: Suite, options: Options) -> int:
+    if options.repeats is not None and not 1 <= options.repeats <= _MOST_REPEATS:
+        raise UsageError(f"--repeats must be between 1 and {_MOST_REPEATS}, got {options.repeats}")
+    repeats = suite.repeats if options.repeats is None else options.repeats
+    return repeats if experiment.timed else 1
 
 
 def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]:

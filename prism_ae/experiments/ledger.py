@@ -34,7 +34,7 @@ from prism_ae.experiments.verdicts import (
 )
 from prism_ae.io.atomic import atomic_write_all
 from prism_ae.io.paths import why_not
-from prism_ae.io.words import wrapped
+from prism_ae.io.words import pluralise, wrapped
 from prism_ae.suites.records import Suite
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ class LedgerRow:
         if not self.judged.measured:
             return ""
         if self.timed:
-            return "these checkpoints on this device, each time measured once"
+            known = [each.estimate.repeats for each in self.judged.contrasts if each.estimate]
+            repeats = min((number for number in known if number is not None), default=1)
+            return f"these checkpoints on this device, times measured {pluralise(repeats, 'time')}"
         seeds = self.judged.seeds
         return f"the architecture ({seeds} trainings)" if seeds >= ARCHITECTURE_SEEDS else "these checkpoints"
 
@@ -144,7 +146,8 @@ def make_ledger(request: Request, measured: Mapping[Point, Measured]) -> tuple[L
             judged = Judged(claim, NOT_MEASURABLE, f"suite {suite.name} cannot fill {'; '.join(sorted(lacking))}")
         else:
             found = [evidence[part.experiment].contrasts(part) for part in parts]
-            judged = judge(claim, found, family_size())
+            doubts = (evidence[part.experiment].doubt for part in parts if evidence[part.experiment].timed(part))
+            judged = judge(claim, found, family_size(), "" if claim.guard else next(filter(None, doubts), ""))
             if not all(found):
                 why = [
                     _undrawn(suite, part.experiment, name)

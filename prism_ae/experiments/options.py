@@ -25,6 +25,7 @@ class Options:
         count: "authors" counts acceptance as the authors' evaluation does; None as it is.
         paper_compat: imitate the authors' runs (`prism_ae.suites.compat`).
         seeds: training seeds of drafters that are trained here, where acceptance is measured.
+        repeats: how often times are measured; None: as the suite says.
     """
 
     benches: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Options:
     count: str | None = None
     paper_compat: bool = False
     seeds: int = 1
+    repeats: int | None = None
 
     def described(self) -> str:
         """The choices that differ from the experiment's file, for captions; "" if there is none."""
@@ -68,4 +70,5 @@ class Options:
         said += [f"--count {self.count}"] if self.count is not None else []
         said += ["--paper-compat"] if self.paper_compat else []
         said += [f"--seeds {self.seeds}"] if self.seeds != 1 else []
+        said += [f"--repeats {self.repeats}"] if self.repeats is not None else []
         return " ".join(said)

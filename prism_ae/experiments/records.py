@@ -189,7 +189,7 @@ class Experiment:
             yield f"trend and at: not over the draft trees of {self.name}"
         if part.quantity and (part.quantity == "acceptance_rate") != (self.about == "acceptance_rate"):
             yield f"'{part.quantity}' is not what the kind {self.kind} measures"
-        if part.quantity in ("tps", "speed_up", "round_seconds") and not self.timed:
+        if part.quantity in ("tps", "speed_up", "round_seconds", "draft_seconds") and not self.timed:
             yield f"'{part.quantity}' belongs to experiments that measure time, not to the kind {self.kind}"
 
     def _lists(self) -> Iterator[str]:

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from prism_ae.analysis.claims import Claim, ClaimPart, Contrast, Judged, Lines, contrasts, judge
+from prism_ae.analysis.claims import Claim, ClaimPart, Contrast, Judged, Lines, contrasts, guard_doubt, judge
 from prism_ae.analysis.quantities import QUANTITIES
 from prism_ae.analysis.results import Results
 from prism_ae.errors import ConfigError
@@ -96,7 +96,19 @@ class Evidence:
 
     def timed(self, part: ClaimPart) -> bool:
         """Whether the part is about seconds."""
-        return (part.quantity or self._experiment.about) in ("tps", "speed_up", "round_seconds")
+        name = part.quantity or self._experiment.about
+        return name != "al" and QUANTITIES[name].timed
+
+    @functools.cached_property
+    def doubt(self) -> str:
+        """Why no speed of this experiment has a verdict, by the claims that are guards; or ""."""
+        mine = (
+            part
+            for claim in ledger_claims()
+            for part in claim.parts
+            if claim.guard and part.experiment == self._experiment.name
+        )
+        return guard_doubt(contrast for part in mine for contrast in self.contrasts(part))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,5 +156,5 @@ def judge_own(claims: Sequence[Claim], evidence: Evidence) -> list[Judged]:
     for claim in claims:
         parts = [evidence.contrasts(part) for part in claim.parts if not part.paper_only]
         if all(parts):
-            found.append(judge(claim, parts, family_size()))
+            found.append(judge(claim, parts, family_size(), "" if claim.guard else evidence.doubt))
     return found

@@ -24,7 +24,7 @@ class Loads:
         targets: a target is read by an engine that keeps it and swaps drafters.
         drafters: a drafter is read by such an engine, one per assignment that has one.
         starts: an SGLang server is started, with its target and first drafter. At most so often: drafters of one
-            architecture share a start, and which do is known when they are read.
+            architecture share a start, and which do is known when they are read. On a CPU a worker keeps its servers.
     """
 
     targets: int
@@ -36,6 +36,7 @@ def count_loads(assignments: Sequence[Assignment], workers: int, *, on_cpu: bool
     """The loads that these assignments, in order of preference, make for so many workers (at least 1)."""
     queue = Queue(assignments, alone=on_cpu)
     held: dict[int, Assignment] = {}
+    servers: dict[int, set[tuple[object, ...]]] = {}
     busy: list[tuple[float, int, Assignment]] = []
     idle = list(range(workers))
     now = 0.0
@@ -47,7 +48,11 @@ def count_loads(assignments: Sequence[Assignment], workers: int, *, on_cpu: bool
             taken = queue.take(before.affinity if before else (), elsewhere)
             if taken is None:
                 continue
-            loads.update(_loaded(before, taken, on_cpu=on_cpu))
+            kept = _kept(taken, on_cpu=on_cpu)
+            if not (on_cpu and kept in servers.setdefault(worker, set())):
+                loads.update(_loaded(before, taken, on_cpu=on_cpu))
+            if taken.cells[0].point.engine == "sglang":
+                servers.setdefault(worker, set()).add(kept)
             held[worker] = taken
             idle.remove(worker)
             heapq.heappush(busy, (now + _length(taken), worker, taken))

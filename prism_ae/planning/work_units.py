@@ -1,7 +1,13 @@
 """Cells to assignments: which cells are measured together, by an engine of which capacity, in which order. Pure.
 
 Cells whose time is not measured come first, the longest assignments at the front, so that no worker is left with a
-long one at the end. The timed ones follow, in an order in which little has to be loaded anew.
+long one at the end. The timed ones follow in *blocks*: one target, benchmark, temperature and batch, all methods and
+draft trees directly one after the other, so that what disturbs the machine for a while disturbs all that is compared.
+The order within a block is rotated from block to block: no method is always the first, or always follows the same one.
+A repeat of everything comes after the whole of what was before, minutes later.
+
+Where an engine has to be started for another method (on GPUs), a worker keeps to one method of a repeat (`_affinity`
+names the repeat before the drafter), and a block is a repeat of all benchmarks.
 """
 
 from __future__ import annotations
@@ -46,7 +52,7 @@ def make_assignments(
         )
     untimed = [one for one in assignments if not one.timed]
     untimed.sort(key=lambda one: _length(one, seconds), reverse=True)
-    return (*untimed, *_close_together([one for one in assignments if one.timed], drafters))
+    return (*untimed, *_in_blocks([one for one in assignments if one.timed], drafters))
 
 
 def _groups(
@@ -66,16 +72,23 @@ def _started(point: Point) -> tuple[object, ...]:
 def _together(point: Point) -> tuple[object, ...]:
     """Points alike in this make one assignment."""
     drafter = point.drafter, point.scale, point.training_seed
-    return *_started(point), *drafter, point.drafting, point.tree, point.batch
+    alone = () if point.batch is None else _block(point)
+    return *_started(point), *drafter, point.drafting, point.tree, point.batch, alone
+
+
+def _block(point: Point) -> tuple[object, ...]:
+    """Timed points alike in this, and in how their engine is started, are compared with each other."""
+    return point.repeat, point.batch, point.benchmark, point.temperature
 
 
 def _affinity(point: Point, target: Path) -> tuple[str, ...]:
-    """SGLang's server is started for one target, data type, set of flags and drafter; every other engine only keeps the
-    target and swaps the rest."""
+    """SGLang's server is started for one target, data type, set of flags, drafter and, on a GPU, tree; every other engine
+    only keeps the target and swaps the rest."""
     if point.engine != "sglang":
         return point.engine, str(target)
     flags = ",".join(server_flags(point.compat))
-    return point.engine, str(target), point.dtype, flags, point.drafter, point.drafting
+    of_server = point.drafter, point.drafting, str(point.tree)
+    return point.engine, str(target), point.dtype, flags, str(point.repeat), *of_server
 
 
 def _capacity(points: Sequence[Point]) -> EngineCapacity:
@@ -95,24 +108,36 @@ def _length(assignment: Assignment, seconds: Mapping[str, float]) -> tuple[float
     return float(tokens), sum(seconds.get(cell.id, 0.0) for cell in assignment.cells)
 
 
-def _close_together(timed: Sequence[Assignment], drafters: Sequence[str]) -> list[Assignment]:
-    """Equal beginnings of the affinity side by side, vanilla first, then in the order of ``drafters`` (an engine swaps
-    those of one architecture), others as they first occur. Within one affinity the largest trees first, then the
-    largest batches: what does not fit is known early."""
+def _in_blocks(timed: Sequence[Assignment], drafters: Sequence[str]) -> list[Assignment]:
+    """Target by target, repeat by repeat, the largest batches first (what does not fit is known early), block by block;
+    within a block vanilla first, then in the order of ``drafters`` and the largest trees first, rotated by the block's
+    number."""
     places = {name: place for place, name in enumerate(drafters)}
-    vanilla_first = sorted(
-        timed, key=lambda one: (one.drafter_path is not None, places.get(one.cells[0].point.drafter, len(places)))
-    )
-    rank: dict[tuple[str, ...], int] = {}
-    for one in vanilla_first:
-        for parts in range(1, len(one.affinity) + 1):
-            rank.setdefault(one.affinity[:parts], len(rank))
+    whole: dict[tuple[object, ...], list[Assignment]] = {}
+    for one in timed:
+        point = one.cells[0].point
+        whole.setdefault((*_started(point), *_block(point)), []).append(one)
+    started: dict[tuple[object, ...], int] = {}
+    for one in timed:
+        started.setdefault(_started(one.cells[0].point), len(started))
 
-    def place(one: Assignment) -> tuple[tuple[int, ...], bool, tuple[int, ...], int]:
-        ranks = tuple(rank[one.affinity[:parts]] for parts in range(1, len(one.affinity) + 1))
-        tree = (one.tree.verified, one.tree.steps, one.tree.branch) if one.tree else (0, 0, 0)
-        batch = one.cells[0].point.batch
-        assert batch is not None
-        return ranks, one.drafter_path is not None, tuple(-size for size in tree), -batch
+    def early(block: Sequence[Assignment]) -> tuple[int, int, int]:
+        point = block[0].cells[0].point
+        return started[_started(point)], point.repeat, -(point.batch or 1)
 
-    return sorted(vanilla_first, key=place)
+    def place(one: Assignment) -> tuple[bool, int, str, tuple[int, ...]]:
+        point, tree = one.cells[0].point, one.tree
+        sizes = (tree.verified, tree.steps, tree.branch) if tree else ()
+        return (
+            one.drafter_path is not None,
+            places.get(point.drafter, len(places)),
+            point.drafting,
+            tuple(-size for size in sizes),
+        )
+
+    ordered = []
+    for number, block in enumerate(sorted(whole.values(), key=early)):
+        in_order = sorted(block, key=place)
+        first = number % len(in_order)
+        ordered += [*in_order[first:], *in_order[:first]]
+    return ordered

@@ -171,6 +171,8 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
+        repeats: how often times are measured; repeat_questions: of each benchmark, after the first time (all of them
+            where several are decoded together).
     """
 
     name: str
@@ -190,6 +192,8 @@ class Suite:
     hub: Hub | None = None
     controls: bool = False
     seed_scales: tuple[str, ...] = ()
+    repeats: int = 1
+    repeat_questions: int = 1
 
     def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""

@@ -73,6 +73,9 @@ def _scales(suite: Suite) -> Iterator[str]:
     for number, name in enumerate(suite.seed_scales):
         if name not in names:
             yield f"seed_scales.{number}: there is no scale '{name}'{suggest(name, names)}"
+    for key in ("repeats", "repeat_questions"):
+        if getattr(suite, key) < 1:
+            yield f"{key}: must be at least 1"
     for name in _repeated(suite.seed_scales):
         yield f"seed_scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]

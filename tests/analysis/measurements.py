@@ -60,5 +60,7 @@ def made_up(point: Point, **changes: Any) -> Measured:
         )
         prefill, decode = draw.uniform(0.1, 2.0, 2)
         ends = ("end", "end")
-        samples.append(Sample(f"q{number}", 2, 5, decoded + 2, histogram, ends, prefill, decode, "0"))
+        one = Sample(f"q{number}", 2, 5, decoded + 2, histogram, ends, prefill, decode, "0")
+        stages = tuple(decode * part for part in (0.3, 0.4, 0.2, 0.1)) if point.batch else ()
+        samples.append(dataclasses.replace(one, stage_seconds=stages))
     return measured(samples, float(draw.uniform(1, 9)), cell_id=digest(point)[:16], **changes)

@@ -54,6 +54,28 @@ def summed(listed: Iterable[Measured]) -> tuple[float, float, float]:
     return decoded, sum(each.rounds for each in samples), sum(each.decode_seconds for each in samples)
 
 
+def served(listed: Iterable[Measured], batch: int) -> dict[str, float]:
+    """What a place of the batch waited and did."""
+    listed = list(listed)
+    samples = [each for cell in listed for each in cell.samples]
+    prefill, decode = (sum(getattr(each, name) for each in samples) for name in ("prefill_seconds", "decode_seconds"))
+    return {
+        "first_token_seconds": prefill / sum(each.turns for each in samples),
+        "occupancy": (prefill + decode) / (batch * sum(cell.wall_seconds for cell in listed)),
+    }
+
+
+def stages(listed: Iterable[Measured]) -> dict[str, float]:
+    """Seconds of each stage in a round, or in a step of vanilla decoding."""
+    samples = [each for cell in listed for each in cell.samples]
+    rounds = sum(each.rounds for each in samples) or sum(each.generated_tokens - each.turns for each in samples)
+    names = ("draft", "verify", "sample", "host")
+    return {
+        f"{name}_seconds": sum(each.stage_seconds[number] for each in samples) / rounds
+        for number, name in enumerate(names)
+    }
+
+
 def around(estimate: Estimate) -> bool:
     """Whether the interval is one, with the value in it."""
     return estimate.bounds is not None and estimate.bounds[0] < estimate.value < estimate.bounds[1]
@@ -208,11 +230,15 @@ def test_a_benchmarks_summary_is_its_cell() -> None:
             "al_micro": micro(cell),
             "al_macro": macro(cell),
         }
+        | served([cell], 2)
+        | stages([cell])
     )
     assert all(around(estimate) for estimate in summary.values.values())
     assert values(only(found, "vanilla", 2, "qa")) == pytest.approx(
         {"tps": tps(plain), "decode_tps": 2 * base / steps, "step_seconds": steps / base}
         | {"speed_up": 1.0, "decode_speed_up": 1.0}
+        | served([plain], 2)
+        | stages([plain])
     )
     assert (summary.cell_ids, summary.vanilla_ids) == ((cell.cell_id,), (plain.cell_id,))
 
@@ -237,6 +263,8 @@ def test_a_mean_divides_the_mean_tps_and_pools_rounds() -> None:
     assert values(only(summaries(MEASURED), "vanilla", 2, None)) == pytest.approx(
         {"tps": statistics.fmean(map(tps, plain)), "decode_tps": 2 * base / steps, "step_seconds": steps / base}
         | {"speed_up": 1.0, "decode_speed_up": 1.0}
+        | served(plain, 2)
+        | stages(plain)
     )
     assert (summary.asked, summary.questions, summary.without_rounds) == (3, 15, 6)
     assert len(summary.vanilla_ids) == 3
@@ -261,7 +289,8 @@ def test_the_interval_of_a_ratio_is_that_of_the_values_it_is_of() -> None:
 
 def test_vanilla_is_its_own_measure_and_has_no_rounds() -> None:
     summary = only(summaries(MEASURED), "vanilla", 1, None)
-    assert set(summary.values) == {"tps", "decode_tps", "step_seconds", "speed_up", "decode_speed_up"}
+    own = {"tps", "decode_tps", "step_seconds", "speed_up", "decode_speed_up", "first_token_seconds", "occupancy"}
+    assert set(summary.values) == own | set(stages(MEASURED[point] for point in EVERY[:1]))
     assert summary.values["speed_up"].value == summary.values["decode_speed_up"].value == 1.0
     assert summary.values["speed_up"].bounds == pytest.approx((1.0, 1.0))
     assert summary.vanilla

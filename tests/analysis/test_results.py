@@ -86,11 +86,13 @@ def test_the_table_has_a_row_per_measured_cell_and_quantity() -> None:
     done = {point: made_up(point, device="a GPU") for point in (POINT, timed, plain)}
     table = results_of([POINT, timed, hole, plain], done).table()
     said = table.groupby("cell_id", sort=False)["quantity"].agg(list)
-    acceptance = ["al_macro", "al_micro", "acceptance_rate"]
+    acceptance = ["al_macro", "al_micro", "acceptance_rate", "tokens_per_round"]
+    both = ["tps", "decode_tps", "first_token_seconds", "occupancy"]
+    both += ["draft_seconds", "verify_seconds", "sample_seconds", "host_seconds"]
     assert {cell: sorted(names) for cell, names in said.items()} == {
         done[POINT].cell_id: sorted(acceptance),
-        done[timed].cell_id: sorted([*acceptance, "tps", "decode_tps", "tokens_per_round", "round_seconds"]),
-        done[plain].cell_id: sorted(["tps", "decode_tps", "step_seconds"]),
+        done[timed].cell_id: sorted([*acceptance, *both, "round_seconds"]),
+        done[plain].cell_id: sorted([*both, "step_seconds"]),
     }
     row = table[(table["cell_id"] == done[timed].cell_id) & (table["quantity"] == "tps")].iloc[0]
     tokens = sum(each.generated_tokens for each in done[timed].samples)
@@ -103,7 +105,7 @@ def test_the_table_says_nothing_of_holes_and_leaves_out_undefined_values() -> No
     empty = results_of([POINT], {}).table()
     assert len(empty) == 0
     silent = results_of([POINT], {POINT: measured([sample("q0"), sample("q1")])}).table()
-    assert silent["quantity"].tolist() == ["al_macro", "al_micro", "acceptance_rate"]
+    assert silent["quantity"].tolist() == ["al_macro", "al_micro", "tokens_per_round", "acceptance_rate"]
     assert silent["value"].isna().all()
     assert silent.columns.tolist() == empty.columns.tolist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from prism_ae.engines.protocol import Assignment, EngineCapacity
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
+from prism_ae.planning.queue import Queue
 from prism_ae.planning.work_units import make_assignments
 from prism_ae.suites.load import load_suite
 
@@ -37,25 +39,29 @@ def test_torch_keeps_a_target_and_sglang_a_server() -> None:
     assert not torch.timed
     kept = {one.affinity for one in made(*timed(options=Options(drafting="both")))}
     assert kept == {
-        ("sglang", "mini-llama-2", "float32", "", drafter, drafting)
-        for drafter, drafting in (
-            ("vanilla", "exact"),
-            ("eagle2", "exact"),
-            ("eagle2", "stock"),
-            ("prism", "exact"),
-            ("prism", "stock"),
+        ("sglang", "mini-llama-2", "float32", "", str(repeat), drafter, drafting, tree)
+        for drafter, drafting, tree in (
+            ("vanilla", "exact", "None"),
+            ("eagle2", "exact", "6,4,16"),
+            ("eagle2", "stock", "6,4,16"),
+            ("prism", "exact", "6,4,16"),
+            ("prism", "stock", "6,4,16"),
         )
+        for repeat in range(3)
     }
 
 
 def test_flags_that_concern_a_cell_alone_divide_neither_assignments_nor_servers() -> None:
     """T = 1 of a benchmark with several turns is measured right after its T = 0, by the same server."""
-    points = timed("table", Options(paper_compat=True, drafters=("prism",)), temperatures=[0, 1])
-    vanilla, prism = made(*points)
-    assert [cell.point for cell in prism.cells] == [point for point in points if point.drafter == "prism"]
-    assert prism.affinity == ("sglang", "mini-llama-2", "float32", "graphs-batch-1,warm-cache", "prism", "exact")
-    assert vanilla.affinity[:4] == prism.affinity[:4]
-    assert "greedy-second-temperature" in prism.cells[1].point.compat
+    points = timed("table", Options(paper_compat=True, drafters=("prism",), repeats=1), temperatures=[0, 1])
+    several = made(*points)
+    served = ("sglang", "mini-llama-2", "float32", "graphs-batch-1,warm-cache", "0")
+    assert {one.affinity for one in several} == {
+        (*served, "vanilla", "exact", "None"),
+        (*served, "prism", "exact", "6,4,16"),
+    }
+    two_turns = [cell.point for one in several for cell in one.cells if "greedy-second-temperature" in cell.point.compat]
+    assert {point.temperature for point in two_turns} == {1.0}
 
 
 def test_an_engine_is_started_for_the_most_that_it_will_be_asked() -> None:
@@ -91,42 +97,60 @@ def test_what_is_timed_comes_last() -> None:
     assert set(kinds) == {False, True}
 
 
-def test_vanilla_first_then_the_drafters_in_their_order_by_falling_batch() -> None:
-    points = timed(options=Options(drafters=("prism", "eagle2")), batches=[2, 8, 4])
-    found = [(one.cells[0].point.drafter, one.cells[0].point.batch) for one in made(*reversed(points))]
-    wanted = [("vanilla", 8), ("vanilla", 4), ("vanilla", 2), ("eagle2", 8), ("eagle2", 4), ("eagle2", 2)]
-    assert found == [*wanted, ("prism", 8), ("prism", 4), ("prism", 2)]
+def place(one: Assignment) -> tuple[object, ...]:
+    """The block: what is alike about everything that is compared."""
+    (cell,) = one.cells
+    point = cell.point
+    return point.target, point.repeat, point.batch, point.benchmark, point.temperature
+
+
+def order(points: Sequence[Point], *drafters: str) -> tuple[Assignment, ...]:
+    cells = {point: Cell(point, Fingerprints("", None, "", "", "")) for point in points}
+    folders = {point: (Path(point.target), None if point.drafter == "vanilla" else Path("d")) for point in points}
+    return make_assignments(cells, folders, {}, drafters)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_compared_is_measured_directly_one_after_the_other(seed: int) -> None:
+    """Every block is one uninterrupted stretch, a repeat of a target comes after all of the one before, and the largest
+    batches of a repeat come first, in whatever order the points came."""
+    points = [*timed("table", roles=BOTH, temperatures=[0, 1]), *timed(roles=BOTH), *timed("trees")]
+    random.Random(seed).shuffle(points)
+    blocks = [place(one) for one in order(points)]
+    assert sum(before != after for before, after in itertools.pairwise(blocks)) == len(set(blocks)) - 1
+    for target in ("mini-llama-2", "mini-llama-3"):
+        stretch = [number for number, block in enumerate(blocks) if block[0] == target]
+        assert stretch == list(range(stretch[0], stretch[-1] + 1))
+        asked = [(block[1], -int(str(block[2]))) for block in blocks if block[0] == target]
+        assert asked == sorted(asked)
+        assert {repeat for repeat, _ in asked} == {0, 1, 2}
+
+
+def test_within_a_block_methods_take_turns_at_being_first() -> None:
+    points = timed("table", Options(drafters=("prism", "eagle2"), repeats=1), benchmarks=["qa", "sum", "gsm8k", "alpaca"])
+    found = order(points, "vanilla", "eagle2", "prism")
+    methods = [[one.cells[0].point.drafter for one in block] for _, block in itertools.groupby(found, key=place)]
+    first = ["vanilla", "eagle2", "prism"]
+    assert methods == [first, [*first[1:], first[0]], [first[2], *first[:2]], first]
 
 
 def test_the_largest_tree_first() -> None:
-    points = timed("trees", trees=["3,2,6", "8,10,64", "7,10,64", "5,8,32"], benchmarks=["mt_bench"])
+    options = Options(repeats=1)
+    points = timed("trees", options, trees=["3,2,6", "8,10,64", "7,10,64", "5,8,32"], benchmarks=["mt_bench"])
     assert [str(one.tree) for one in made(*points)] == ["8,10,64", "7,10,64", "5,8,32", "3,2,6"]
 
 
-def test_drafters_follow_each_other_as_the_suite_lists_them() -> None:
-    """EAGLE-2 and HASS are swapped by their weights: nothing may come between them, whichever figure asks first."""
-    points = [*timed(), *timed("table", Options(drafters=("standard", "eagle2", "hass", "prism")))]
-    cells = {point: Cell(point, Fingerprints("", None, "", "", "")) for point in points}
-    folders = {point: (Path(point.target), None if point.drafter == "vanilla" else Path("d")) for point in points}
-    order = [one.cells[0].point.drafter for one in make_assignments(cells, folders, {}, tuple(MINI.drafters))]
-    assert list(dict.fromkeys(order)) == ["vanilla", "standard", "eagle2", "hass", "prism"]
-    assert sum(before != after for before, after in itertools.pairwise(order)) == 4
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_little_is_loaded_anew(seed: int) -> None:
-    """Every beginning of an affinity is one uninterrupted stretch, in whatever order the points came."""
-    points = [
-        *timed("table", Options(drafting="both"), roles=BOTH),
-        *timed("table", Options(paper_compat=True), roles=BOTH),
-        *timed(roles=BOTH),
-        *expand(experiment("table", roles=BOTH), MINI, Options(engine="torch", drafters=("prism",))),
-    ]
-    random.Random(seed).shuffle(points)
-    order = [one.affinity for one in made(*points)]
-    for parts in range(1, 7):
-        beginnings = [affinity[:parts] for affinity in order]
-        changes = sum(before != after for before, after in itertools.pairwise(beginnings))
-        assert changes == len(set(beginnings)) - 1
-    first = {affinity[:4]: affinity for affinity in reversed(order)}
-    assert {affinity[4] for beginning, affinity in first.items() if beginning[0] == "sglang"} == {"vanilla"}
+def test_where_servers_are_started_anew_a_worker_keeps_to_one_method_of_a_repeat() -> None:
+    """On GPUs: as many stretches as there are repeats of servers."""
+    points = timed("table", roles=BOTH, temperatures=[0, 1])
+    queue, held, stretches = Queue(made(*points), alone=False), (), []
+    while queue.waiting:
+        taken = queue.take(held, [])
+        assert taken is not None
+        queue.over(taken)
+        stretches += [taken.affinity] if taken.affinity != held else []
+        held = taken.affinity
+    assert len(stretches) == len(set(stretches)) == 2 * 3 * len({point.drafter for point in points})
+    for target in ("mini-llama-2", "mini-llama-3"):
+        repeats = [affinity[4] for affinity in stretches if affinity[1] == target]
+        assert repeats == sorted(repeats)

@@ -1,0 +1,236 @@
+"""Times measured several times: what a cell's seconds are, what intervals are over, which are unstable; by hand, and by
+simulated machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from measurements import make_point, measured, sample
+
+from prism_ae.analysis.claims import CANNOT_TELL, INCOMPLETE, REPRODUCED, Claim, ClaimPart, Group, Line, contrasts, judge
+from prism_ae.analysis.estimates import STABLE, Estimate, Summary, combine, stable, summarise
+from prism_ae.analysis.quantities import QUANTITIES, SPEED
+from prism_ae.analysis.results import CellResult, Measured, results_of
+from prism_ae.cells import Point, Sample
+from prism_ae.errors import StoreError
+
+TPS, ROUND = QUANTITIES["tps"], QUANTITIES["round_seconds"]
+STAGES = (0.01, 0.02, 0.003, 0.004)
+
+
+def question(number: int, rounds: Sequence[int], longer: float = 1.0) -> Sample:
+    """A question whose prefill took 0.05 s, and each round 0.04 s."""
+    seconds = 0.04 * len(rounds) * longer
+    stages = tuple(each * len(rounds) * longer for each in STAGES)
+    times = {"prefill_seconds": 0.05 * longer, "decode_seconds": seconds, "stage_seconds": stages}
+    return sample(f"q{number}", rounds, **times)
+
+
+ROUNDS = [[3, 1, 2], [0, 4], [2, 2, 2, 5], [1], [6, 0, 3]]
+
+
+def cell_of(factors: Sequence[float], asked: int | None = None, again: int = 2) -> CellResult:
+    """A cell whose further measurements, of the first ``again`` questions, took so many times as long."""
+    first = make_point(questions=len(ROUNDS), batch=1)
+    points = {first: measured([question(n, rounds) for n, rounds in enumerate(ROUNDS)], wall=1.0)}
+    every = [first]
+    for repeat in range(1, 1 + (len(factors) if asked is None else asked)):
+        point = dataclasses.replace(first, repeat=repeat, questions=again)
+        every.append(point)
+        if repeat <= len(factors):
+            samples = [question(n, rounds, factors[repeat - 1]) for n, rounds in enumerate(ROUNDS[:again])]
+            points[point] = measured(samples, wall=0.3, cell_id=str(repeat))
+    return results_of(every, points).cells[first]
+
+
+def test_a_cells_seconds_are_those_of_the_first_time_by_the_mean_factor() -> None:
+    cell = cell_of([1.2, 1.1])
+    plain = dataclasses.replace(cell, repeats=())
+    mean = statistics.fmean([1, 1.2, 1.1])
+    assert cell.factors[:, 1] == pytest.approx([1, 1.2, 1.1])
+    assert cell.total.decode_seconds == pytest.approx(mean * plain.total.decode_seconds)
+    assert cell.total.stage_seconds == pytest.approx(mean * plain.total.stage_seconds)
+    assert cell.total.wall == pytest.approx(mean * 1.0)
+    for name in ("lengths", "histogram", "rounds", "generated", "decode_tokens"):
+        assert np.array_equal(getattr(cell.total, name), getattr(plain.total, name))
+    # Over rounds, 0.04 s each the first time.
+    assert float(ROUND.formula(cell.total)) == pytest.approx(0.04 * mean)  # type: ignore[misc]
+    assert float(QUANTITIES["draft_seconds"].formula(cell.total)) == pytest.approx(0.01 * mean)  # type: ignore[misc]
+
+
+def test_without_each_repeat_the_others_say_what_it_took() -> None:
+    cell = cell_of([1.2, 1.1])
+    expected = [statistics.fmean(left) * 0.04 for left in ([1.2, 1.1], [1, 1.1], [1, 1.2])]
+    assert ROUND.formula is not None
+    assert list(ROUND.formula(cell.without_each_repeat)) == pytest.approx(expected)
+
+
+def test_a_repeat_whose_rounds_differ_is_compared_by_the_round() -> None:
+    """As in half precision, where a text may part in a tie."""
+    first = make_point(questions=2, batch=1)
+    again = dataclasses.replace(first, repeat=1)
+    twice = [question(number, rounds * 2, 1.5) for number, rounds in enumerate(ROUNDS[:2])]
+    results = {first: measured([question(n, rounds) for n, rounds in enumerate(ROUNDS[:2])]), again: measured(twice)}
+    assert results_of([first, again], results).cells[first].factors[1, 1] == pytest.approx(1.5)
+
+
+def test_repeats_are_part_of_their_cell_and_no_point_of_their_own() -> None:
+    first = make_point(questions=len(ROUNDS), batch=1)
+    again = [dataclasses.replace(first, repeat=number, questions=2) for number in (1, 2)]
+    samples = [question(number, rounds) for number, rounds in enumerate(ROUNDS)]
+    results = results_of([first, *again], {first: measured(samples), again[0]: measured(samples[:2], cell_id="1")})
+    assert results.points == (first,)
+    assert (results.asked, results.measured, results.missing) == (3, 2, [again[1]])
+    assert len(results.table().query("quantity == 'tps'")) == 2
+
+
+def test_a_repeat_of_other_questions_is_refused() -> None:
+    first = make_point(questions=2, batch=1)
+    again = dataclasses.replace(first, repeat=1, questions=1)
+    samples = [question(number, rounds) for number, rounds in enumerate(ROUNDS[:2])]
+    with pytest.raises(StoreError, match="are not the first"):
+        results_of([first, again], {first: measured(samples), again: measured(samples[1:])})
+
+
+def test_the_spread_is_the_gate() -> None:
+    assert cell_of([]).spread is None
+    assert stable(cell_of([]))
+    assert cell_of([1.01, 1.02]).spread == pytest.approx(statistics.stdev([1, 1.01, 1.02]) / 1.01)
+    assert stable(cell_of([1.01, 1.02]))
+    assert not stable(cell_of([1.0, 1.2]))
+    assert STABLE == 0.03
+
+
+# --- Several methods, in blocks.
+
+METHODS = {"vanilla": 0.01, "prism": 0.02, "hass": 0.022}
+"""Seconds of a round."""
+BENCHMARKS = ("qa", "sum", "gsm8k")
+
+
+def machine(seed: int, repeats: int, *, block: float, own: float, missing: str = "") -> dict[Point, Measured]:
+    """What a noisy machine measures: in each block everything takes longer by a factor of the block's, and each
+    measurement by one of its own (standard deviations of their logarithms)."""
+    draw = np.random.default_rng(seed)
+    found: dict[Point, Measured] = {}
+    for benchmark in BENCHMARKS:
+        for repeat in range(repeats):
+            common = math.exp(draw.normal(0, block))
+            for drafter, seconds in METHODS.items():
+                point = make_point(
+                    drafter=drafter, benchmark=benchmark, batch=1, questions=2 if repeat else 6, repeat=repeat
+                )
+                longer = seconds * common * math.exp(draw.normal(0, own))
+                samples = [_answer(number, drafter, longer) for number in range(point.questions)]
+                wall = sum(each.decode_seconds for each in samples)
+                if f"{drafter} {repeat}" != missing:
+                    found[point] = measured(samples, wall, cell_id=f"{drafter}-{benchmark}-{repeat}")
+    return found
+
+
+def _answer(number: int, drafter: str, seconds: float) -> Sample:
+    rounds = [] if drafter == "vanilla" else [3] * 10
+    steps = 40 if drafter == "vanilla" else 10
+    return sample(f"q{number}", rounds, generated_tokens=41, prefill_seconds=0.0, decode_seconds=seconds * steps)
+
+
+def asked(repeats: int) -> list[Point]:
+    return [*machine(0, repeats, block=0, own=0)]
+
+
+def value(summaries: Sequence[Summary], drafter: str, quantity: str) -> Estimate | None:
+    (one,) = (each for each in summaries if each.place.drafter == drafter)
+    return one.values.get(quantity)
+
+
+def estimate(found: Mapping[Point, Measured], drafter: str, quantity: str, repeats: int = 3) -> Estimate | None:
+    return value(summarise(results_of(asked(repeats), found), SPEED, "mean"), drafter, quantity)
+
+
+@pytest.mark.parametrize("repeats", [3, 5])
+@pytest.mark.parametrize(("block", "own"), [(0.0, 0.02), (0.1, 0.02), (0.1, 0.0)])
+def test_intervals_over_repeats_hold_the_truth(repeats: int, block: float, own: float) -> None:
+    """The ratio of two methods, in 300 studies: what a block has in common cancels, what each measurement has of its own
+    is in the interval."""
+    inside, widths = 0, []
+    for seed in range(300):
+        found = machine(seed, repeats, block=block, own=own)
+        summaries = summarise(results_of(asked(repeats), found), [ROUND], "mean")
+        several = [value(summaries, name, "round_seconds") for name in ("prism", "hass")]
+        ratio = combine(lambda values: float(values[0] / values[1]), [each for each in several if each])
+        assert ratio.bounds is not None
+        assert ratio.repeats == repeats
+        inside += ratio.bounds[0] - 1e-12 <= 0.02 / 0.022 <= ratio.bounds[1] + 1e-12
+        widths.append(ratio.bounds[1] - ratio.bounds[0])
+    assert inside >= 0.93 * 300 - 3 * math.sqrt(300 * 0.05 * 0.95)
+    # Of a block's factor of 10 % nothing is left in a ratio, where a measurement has no noise of its own.
+    assert own or statistics.median(widths) < 1e-6
+
+
+def test_a_speed_up_is_over_vanilla_in_the_same_blocks() -> None:
+    found = machine(1, 3, block=0.2, own=0.0)
+    speed_up = estimate(found, "prism", "speed_up")
+    assert speed_up is not None
+    assert speed_up.bounds is not None
+    assert speed_up.value == pytest.approx(40 * 0.01 / (10 * 0.02))
+    assert speed_up.bounds == pytest.approx((2.0, 2.0))
+
+
+def test_a_time_of_which_a_repeat_is_missing_is_missing_and_an_acceptance_length_is_not() -> None:
+    found = machine(1, 3, block=0.0, own=0.01, missing="prism 2")
+    assert estimate(found, "prism", "tps") is None
+    assert estimate(found, "hass", "tps") is not None
+    length = estimate(found, "prism", "al_micro")
+    assert length is not None
+    assert length.value == pytest.approx(4.1)
+    assert length.repeats is None
+    # So is what is over it.
+    found = machine(1, 3, block=0.0, own=0.01, missing="vanilla 1")
+    assert estimate(found, "prism", "speed_up") is None
+    assert estimate(found, "prism", "tps") is not None
+
+
+# --- Verdicts on times.
+
+FASTER = Claim("X", "PRISM's rounds are shorter", parts=(ClaimPart("x", ("prism",), ("hass",), below=0.0),))
+
+
+def verdict(found: Mapping[Point, Measured], repeats: int, doubt: str = "") -> tuple[str, str]:
+    results = results_of(asked(repeats), found)
+    summaries = summarise(results, [ROUND], "mean")
+    lines = {
+        Group("mini-llama-2", 0.0, None): {
+            each.place.drafter: Line({0.0: each.values.get("round_seconds")}) for each in summaries
+        }
+    }
+    judged = judge(FASTER, [contrasts(FASTER.parts[0], lines)], 1, doubt)
+    return judged.verdict, judged.why
+
+
+def test_a_verdict_on_times_needs_repeats_that_agree() -> None:
+    quiet = machine(1, 3, block=0.005, own=0.002)
+    assert verdict(quiet, 3) == (REPRODUCED, "")
+    once = {point: each for point, each in quiet.items() if not point.repeat}
+    assert verdict(once, 1) == (CANNOT_TELL, "times were measured 1 time, and a verdict needs 3")
+    assert verdict(once, 3)[0] == INCOMPLETE
+    assert verdict(quiet, 3, "something is wrong") == (CANNOT_TELL, "something is wrong")
+    loud = verdict(machine(1, 3, block=0.3, own=0.0), 3)
+    assert loud[0] == CANNOT_TELL
+    assert "18 of 18 times are unstable" in loud[1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_disturbs_some_cells_turns_no_verdict(seed: int) -> None:
+    """One core busy at random: some measurements take up to half as long again."""
+    draw = np.random.default_rng(seed)
+    found = {}
+    for point, cell in machine(seed, 3, block=0.0, own=0.005).items():
+        longer = 1.5 if draw.random() < 0.2 else 1.0
+        samples = [dataclasses.replace(each, decode_seconds=each.decode_seconds * longer) for each in cell.samples]
+        found[point] = dataclasses.replace(cell, samples=tuple(samples), wall_seconds=cell.wall_seconds * longer)
+    assert verdict(found, 3)[0] in (REPRODUCED, CANNOT_TELL)

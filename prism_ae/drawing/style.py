@@ -27,6 +27,8 @@ FAMILY = tuple(FONTS)
 INK = "#222222"
 FAINT = "#8a8a8a"
 WARNING = "#a01010"
+ADDED = "†"
+"""Behind the label of a drafter that the paper's own drawing has not."""
 
 RC: dict[str, Any] = {
     "font.family": list(FAMILY),

@@ -12,7 +12,7 @@ from prism_ae.analysis.intervals import FEWEST_QUESTIONS
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
 from prism_ae.cells import EXACT, STOCK
-from prism_ae.drawing.style import SeriesStyle
+from prism_ae.drawing.style import ADDED, SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.options import Options
@@ -91,6 +91,8 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
         yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
     remarks = (experiment.remark, experiment.suites.get(suite.name, SuiteChoice()).remark)
     yield from (Text(f"{remark}.") for remark in remarks if remark)
+    if any(name in experiment.added for name in subject.styles):
+        yield Text(f"{ADDED} Not in the paper's {experiment.folder.removesuffix('s')}: added here.")
     if said := options.described():
         yield Text(f"Asked differently from the experiment's file: {said}.")
     if options.controls and not experiment.controls_for(suite.name):

@@ -16,7 +16,7 @@ from prism_ae.drawing.latex import as_latex
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.page import Page
 from prism_ae.drawing.rows import drawn_rows
-from prism_ae.drawing.style import series_style
+from prism_ae.drawing.style import ADDED, SeriesStyle, series_style
 from prism_ae.drawing.table import Table
 from prism_ae.experiments.caption import Subject, small_print, title
 from prism_ae.experiments.expand import expand
@@ -110,7 +110,7 @@ def compose(
     known = paper_values(experiment, suite, summaries, asked) if as_in_the_paper(experiment, suite, results) else ()
     drawn = known if with_paper else ()
     names = unique([*(summary.place.drafter for summary in summaries), *(each.drafter for each in drawn)])
-    styles = {name: series_style(experiment.series, suite, name) for name in names}
+    styles = {name: _style(experiment, suite, name) for name in names}
     material = Material(summaries, drawn, experiment.acceptance_length(options), styles, suite)
     verdicts = tuple(judge_own(claims_of(experiment), evidence))
     subject = Subject(
@@ -120,6 +120,12 @@ def compose(
     page = Page(title(experiment, suite, results), experiment.painter(material), small_print(subject), styles)
     rows = drawn_rows(material, experiment.quantities, experiment.axis)
     return Drawing(experiment, suite, options, results, material, verdicts, texts, page, rows)
+
+
+def _style(experiment: Kind, suite: Suite, drafter: str) -> SeriesStyle:
+    """How a drafter looks; one that the paper's own drawing has not is marked."""
+    style = series_style(experiment.series, suite, drafter)
+    return dataclasses.replace(style, label=f"{style.label}{ADDED}") if drafter in experiment.added else style
 
 
 def _published(suite: Suite, results: Results) -> tuple[Results, list[str]]:

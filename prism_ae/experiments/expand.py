@@ -140,6 +140,7 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
         names = tuple(dict.fromkeys(options.drafters))
     else:
         names = experiment.drafters_for(suite.name)
+        names += tuple(name for name in experiment.added if name in suite.drafters)
     by_default = suite.controls and not options.drafters  # who names drafters gets those
     if by_default if options.controls is None else options.controls:
         names += tuple(name for name in experiment.controls_for(suite.name) if name not in names)

@@ -76,6 +76,7 @@ class Experiment:
 
     Attributes:
         drafters: drawn in every suite that ``suites`` does not name.
+        added: drafters that the paper's own has not, drawn behind the others, and marked, in suites that have them.
         controls: added on request.
         series: colours and markers, in drawing order.
         about: what a claim or one of the paper's values is about where it does not say so.
@@ -89,6 +90,7 @@ class Experiment:
     title: str
     kind: str
     drafters: tuple[str, ...]
+    added: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     cells: Selection
     look: Look
@@ -204,6 +206,8 @@ class Experiment:
                 yield f"{key}: must not be empty"
             if len(set(values)) < len(values):
                 yield f"{key}: has duplicates"
+        if len({*self.drafters, *self.added}) < len(set(self.drafters)) + len(self.added):
+            yield "added: names a drafter twice, or one of drafters"
         for suite, choice in self.suites.items():
             if choice.drafters == ():
                 yield f"suites.{suite}.drafters: must not be empty"
@@ -215,6 +219,7 @@ class Experiment:
         drawn = {"drafters": self.drafters, "controls": self.controls}
         for suite, choice in self.suites.items():
             drawn |= {f"suites.{suite}.{key}": getattr(choice, key) or () for key in drawn if "." not in key}
+        drawn["added"] = self.added
         for key, names in drawn.items():
             yield from (
                 f"{key}: '{name}' has no [[series]]{suggest(name, known)}" for name in names if name not in known
@@ -227,6 +232,8 @@ class Experiment:
             yield f": {len(curve.y)} values for {len(xs)} places on the x axis"
         if curve.drafter not in known:
             yield f".drafter: '{curve.drafter}' has no [[series]]{suggest(curve.drafter, known)}"
+        if curve.drafter in self.added:
+            yield f".drafter: '{curve.drafter}' is among 'added', the drafters that the paper's own has not"
         if curve.role not in self.cells.roles:
             yield f".role: '{curve.role}' is not among cells.roles"
         yield from self.curve_problems(curve.benchmark, xs)

@@ -191,8 +191,18 @@ def bigram_prefix_cache_keys(cache: Any, params: Any) -> None:
         params.is_eagle = True
 
 
+def without_detokenizer(original: Callable[..., Any], *args: Any, **options: Any) -> tuple[list[Any], list[str]]:
+    """Around the start of SGLang's detokenizers: token ids go in and come out of this project's engines, and a process
+    with nothing to do would take as long to start as the others, and memory as long as the engine lives."""
+    return [], []
+
+
 HOOKS = [
     ("sglang.srt.distributed.parallel_state.init_distributed_environment", use_file_rendezvous, "around"),
     ("sglang.srt.managers.scheduler.Scheduler.get_internal_state", add_state, "after"),
     ("sglang.srt.mem_cache.radix_cache.RadixCache.__init__", bigram_prefix_cache_keys, "before"),
 ]
+
+_DETOKENIZERS = "sglang.srt.entrypoints.engine.Engine._launch_detokenizer_subprocesses"
+MAIN_HOOKS: list[tuple[str, Callable[..., Any], str]] = [(_DETOKENIZERS, without_detokenizer, "around")]
+"""Only in the main process of an engine that this project starts."""

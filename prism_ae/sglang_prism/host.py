@@ -21,6 +21,7 @@ from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.sglang_prism import control
 from prism_ae.sglang_prism.accepted import accepted_drafts
 from prism_ae.sglang_prism.messages import Answered, BatchDone, Configure, EngineState, Interrupt, Refused, Serve, Start
+from prism_ae.sglang_prism.stages import stage_seconds
 
 FIRST_TOKEN_ONLY = 1 << 20
 """Stream interval: SGLang reports a request's first token at once, and the rest at its end."""
@@ -137,6 +138,7 @@ class EngineHost:
         stops: list[str] = []
         histogram: list[int] = []
         accepted: list[tuple[int, ...]] = []
+        stages: list[tuple[float, ...]] = []
         prompt_tokens, prefill, decode = 0, 0.0, 0.0
         for _ in users:
             prompt = conversation.prompt(users, answers)
@@ -166,9 +168,18 @@ class EngineHost:
             stops.append("end" if ended else "window" if most < asked.max_new_tokens else "length")
             histogram = _added(histogram, last["meta_info"].get("spec_correct_drafts_histogram") or [])
             accepted.append(accepted_drafts(last["meta_info"]))
+            stages.append(stage_seconds(last["meta_info"]))
             prefill, decode = prefill + first - begin, decode + end - first
         return Answered(
-            index, tuple(answers), prompt_tokens, tuple(histogram), tuple(accepted), tuple(stops), prefill, decode
+            index=index,
+            answers=tuple(answers),
+            prompt_tokens=prompt_tokens,
+            histogram=tuple(histogram),
+            accepted=tuple(accepted),
+            stops=tuple(stops),
+            prefill_seconds=prefill,
+            decode_seconds=decode,
+            stage_seconds=tuple(map(sum, zip(*stages, strict=True))),
         )
 
     def _ends(self) -> Iterable[int]:

@@ -78,6 +78,7 @@ class Answered:
         accepted: of each turn, the drafts that each round accepted; nothing without drafts.
         stops: why each turn ended: "end", "length" or "window".
         prefill_seconds: from a request's sending to its first token; decode_seconds: from there to its last.
+        stage_seconds: by `cells.STAGES`, of all its rounds, summed over turns; () where there are no timers.
     """
 
     index: int
@@ -88,6 +89,7 @@ class Answered:
     stops: tuple[str, ...]
     prefill_seconds: float
     decode_seconds: float
+    stage_seconds: tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)

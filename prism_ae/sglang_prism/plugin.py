@@ -50,14 +50,20 @@ def hooks() -> list[Hook]:
         penalties,
         registration,
         sampling,
+        stages,
         steps,
         streams,
     )
 
     modules = (registration, steps, drafting, control, finish, accepted, penalties, context_limit)
     found: list[Hook] = [hook for module in modules for hook in module.HOOKS]
-    if multiprocessing.parent_process() is None:
+    main, ours = multiprocessing.parent_process() is None, bool(os.environ.get(control.NONCE))
+    if main:
         found += streams.HOOKS
+    if ours:
+        found += stages.HOOKS
+    if main and ours:
+        found += control.MAIN_HOOKS
     if os.environ.get(CPU_VARIABLE) == "1":
         from prism_ae.sglang_prism import cpu
 

@@ -165,19 +165,19 @@ def test_table_6_says_its_cells() -> None:
     found = table(drawing)
     lines = body(found)
     head = [cell.text for cell in found.head[1]]
-    methods = ["Vanilla", "Standard", "EAGLE-2", "HASS", "PRISM", "PRISM*"]
+    methods = ["Vanilla", "Standard", "EAGLE-2", "HASS", "PRISM", "PRISM*", "PRISM-3†"]
     assert head == ["Benchmark", "", *methods, *methods]
     assert [line[0] for line in lines if line[0]] == [
         *(benchmark.label for benchmark in MINI.benchmarks.values()), "Mean over 6",
     ]  # fmt: skip
     entries = {
-        (MINI.drafters[e.place.drafter].label, e.place.temperature, e.place.benchmark): e
+        (drawing.material.styles[e.place.drafter].label, e.place.temperature, e.place.benchmark): e
         for e in drawing.material.summaries
     }
     names = list(MINI.benchmarks)
     for number, line in enumerate(lines[:12]):
         for column, text in enumerate(line[2:]):
-            entry = entries[head[2 + column], float(column // 6), names[number // 2]]
+            entry = entries[head[2 + column], float(column // 7), names[number // 2]]
             quantity, form = (("al_micro", "{:.2f}"), ("tps", "{:,.1f}"))[number % 2]
             vanilla_length = entry.vanilla and quantity == "al_micro"
             assert text == ("N/A" if vanilla_length else form.format(entry.values[quantity].value))
@@ -198,7 +198,9 @@ def test_table_4_has_the_same_numbers_on_rows() -> None:
     for block, (target, temperature) in zip(
         found.blocks, [(t, T) for t in ("mini-llama-2", "mini-llama-3") for T in (0.0, 1.0)], strict=True
     ):
-        for row, drafter in zip(block, load_experiment("table4").drafters, strict=True):
+        asked = [*load_experiment("table4").drafters, *load_experiment("table4").added]
+        role = MINI.targets[target].role
+        for row, drafter in zip(block, [d for d in asked if role in MINI.drafters[d].roles], strict=True):
             entries = [
                 e
                 for e in drawing.material.summaries
@@ -207,6 +209,27 @@ def test_table_4_has_the_same_numbers_on_rows() -> None:
             assert len(entries) == 7
             speeds = [f"{entry.values['tps'].value:,.1f}" for entry in entries]
             assert [cell.text for cell in row[4:17:2]] == speeds
+
+
+def test_what_the_papers_table_has_not_is_marked_and_disturbs_nothing_of_the_papers() -> None:
+    asked = load_experiment("table4")
+    drawing = composed("table4", FEW, paper=True)
+    labels = {row[2] for row in body(table(drawing))}
+    assert {f"{MINI.drafters[name].label}†" for name in asked.added} <= labels
+    assert {MINI.drafters[name].label for name in asked.drafters} <= labels
+    assert not {MINI.drafters[name].label for name in asked.added} & labels
+    assert "† Not in the paper's table: added here." in caption(drawing)
+    alone = composed("table4", dataclasses.replace(FEW, drafters=asked.drafters), paper=True)
+    assert drawing.material.known == alone.material.known
+    assert len(alone.material.known) == sum(len(curve.y) for curve in asked.paper.values)
+    assert "†" not in caption(alone)
+
+
+def test_a_suite_that_has_none_of_the_added_drafters_fills_the_table() -> None:
+    asked = load_experiment("table4")
+    few = {name: record for name, record in MINI.drafters.items() if name not in asked.added}
+    drawing = composed("table4", FEW, suite=dataclasses.replace(MINI, drafters=few))
+    assert {e.place.drafter for e in drawing.material.summaries} == set(asked.drafters)
 
 
 def bold(row: Row) -> list[bool]:
@@ -264,7 +287,7 @@ def test_the_title_names_the_device_that_was_measured() -> None:
     drawing = compose(load_experiment("table4"), MINI, FEW, results)
     assert drawing.page.title.text == "Table 4: Acceptance length and tokens per second on NVIDIA H200 (mini suite)"
     nothing = compose(load_experiment("table4"), MINI, FEW, {})
-    assert nothing.page.title.text.endswith("per second (mini suite): 0 of 144 cells")
+    assert nothing.page.title.text.endswith("per second (mini suite): 0 of 204 cells")
     assert "A800" not in nothing.page.title.text
 
 
@@ -329,13 +352,17 @@ def test_a_difference_is_bold_where_its_interval_leaves_out_0() -> None:
 
 def test_a_drafter_without_a_checkpoint_for_a_target_has_no_rows() -> None:
     """One-hidden-state PRISM is published for LLaMA-2 alone; the paper's values of it can still be drawn."""
-    drawing = composed("table4", FEW, drop="'prism'.*'800k'.*llama-3|llama-3.*'prism'", suite=PAPER, paper=True)
+    drop = "'hass3'|'prism3'|'prism'.*'800k'.*llama-3|llama-3.*'prism'"
+    drawing = composed("table4", FEW, drop=drop, suite=PAPER, paper=True)
     names = {(entry.place.target, entry.place.drafter) for entry in drawing.material.summaries}
     assert ("llama-2-7b-chat", "prism") in names
     assert ("llama-3-8b-instruct", "prism") not in names
     assert "PRISM is not among LLaMA-3-8B's methods: the authors published no torch checkpoint" in caption(drawing)
     assert not drawing.page.title.warning
-    assert len(drawing.results.points) == 144 - 12
+    assert ("llama-3-8b-instruct", "hass2") in names
+    assert not {"hass3", "prism3"} & {drafter for _, drafter in names}
+    assert "HASS-3 is not among LLaMA-3-8B's methods: the authors published no HASS-3 checkpoint" in caption(drawing)
+    assert len(drawing.results.points) == 144 - 12 + 2 * 12
     printed = [line for line in body(table(drawing)) if line[2] == "PRISM, paper"]
     assert [line[3:5] for line in printed] == [["4.29", "201.5"]]
 
@@ -433,7 +460,7 @@ def test_latex_is_well_formed(name: str, tmp_path: Path) -> None:
         assert cells + sum(spans) - len(spans) == columns, row
     assert set(re.findall(r"\\([a-z]+)", code)) <= {
         "begin", "end", "toprule", "midrule", "bottomrule", "cmidrule", "multicolumn", "textbf", "textit", "times",
-        "ldots",
+        "ldots", "dag",
     }  # fmt: skip
     assert code.count("{") == code.count("}")
     assert not re.search(r"(?<!\\)[#_%^~]", code)

@@ -95,6 +95,7 @@ def test_options_on_a_cpu() -> None:
         "sampling_backend": "pytorch",
         "disable_cuda_graph": True,
         "disable_overlap_schedule": True,
+        "sleep_on_idle": True,
         "mem_fraction_static": 0.2,
         "max_total_tokens": 8 * (512 + SLACK + 60 + 2 * 60) + 4096,
         "speculative_algorithm": "PRISM",

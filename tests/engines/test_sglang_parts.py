@@ -22,6 +22,7 @@ from prism_ae.errors import DeviceError
 from prism_ae.io.digests import digest
 from prism_ae.sglang_prism.host import EngineHost, _added, _cut
 from prism_ae.sglang_prism.messages import Answered, Configure, Serve
+from prism_ae.sglang_prism.stages import KEY as STAGES_KEY
 from prism_ae.suites.compat import GRAPHS_BATCH_1
 from prism_ae.suites.records import Template
 
@@ -206,8 +207,10 @@ def test_histograms_of_turns_are_added(one: list[int], other: list[int], total: 
 
 
 def test_a_sample_of_two_turns() -> None:
-    answered = Answered(3, ((5, 6), (7,)), 40, (1, 2), ((1,), (0, 1)), ("end", "length"), 0.5, 2.0)
-    sample = _sample("talk/7", answered, TREE)
+    stages = (0.5, 1.0, 0.125, 0.25)
+    answered = Answered(3, ((5, 6), (7,)), 40, (1, 2), ((1,), (0, 1)), ("end", "length"), 0.5, 2.0, stages)
+    drafted = assignment().cells[0].point
+    sample = _sample("talk/7", answered, drafted)
     assert dataclasses.asdict(sample) == {
         "question_id": "talk/7",
         "turns": 2,
@@ -222,10 +225,12 @@ def test_a_sample_of_two_turns() -> None:
         "turn_tokens": (2, 1),
         "near_ties": (),
         "faults": None,
+        "stage_seconds": (),
     }
+    assert _sample("talk/7", answered, dataclasses.replace(drafted, batch=1)).stage_seconds == stages
     assert sample.rounds == 3
-    assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), TREE)
-    vanilla = _sample("talk/7", dataclasses.replace(answered, histogram=()), None)
+    assert sample.output_sha256 != _sample("talk/7", dataclasses.replace(answered, answers=((5,), (6, 7))), drafted)
+    vanilla = _sample("talk/7", dataclasses.replace(answered, histogram=()), dataclasses.replace(drafted, tree=None))
     assert (vanilla.rounds, vanilla.histogram, vanilla.accepted) == (0, (), ())
 
 
@@ -244,6 +249,7 @@ class _Engine:
             done = {"finish_reason": None}
             yield {"output_ids": tokens[:1], "meta_info": done}
             done = {"finish_reason": {"type": "length"}, "spec_correct_drafts_histogram": histogram}
+            done |= {STAGES_KEY: [(1.0, 2.0), None, (1.5, 2.0 + len(tokens)), None]}
             yield {"output_ids": tokens, "meta_info": done}
 
         return chunks()
@@ -272,3 +278,4 @@ def test_turns_end_for_three_reasons() -> None:
     # The prompt of the fourth turn, which is too long for an answer, counts as the torch engine counts it.
     assert answered.prompt_tokens == 10 + 23 + 37 + 49
     assert answered.histogram == (4, 1, 1)
+    assert answered.stage_seconds == (1.5, 10.0)

@@ -19,6 +19,7 @@ from sglang_prism.sglang_models import CAPACITY, Place, make_place
 
 from prism_ae.cells import Cell, Result, TreeShape
 from prism_ae.engines.sglang import engine as sglang_engine
+from prism_ae.engines.sglang import memory
 from prism_ae.engines.sglang import process as sglang_process
 from prism_ae.engines.sglang.engine import SGLangEngine
 from prism_ae.errors import DeviceError
@@ -111,9 +112,71 @@ def test_a_running_engine_is_changed_not_started_again(fake: Fake) -> None:
     list(fake.measure(fake.place.cell("prism", "6,5,24", drafting="stock")))
     assert fake.events()[:2] == ["flush", "configure drafting tree"]
     assert fake.pid == pid
+
+
+def test_hosts_take_turns(fake: Fake) -> None:
+    """Once started, one of them is used after the other as it is: nothing is changed and nothing started."""
+    cells = {
+        name: fake.place.cell(name, TREE if name != "vanilla" else None) for name in ("vanilla", "prism", "eagle3")
+    }
+    pids = {}
+    for name, cell in cells.items():
+        assert [done for done, _ in fake.measure(cell)] == [cell]
+        pids[name] = fake.pid
+    assert len(set(pids.values())) == fake.starts() == 3
+    for name in ("prism", "eagle3", "vanilla") * 2:
+        assert [done for done, _ in fake.measure(cells[name])] == [cells[name]]
+        assert fake.pid == pids[name]
+    assert not any(event.startswith(("start", "configure")) for event in fake.events())
+    fake.engine.close()
+    assert not any(map(psutil.pid_exists, pids.values()))
+
+
+def test_without_memory_for_two_hosts_one_ends_for_the_other(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 1)
+    fake.works()
+    pid = fake.pid
     list(fake.measure(fake.place.cell("vanilla", None)))
-    assert fake.starts() == 1
     assert not psutil.pid_exists(pid)
+    fake.works()
+    assert fake.starts() == 3
+
+
+def test_a_host_that_dies_takes_the_others_along(fake: Fake) -> None:
+    """They may have had the memory that it lacked; each starts again when it is asked for."""
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    other = fake.pid
+    fake.order("start:", "answer:kill")
+    fake.works()
+    assert not psutil.pid_exists(other)
+    assert len(psutil.Process().children()) == 1
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    assert fake.starts() == 4
+
+
+def test_a_host_that_died_while_another_was_measured_is_started_again(fake: Fake) -> None:
+    fake.works()
+    pid = fake.pid
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    os.kill(pid, signal.SIGKILL)
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    fake.works()
+    assert fake.starts() == 3
+    assert len(psutil.Process().children()) == 1
+
+
+def test_an_interrupted_host_is_ready_after_another(fake: Fake) -> None:
+    fake.works()
+    pid = fake.pid
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    fake.order("answer:hang")
+    began = time.monotonic()
+    cells = [fake.place.cell("prism", TREE)]
+    assert list(fake.engine.measure(fake.place.assignment(cells), lambda: time.monotonic() > began + 0.3)) == []
+    list(fake.measure(fake.place.cell("vanilla", None)))
+    fake.works()
+    assert fake.pid == pid
+    assert fake.starts() == 2
 
 
 def test_a_timed_cell_is_warmed_up_and_starts_with_an_empty_cache(fake: Fake) -> None:
@@ -275,13 +338,13 @@ def test_a_request_that_is_refused(deed: str, says: str, fake: Fake) -> None:
     assert fake.starts() == 1
 
 
-def test_a_host_ends_with_its_worker(place: Place, tmp_path: Path) -> None:
+def test_hosts_end_with_their_worker(place: Place, tmp_path: Path) -> None:
     code = """
 import sys, time
 from prism_ae.engines.sglang.process import Host
 options = {"dtype": "float32", "max_running_requests": 1}
-host = Host(options, {"PYTHONPATH": sys.argv[1], "PRISM_AE_DRAFTING": "exact"}, lambda: False)
-print(host.pid, flush=True)
+hosts = [Host(options, {"PYTHONPATH": sys.argv[1], "PRISM_AE_DRAFTING": "exact"}, lambda: False) for _ in range(2)]
+print(*(host.pid for host in hosts), flush=True)
 time.sleep(3600)
 """
     worker = subprocess.Popen(
@@ -292,11 +355,12 @@ time.sleep(3600)
     )
     assert worker.stdout
     with worker.stdout:
-        host = psutil.Process(int(worker.stdout.readline()))
-        assert host.is_running()
+        hosts = [psutil.Process(int(pid)) for pid in worker.stdout.readline().split()]
+        assert [host.is_running() for host in hosts] == [True, True]
         worker.kill()
         worker.wait()
-        host.wait(60)  # raises TimeoutExpired
+        for host in hosts:
+            host.wait(60)  # raises TimeoutExpired
 
 
 def test_nothing_is_left_behind(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,16 +391,15 @@ def test_a_tree_larger_than_the_capacity_still_fits_the_assignment(fake: Fake) -
     """An engine is started for the capacity; the fake one, unlike SGLang, would draft any tree."""
     assignment = fake.place.assignment([fake.place.cell("prism", TREE)])
     list(fake.engine.measure(assignment, lambda: False))
-    assert fake.engine._setup
-    assert fake.engine._setup.tree == TreeShape(6, 5, 24)
-    assert (fake.engine._setup.batch, fake.engine._setup.max_seq_len) == (64, 200)
+    (setup,) = fake.engine._hosts.setups
+    assert setup.tree == TreeShape(6, 5, 24)
+    assert (setup.batch, setup.max_seq_len) == (64, 200)
 
 
 def test_it_keeps_the_largest_batch_that_is_asked_for(fake: Fake) -> None:
     cells: Any = [fake.place.cell("prism", TREE)]
     small = fake.place.assignment(cells, capacity=dataclasses.replace(CAPACITY, max_batch=1))
     list(fake.engine.measure(small, lambda: False))
-    assert fake.engine._setup
-    assert fake.engine._setup.batch == 8  # questions whose time is not measured are asked eight at a time
+    assert [setup.batch for setup in fake.engine._hosts.setups] == [8]  # what is not timed is asked eight at a time
     fake.works()
-    assert fake.engine._setup.batch == 64
+    assert [setup.batch for setup in fake.engine._hosts.setups] == [64]

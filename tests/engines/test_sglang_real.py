@@ -125,6 +125,19 @@ def check(engines: Engines, drafter: str, trees: tuple[str, ...], texts: list[li
             assert rounds(timed) == rounds(expected)
             assert listed(timed) == listed(expected)
             assert timed[0].settings.to_json()["batch"] == batch
+            check_stages(timed, drafted=True, alone=batch == 1)
+        assert not any(sample.stage_seconds for result in exact for sample in result.samples)
+
+
+def check_stages(timed: list[Result], *, drafted: bool, alone: bool) -> None:
+    """Every stage took time, and of a request that was served alone they are its seconds, but for messages' ways."""
+    for result in timed:
+        for stages in (sample.stage_seconds for sample in result.samples if sample.generated_tokens > 8):
+            assert len(stages) == 4
+            assert [seconds > 0 for seconds in stages] == [drafted, True, True, True]
+        total = sum(sum(sample.stage_seconds) for sample in result.samples)
+        decode = sum(sample.decode_seconds for sample in result.samples)
+        assert (0.7 if alone else 0.2) * decode < total < 1.1 * decode
 
 
 # --- vanilla
@@ -136,6 +149,8 @@ def test_vanilla_writes_what_the_torch_engine_writes(engines: Engines, texts: li
         assert written(results) == texts
         assert {stop for result in results for sample in result.samples for stop in sample.stops} == {"end", "length"}
         assert results[0].settings.to_json()["tree"] is None
+        if batch is not None:
+            check_stages(results, drafted=False, alone=batch == 1)
     assert len({text for benchmark in texts for text in benchmark}) == 12
 
 

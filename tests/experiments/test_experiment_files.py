@@ -50,7 +50,8 @@ def test_every_file_is_sound_and_fits_both_suites(name: str) -> None:
     assert experiment.name == name
     for suite_name in ("mini", "paper"):
         suite = load_suite(suite_name)
-        for drafter in (*experiment.drafters_for(suite_name), *experiment.controls_for(suite_name)):
+        asked = (*experiment.drafters_for(suite_name), *experiment.added, *experiment.controls_for(suite_name))
+        for drafter in asked:
             assert drafter in suite.drafters
         assert all(suite.drafters[drafter].control for drafter in experiment.controls_for(suite_name))
     values = [scale.value for scale in load_suite("paper").scales]
@@ -220,6 +221,14 @@ def _curve(**keys: Any) -> list[dict[str, Any]]:
             "paper.values.0.benchmark: ",
         ),
         ("batches", _set("suites", value={"mini": {"questions": 0}}), "suites.mini.questions: .*1"),
+        ("batches", _set("added", value=["hass", "hass"]), "added: .*twice"),
+        ("batches", _set("added", value=["prism"]), "added: .*one of drafters"),
+        ("batches", _set("added", value=["hass2"]), "added: 'hass2' has no"),
+        (
+            "batches",
+            lambda data: data.update(added=["hass"], paper=data["paper"] | {"values": _curve(drafter="hass", y=[])}),
+            "paper.values.0.drafter: 'hass' is among 'added'",
+        ),
     ],
 )
 def test_a_wrong_file_about_time_is_refused(kind: str, change: Callable[[dict[str, Any]], None], said: str) -> None:

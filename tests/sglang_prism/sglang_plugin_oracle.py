@@ -24,7 +24,7 @@ from sglang.srt.server_args import ServerArgs
 from sglang.srt.speculative import spec_utils
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
-from prism_ae.sglang_prism import control, drafting, plugin
+from prism_ae.sglang_prism import control, drafting, plugin, stages
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
 
 LOOKS_UP_A_MODEL = "sglang.srt.model_loader.utils.get_model_architecture"
@@ -160,6 +160,7 @@ def main() -> None:
         "options": sorted(fields),
         "sampling": list(SamplingParams.__struct_fields__),
         "signatures": {target: signature(target) for target, _, _ in plugin.hooks()},
+        "own": {target: signature(target) for target, _, _ in [*stages.HOOKS, *control.MAIN_HOOKS]},
         "selection": selection(),
     }
     load_plugins()

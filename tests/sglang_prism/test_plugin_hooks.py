@@ -78,6 +78,29 @@ SIGNATURES = {
 }
 """Parameters of the functions that are wrapped, in the version that the hooks were written for."""
 
+_EAGLE = "sglang.srt.speculative.eagle_worker_v2.EAGLEWorkerV2"
+OWN = {
+    "sglang.srt.entrypoints.engine.Engine._launch_detokenizer_subprocesses": [
+        "server_args",
+        "port_args",
+        "run_detokenizer_process_func",
+    ],
+    "sglang.srt.managers.scheduler.Scheduler.process_batch_result": ["self", "batch", "result"],
+    "sglang.srt.managers.tp_worker.TpModelWorker.forward_batch_generation": [
+        "self",
+        "batch",
+        "forward_batch",
+        "pp_proxy_tensors",
+        "is_verify",
+        "skip_attn_backend_init",
+        "capture_hidden_mode",
+    ],
+    "sglang.srt.model_executor.model_runner.ModelRunner.sample": ["self", "logits_output", "forward_batch"],
+    f"{_EAGLE}.forward_batch_generation": ["self", "batch", "on_publish", "grammar_barrier"],
+    f"{_EAGLE}.verify": ["self", "batch", "grammar_barrier"],
+}
+"""Of those that are wrapped only in engines that this project starts."""
+
 
 def differences(recorded: Mapping[str, Collection[str]], found: Mapping[str, Collection[str]]) -> list[str]:
     """Functions whose parameters are not those that were recorded."""
@@ -153,6 +176,7 @@ def test_options_and_sampling_parameters_are_known(found: dict[str, Any]) -> Non
 @needs_sglang
 def test_wrapped_functions_are_those_that_were_recorded(found: dict[str, Any]) -> None:
     assert differences(SIGNATURES, found["signatures"]) == []
+    assert differences(OWN, found["own"]) == []
     one = f"{_WORKER}.draft_forward"
     assert differences(SIGNATURES, found["signatures"] | {one: ["self", "batch"]}) == [one]
     assert differences(SIGNATURES, {name: found["signatures"][name] for name in SIGNATURES if name != one}) == [one]
@@ -164,9 +188,10 @@ def test_every_hook_takes_what_the_wrapped_function_takes(monkeypatch: pytest.Mo
     import inspect
 
     monkeypatch.setenv(plugin.CPU_VARIABLE, "0")
+    monkeypatch.setenv(control.NONCE, "f00")
     first = {"before": 0, "after": 1, "around": 1}  # the result, or the function
     for target, hook, kind in plugin.hooks():
-        inspect.signature(hook).bind(*[None] * (first[kind] + len(SIGNATURES[target])))
+        inspect.signature(hook).bind(*[None] * (first[kind] + len((SIGNATURES | OWN)[target])))
 
 
 @needs_sglang

@@ -1,9 +1,9 @@
 """The sglang engine: speed and acceptance measured by an embedded SGLang with PRISM as a plugin.
 
-One engine is started per target and drafter architecture, for the largest batch and tree that the plan asks of it;
-drafters of one architecture, batches and, on a CPU, trees are changed while it runs. Before a cell is measured, the
-engine proved that it is the one that was started, said what is in effect, answered a warm-up, and emptied its
-prefix cache.
+One host is started per target and drafter architecture, for the largest batch and tree that the plan asks of it;
+drafters of one architecture, batches and, on a CPU, trees are changed while it runs, and on a CPU a target's hosts are
+all kept (`hosts`). Before a cell is measured, its host proved that it is the one that was started, said what is in
+effect, answered a warm-up, and emptied its prefix cache.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from prism_ae.cells import Cell, EngineSettings, Result, Sample, TreeShape
+from prism_ae.cells import Cell, EngineSettings, Point, Result, Sample, TreeShape
 from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.engines.pairs import Pair, check_branch, make_pair, with_ropes
 from prism_ae.engines.protocol import WARM_UP_TOKENS, Assignment
+from prism_ae.engines.sglang.hosts import Hosts
+from prism_ae.engines.sglang.memory import room_by_memory, room_for_one
 from prism_ae.engines.sglang.options import (
     ACCEPTANCE_BATCH,
     EngineSetup,
@@ -48,8 +50,9 @@ class SGLangEngine:
         )
         # A sweep of trees or batches asks for the same pair again and again.
         self._make_pair = cache(make_pair)
+        self._hosts = Hosts(room_by_memory if device == "cpu" else room_for_one)
         self._host: Host | None = None
-        self._setup: EngineSetup | None = None
+        """The one in use."""
 
     def measure(self, assignment: Assignment, should_stop: Callable[[], bool]) -> Iterator[tuple[Cell, Result]]:
         """See the protocol."""
@@ -69,7 +72,7 @@ class SGLangEngine:
                 if self._host is None:  # it died while it started
                     print(died.words, end="")
                 self._relay()
-                self.close()
+                self.close()  # all of them: what it died of may be the memory that they take
                 deaths += 1
                 print(f"the engine's process died ({died.how})")
                 if deaths >= DEATHS:
@@ -77,9 +80,8 @@ class SGLangEngine:
                     raise error from error.__cause__
 
     def close(self) -> None:
-        if self._host is not None:
-            self._host.discard()
-        self._host = self._setup = None
+        self._hosts.close()
+        self._host = None
 
     def _wanted(self, assignment: Assignment) -> EngineSetup:
         """The start that the assignment needs, its checkpoints checked; raises PrismError."""
@@ -111,12 +113,10 @@ class SGLangEngine:
         return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
 
     def _prepare(self, wanted: EngineSetup, assignment: Assignment, should_stop: Callable[[], bool]) -> EngineSettings:
-        """An engine that runs as the assignment asks; returns what it says is in effect."""
-        if self._host is None or self._setup is None or not self._setup.serves(wanted):
-            self.close()
-            environment = engine_environment(wanted, stand_in_paths(), self.threads)
-            self._host = Host(engine_options(wanted), environment, should_stop)
-            self._setup = wanted
+        """A host that runs as the assignment asks, from now on the one in use; returns what it says is in effect."""
+        self._host = None
+        environment = engine_environment(wanted, stand_in_paths(), self.threads)
+        self._host = self._hosts.take(wanted, lambda: Host(engine_options(wanted), environment, should_stop))
         self._host.stop_when(should_stop)
         state = EngineSettings.from_json(self._host.state)
         configure = _changes(state, assignment, wanted)
@@ -158,7 +158,7 @@ class SGLangEngine:
             else:
                 answered[message.index] = message
         samples = tuple(
-            _sample(f"{point.benchmark}/{question.question_id}", answered[number], point.tree)
+            _sample(f"{point.benchmark}/{question.question_id}", answered[number], point)
             for number, question in enumerate(questions)
         )
         others = {key: value for key, value in settings.others.items() if key not in ("pid", "drafter")}
@@ -192,8 +192,8 @@ def _warm_up(serve: Serve, *, all_questions: bool = False) -> Serve:
     return dataclasses.replace(serve, questions=serve.questions[:count], max_new_tokens=tokens, flush=True)
 
 
-def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sample:
-    histogram = answered.histogram
+def _sample(question_id: str, answered: Answered, point: Point) -> Sample:
+    histogram, tree = answered.histogram, point.tree
     if tree is not None:
         histogram += (0,) * (tree.steps + 1 - len(histogram))
     return Sample(
@@ -208,6 +208,7 @@ def _sample(question_id: str, answered: Answered, tree: TreeShape | None) -> Sam
         output_sha256=digest([list(answer) for answer in answered.answers]),
         accepted=answered.accepted if tree is not None else (),
         turn_tokens=tuple(map(len, answered.answers)),
+        stage_seconds=answered.stage_seconds if point.batch is not None else (),
     )
 
 

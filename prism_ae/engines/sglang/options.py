@@ -98,6 +98,7 @@ def engine_options(setup: EngineSetup) -> dict[str, Any]:
             "sampling_backend": "pytorch",
             "disable_cuda_graph": True,
             "disable_overlap_schedule": True,  # SGLang has none for drafting on a CPU; so vanilla has none either
+            "sleep_on_idle": True,  # it would take a core from the engine that is measured beside it
             "mem_fraction_static": 0.2,
             "max_total_tokens": setup.batch * (context + 2 * _reserved(setup.tree)) + 4096,
         }

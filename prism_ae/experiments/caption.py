@@ -6,9 +6,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from prism_ae.analysis.claims import CONTRADICTED, Judged
 from prism_ae.analysis.estimates import STABLE, stable, unique
 from prism_ae.analysis.intervals import FEWEST_QUESTIONS
+from prism_ae.analysis.quantities import OCCUPANCY
 from prism_ae.analysis.results import Results
 from prism_ae.analysis.text_agreement import Texts
 from prism_ae.cells import EXACT, STOCK
@@ -110,6 +113,7 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     if experiment.timed and len(devices) > 1:
         said = "times of different devices must not be compared, and no speed-up is drawn across them"
         yield Text(f"Measured on {len(devices)} devices ({_joined(devices)}): {said}.", warning=True)
+    yield from _occupancy(results)
     yield from _unstable(results, subject.styles)
     if mixed := results.mixtures():
         said = "compare nothing across them, and no value is made of both"
@@ -207,6 +211,18 @@ def rope_bases(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]
             bases.add(used)
         if len(bases) > 1 or otherwise:
             yield Text(f"RoPE bases of the drafters for {suite.targets[target].label}: {_joined(said)}.")
+
+
+def _occupancy(results: Results) -> Iterator[Text]:
+    """How full the batches really were: a run's last answers leave places empty."""
+    assert OCCUPANCY.formula is not None
+    found: dict[int, list[float]] = {}
+    for cell in results.done:
+        if cell.point.batch is not None and cell.point.batch > 1:
+            found.setdefault(cell.point.batch, []).append(float(OCCUPANCY.formula(cell.total)))
+    if found:
+        said = ", ".join(f"{float(np.mean(taken)):.0%} of {batch}" for batch, taken in sorted(found.items()))
+        yield Text(f"Batches are nominal; places that were taken, in the mean over the cells: {said}.")
 
 
 def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 from timed_experiments import experiment, tables
 
-from prism_ae.cells import Point, TreeShape
+from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
 from prism_ae.errors import UsageError
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment, parse_experiment
@@ -23,7 +23,8 @@ SGLANG_TREE = TreeShape(6, 4, 16)
 
 @pytest.fixture(scope="module")
 def mini() -> Suite:
-    return load_suite("mini")
+    """With every time measured once, but where a test says otherwise."""
+    return dataclasses.replace(load_suite("mini"), repeats=1)
 
 
 def of(points: tuple[Point, ...], drafter: str) -> list[Point]:
@@ -204,6 +205,35 @@ def test_a_batch_is_given_as_many_questions_as_it_has_places(mini: Suite) -> Non
     assert {(point.batch, point.questions) for point in expand(mine, mini, Options())} == {(2, 16), (32, 32)}
     # Asked for fewer, it never fills: a missing cell of the plan.
     assert {(point.batch, point.questions) for point in expand(mine, mini, Options(questions=4))} == {(2, 4), (32, 4)}
+
+
+def test_times_are_measured_as_often_as_suite_or_user_say(mini: Suite) -> None:
+    """Again the first few questions one after the other, or all of them where several are decoded together."""
+    twice = dataclasses.replace(mini, repeats=2, repeat_questions=3)
+    table, batches = experiment("table"), experiment(batches=[2])
+    for asked, questions in ((table, {0: 16, 1: 3}), (batches, {0: 16, 1: 16})):
+        points = expand(asked, twice, Options())
+        assert {point.repeat: point.questions for point in points} == questions
+        once = expand(asked, twice, Options(repeats=1))
+        assert [point for point in points if not point.repeat] == list(once)
+        again = [dataclasses.replace(point, repeat=0, questions=16) for point in points if point.repeat]
+        assert again == list(once)
+    assert {point.questions for point in expand(table, twice, Options(questions=2))} == {2}
+    assert {point.repeat for point in expand(table, twice, Options(repeats=4))} == {0, 1, 2, 3}
+    acceptance = expand(load_experiment("figure5"), twice, Options(repeats=4))
+    assert {point.repeat for point in acceptance} == {0}
+    for wrong in (0, 101):
+        with pytest.raises(UsageError, match=f"--repeats must be between 1 and 100, got {wrong}"):
+            expand(table, twice, Options(repeats=wrong))
+
+
+def test_a_repeat_of_0_is_no_part_of_an_id(mini: Suite) -> None:
+    first, again = expand(experiment("table"), mini, Options(repeats=2, questions=2))[:2]
+    prints = Fingerprints("", None, "", "", "")
+    assert (first.repeat, again.repeat) == (0, 1)
+    assert "repeat" not in Cell(first, prints).to_json()["point"]
+    assert Cell(first, prints).id != Cell(again, prints).id
+    assert Cell.from_json(Cell(again, prints).to_json()) == Cell(again, prints)
 
 
 def test_options_in_words() -> None:

@@ -71,9 +71,9 @@ def _together(point: Point) -> tuple[object, ...]:
 
 def _affinity(point: Point, target: Path) -> tuple[str, ...]:
     """SGLang's server is started for one target, data type, set of flags and drafter; every other engine only keeps the
-    target and swaps the rest."""
+    target in its data type and swaps the rest."""
     if point.engine != "sglang":
-        return point.engine, str(target)
+        return point.engine, str(target), point.dtype
     flags = ",".join(server_flags(point.compat))
     return point.engine, str(target), point.dtype, flags, point.drafter, point.drafting
 

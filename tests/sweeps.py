@@ -27,7 +27,7 @@ from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite, Template
 from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 
-FOLDERS = {"vanilla": None, "standard": "{small}-standard"}
+FOLDERS = {"vanilla": None, "lookup": None, "standard": "{small}-standard"}
 """Of the drafters that are not trained at scales."""
 
 
@@ -54,7 +54,7 @@ def write_models(folder: Path, suite: Suite) -> Path:
         _checkpoint(folder / target.folder, head=False)
         _talking(folder / target.folder, suite.templates[target.template])
         for drafter in suite.drafters.values():
-            if drafter.kind != "vanilla" and target.role in drafter.roles:
+            if drafter.has_checkpoint and target.role in drafter.roles:
                 for scale in suite.scales if drafter.scaled else [None]:
                     names = {"drafters": target.name, "small": target.name, "scale": scale and scale.name}
                     _checkpoint(folder / drafter.folder.format(**names), head=drafter.kind == "draft-head")

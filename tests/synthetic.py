@@ -23,6 +23,7 @@ from prism_ae.suites.records import Suite
 
 STRENGTH = {
     "standard": (0.62, 0.02),
+    "lookup": (0.35, 0.02),
     "eagle2": (0.70, 0.075),
     "hass": (0.74, 0.055),
     "hass2": (0.75, 0.045),

@@ -18,6 +18,7 @@ from prism_ae.decoding.cache import HIDDEN, KVCache
 from prism_ae.decoding.drafting import Drafting
 from prism_ae.decoding.examine import SURE, examined
 from prism_ae.decoding.known_text import UNKNOWN, known_path, leaves_path
+from prism_ae.decoding.lookup import LookupDrafting, PromptLookup
 from prism_ae.decoding.sampling import sample_tokens
 from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
@@ -43,7 +44,7 @@ class Batch:
     def __init__(
         self,
         target: Llama,
-        drafter: Drafter | None,
+        drafter: Drafter | PromptLookup | None,
         shape: TreeShape | None,
         *,
         rows: int,
@@ -55,13 +56,14 @@ class Batch:
         if max_seq_len > target.config.max_position_embeddings:
             raise ValueError(f"max_seq_len {max_seq_len} is beyond the target's positions")
         for model in (target, drafter):
-            if model is not None:  # drafts may lie beyond max_seq_len: they are verified, and never committed
+            # Drafts may lie beyond max_seq_len: they are verified, and never committed.
+            if isinstance(model, (Llama, Drafter)):
                 model.rotary.reserve(max_seq_len + (shape.steps if shape else 0))
         config, parameter = target.config, next(target.parameters())
         self.target, self.device, self.dtype = target, parameter.device, parameter.dtype
         self.rows, self.uniforms_per_row = rows, uniforms_per_row
         self.depth = shape.steps if shape else 0
-        self.aux_hidden_layers = drafter.config.aux_hidden_layers if drafter else ()
+        self.aux_hidden_layers = drafter.config.aux_hidden_layers if isinstance(drafter, Drafter) else ()
         self.sample_at_once = self.device.type != "cpu"
         """Whether the target's token is computed for all nodes at once, or for visited nodes only. The latter saves a
         CPU most nodes; on a GPU reading the head's weights once per level would cost more than the nodes."""
@@ -73,7 +75,11 @@ class Batch:
             config.head_dim,
             like=parameter.detach(),
         )
-        self.drafting = Drafting(drafter, shape, rows, max_seq_len) if drafter and shape else None
+        self.drafting: Drafting | LookupDrafting | None = None
+        if isinstance(drafter, Drafter) and shape:
+            self.drafting = Drafting(drafter, shape, rows, max_seq_len)
+        elif isinstance(drafter, PromptLookup) and shape:
+            self.drafting = LookupDrafting(drafter, shape, rows, max_seq_len, device=self.device)
         self.verdicts: list[list[int]] | None = None
         """Of the tokens that the last `admit` or `round` returned, row by row; None without `examine_tokens`."""
         self._visited: Callable[[Tensor], Tensor]
@@ -293,14 +299,14 @@ def target_slots(shape: TreeShape | None, max_seq_len: int) -> int:
 
 
 def row_bytes(
-    target: Llama, drafter: Drafter | None, shape: TreeShape | None, max_seq_len: int, dtype: torch.dtype
+    target: Llama, drafter: Drafter | PromptLookup | None, shape: TreeShape | None, max_seq_len: int, dtype: torch.dtype
 ) -> int:
     """Memory of one row's keys and values, in bytes."""
     config = target.config
     size = KVCache.row_bytes(
         config.num_hidden_layers, config.num_key_value_heads, target_slots(shape, max_seq_len), config.head_dim, dtype
     )
-    if drafter and shape:
+    if isinstance(drafter, Drafter) and shape:
         layer, slots = drafter.config.layer, Drafting.slots(shape, max_seq_len)
         size += KVCache.row_bytes(drafter.kv_layers, layer.num_key_value_heads, slots, layer.head_dim, dtype)
     return size

@@ -116,7 +116,7 @@ def _drafters(
     refused: dict[Path, dict[str, list[Finding]]] = {}
     absent: dict[str, Absent] = {}
     for drafter in suite.drafters.values():
-        if drafter.kind == "vanilla":
+        if not drafter.has_checkpoint:
             continue
         for scale in [scale.name for scale in suite.scales] if drafter.scaled else [None]:
             for engine in engines:

@@ -137,6 +137,11 @@ def problem(engine: str, point: Point, drafter_kind: str) -> str:
         return "results of the engine artifact are imported, not measured, and this one was not ('prism-ae import')"
     if engine == "sglang" and EAGLE3_CONFIG_ROPE in point.compat:
         return f"the engine sglang gives EAGLE-3 the RoPE base it was trained with alone ({EAGLE3_CONFIG_ROPE})"
+    if engine == "sglang" and drafter_kind == "lookup":
+        return (
+            "the engine sglang does not draft by prompt lookup: SGLang's own (NGRAM) is another, with trees from the "
+            "texts of all requests; it needs SGLang's compiled kernels, and is not driven here yet"
+        )
     if engine != "torch":
         return ""
     if drafter_kind == "model":

@@ -22,6 +22,7 @@ import torch
 from prism_ae.cells import Cell, EngineSettings, Result
 from prism_ae.decoding.batch import Batch, row_bytes
 from prism_ae.decoding.generate import GenerationJob, GenerationResult, generate
+from prism_ae.decoding.lookup import PromptLookup
 from prism_ae.decoding.verifier import VERIFIER
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.layouts.configs import is_authors_eagle3
@@ -123,7 +124,7 @@ class TorchEngine:
         self,
         assignment: Assignment,
         target: _Loaded,
-        drafter: Drafter | None,
+        drafter: Drafter | PromptLookup | None,
         cells: Sequence[Cell],
         should_stop: Callable[[], bool],
     ) -> Iterator[tuple[Cell, Result]]:
@@ -161,7 +162,7 @@ class TorchEngine:
                 samples = tuple(answered[number][place].sample for place in range(len(jobs[number])))
                 seconds = time.perf_counter() - start
                 settings = self._settings(batch, jobs[number][0].max_seq_len, expected_texts=lookahead > 0)
-                used = drafter.config.layer.rope_theta if drafter else None
+                used = drafter.config.layer.rope_theta if isinstance(drafter, Drafter) else None
                 settings = with_ropes(settings, target.model.config.rope_theta, assignment.drafter_path, used)
                 yield cells[number], Result(samples, seconds, settings)
 
@@ -220,10 +221,13 @@ class TorchEngine:
         model = load_target(path, dtype, self.device)
         return _Loaded(path, dtype, model, open_conversation(path, template, self.suite.system_prompt))
 
-    def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | None:
-        if assignment.drafter_path is None:
-            return None
+    def _load_drafter(self, assignment: Assignment, target: _Loaded) -> Drafter | PromptLookup | None:
         point, folder = assignment.cells[0].point, assignment.drafter_path
+        record = self.suite.drafters[point.drafter]
+        if record.kind == "lookup":
+            return PromptLookup(record.min_ngram, record.max_ngram)
+        if folder is None:
+            return None
         pair = make_pair(self.suite.targets[point.target], target.path, folder, "draft-head", "torch")
         check_branch(pair.config, pair.drafter, assignment.tree)
         theta = _config_rope(folder, pair.drafter_layout) if EAGLE3_CONFIG_ROPE in point.compat else None

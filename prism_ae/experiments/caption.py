@@ -96,6 +96,7 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     yield from (Text(f"{remark}.") for remark in remarks if remark)
     if any(name in experiment.added for name in subject.styles):
         yield Text(f"{ADDED} Not in the paper's {experiment.folder.removesuffix('s')}: added here.")
+    yield from _lookups(suite, results, subject.styles)
     if said := options.described():
         yield Text(f"Asked differently from the experiment's file: {said}.")
     if options.controls and not experiment.controls_for(suite.name):
@@ -132,8 +133,12 @@ def _measurement(suite: Suite, results: Results) -> str:
     points, done = results.points, results.done
     targets = unique(suite.targets[point.target].label for point in points)
     said = f"Target{'s' if len(targets) > 1 else ''} {_joined(targets)}"
+    lookups = [name for name, drafter in suite.drafters.items() if drafter.kind == "lookup"]  # of other trees
     for values, word in (
-        (unique(point.tree for point in points if point.tree), "draft tree {} (steps, branch, verified)"),
+        (
+            unique(point.tree for point in points if point.tree and point.drafter not in lookups),
+            "draft tree {} (steps, branch, verified)",
+        ),
         (unique(point.scale for point in points if point.scale), "training scale {}"),
         (unique(point.batch for point in points if point.batch), "batch {}"),
     ):
@@ -147,6 +152,23 @@ def _measurement(suite: Suite, results: Results) -> str:
     served = [f"{word} {_joined(map(_shown, read))}" for key, word in _SERVED.items() if (read := _read(results, key))]
     said += f"; {', '.join(served)}" if served else ""
     return f"{said}; newest measurement {max(cell.measured.finished for cell in done)[:10]}."
+
+
+def _lookups(suite: Suite, results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
+    """What prompt lookup is, and where its time is not measured."""
+    for name in unique(point.drafter for point in results.points if suite.drafters[point.drafter].kind == "lookup"):
+        record, points = suite.drafters[name], [point for point in results.points if point.drafter == name]
+        ngrams = " to ".join(map(str, unique([record.max_ngram, record.min_ngram])))
+        said = (
+            f"{styles[name].label} drafts, without a model, what followed the last {ngrams} tokens where they occurred"
+        )
+        said += f" last: a chain of up to {_joined(point.tree.steps for point in points if point.tree)} tokens"
+        if any(other.batch for other in results.points) and not any(point.batch for point in points):
+            said += (
+                ". Its acceptance is measured by the engine torch, and no speed: SGLang's own lookup (NGRAM) is another"
+            )
+            said += ", and is not driven here"
+        yield Text(f"{said}.")
 
 
 def _read(results: Results, key: str) -> list[Any]:

@@ -71,7 +71,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             benchmark=benchmark,
             temperature=temperature,
             tree=tree,
-            engine=engine,
+            engine=by,
             batch=batch,
             questions=_asked(questions, batch, repeat, suite, fixed=options.questions is not None),
             max_new_tokens=limits.new_tokens(suite.benchmarks[benchmark].turns),
@@ -86,9 +86,10 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         for target, drafter in _pairs(experiment, suite, options)
         for scale in (_scales(experiment, suite, options) if drafter.scaled else (None,))
         for training_seed in (seeds.get(scale.name, (0,)) if scale and not (drafter.folder or drafter.absent) else (0,))
-        for drafted in (drafting if drafter.kind != "vanilla" else (EXACT,))
-        for tree in (trees if drafter.kind != "vanilla" else (None,))
-        for batch in batches
+        for drafted in (drafting if drafter.has_checkpoint else (EXACT,))
+        for tree in _drafted(drafter, trees)
+        for by in (_engine(experiment, drafter, engine),)
+        for batch in (batches if by == engine else (None,))
         for benchmark in benchmarks
         for temperature in temperatures
         for repeat in range(repeats)
@@ -103,7 +104,8 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
             "no drafter for the target",
         )
     # A size of the user's own is refused; one of the experiment's file is a missing cell of the plan.
-    if options.batch_sizes and (problem := points[-1].unfilled_batch):  # the last point has the largest batch
+    largest = max(points, key=lambda point: point.batch or 0)
+    if options.batch_sizes and (problem := largest.unfilled_batch):
         raise UsageError(
             f"{experiment.name}: {problem}",
             f"ask for more with --questions {batches[-1]}, or for a smaller batch with --batch-size {questions}",
@@ -261,6 +263,18 @@ def _trees(experiment: Experiment, suite: Suite, options: Options, limits: Limit
             hint = f"ask for at most {shortest} steps with --tree"
             raise UnfilledError(f"{experiment.name}: {what}", hint, f"answers are shorter than draft tree {tree}")
     return trees
+
+
+def _drafted(drafter: DrafterRecord, trees: Sequence[TreeShape]) -> Sequence[TreeShape | None]:
+    """What a drafter makes of these trees: vanilla decoding none, prompt lookup chains of their steps."""
+    if drafter.kind == "lookup":
+        return tuple(dict.fromkeys(TreeShape(tree.steps, 1, tree.steps + 1) for tree in trees))
+    return trees if drafter.has_checkpoint else (None,)
+
+
+def _engine(experiment: Experiment, drafter: DrafterRecord, engine: str) -> str:
+    """The one that measures a drafter: not always the experiment's where acceptance without a time says something."""
+    return "torch" if experiment.draws_untimed and drafter.kind == "lookup" and engine == "sglang" else engine
 
 
 def _drafting(experiment: Experiment, options: Options, engine: str) -> tuple[str, ...]:

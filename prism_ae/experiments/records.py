@@ -83,6 +83,8 @@ class Experiment:
         folder: where drawings go.
         remark: a sentence of the caption.
         needs_vanilla: speed-ups are drawn, so vanilla decoding is measured even where it was not named.
+        draws_untimed: the acceptance of a drafter says something without its speed: prompt lookup, which SGLang is not
+            driven for, is measured by the engine torch then.
     """
 
     _: dataclasses.KW_ONLY
@@ -103,6 +105,7 @@ class Experiment:
     about: ClassVar[QuantityName] = "al"
     folder: ClassVar[str] = "figures"
     needs_vanilla: ClassVar[bool] = False
+    draws_untimed: ClassVar[bool] = False
 
     @property
     def batches(self) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import MANIFEST, read_manifest
 from prism_ae.models.weights import WEIGHTS, files_in, find_format
-from prism_ae.suites.records import Suite
+from prism_ae.suites.records import DrafterRecord, Suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Located:
 
     path: Path
     fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameterless:
+    """A drafter without a checkpoint; ``fingerprint`` (hex) changes whenever its options or its rule do."""
+
+    fingerprint: str
+    path: None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +88,12 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
 
     Raises:
         KeyError: the suite has no such target, drafter or scale.
-        ValueError: vanilla decoding has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
+        ValueError: the drafter is of a kind that has no checkpoint, or ``scale`` does not fit ``Drafter.scaled``.
     """
     target, drafter, scale, engine, training_seed = key
     record, of = suite.drafters[drafter], suite.targets[target]
-    if record.kind == "vanilla":
-        raise ValueError("vanilla decoding has no checkpoint")
+    if not record.has_checkpoint:
+        raise ValueError(f"a drafter of the kind {record.kind} has no checkpoint")
     if record.scaled != (scale is not None):
         raise ValueError(f"drafter {drafter} is {'' if record.scaled else 'not '}trained at scales, got scale {scale}")
     if scale is not None and scale not in {known.name for known in suite.scales}:
@@ -107,6 +115,17 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
     hint = f"run '{artifact.command}'" if training_seed or artifact.variant else suite.models_hint
     found = _trained(artifact.folder, f"{record.label} for {of.label}{at}{seed} is not trained yet", hint)
     return dataclasses.replace(found, opt_in=artifact.variant) if isinstance(found, Absent) else found
+
+
+_LOOKUP = "lookup-1"
+"""Raised whenever prompt lookup would draft something else of the same text."""
+
+
+def parameterless(record: DrafterRecord) -> Parameterless | None:
+    """A drafter without a checkpoint; None for vanilla decoding, which has no drafter."""
+    if record.kind == "vanilla":
+        return None
+    return Parameterless(digest([_LOOKUP, record.min_ngram, record.max_ngram]))
 
 
 def _nameless(key: str, trained: str, suite: Suite) -> Absent:

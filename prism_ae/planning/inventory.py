@@ -52,7 +52,7 @@ def take_inventory(points: Iterable[Point], lookup: Lookup, suite: Suite, models
     count = len(found)
     for key in dict.fromkeys(map(DrafterKey.of, asked)):
         one = lookup.drafter(key)
-        if one is not None and not (isinstance(one, Absent) and not one.hint):
+        if isinstance(one, Located) or (isinstance(one, Absent) and one.hint):
             folder = suite.drafter_folder(key.target, key.drafter, key.scale, key.engine)
             found.setdefault(_key(one, folder), one)
     here = tuple(one.path for one in found.values() if isinstance(one, Located))

@@ -11,7 +11,15 @@ from prism_ae.engines import registry
 from prism_ae.engines.pairs import check_branch, make_pair
 from prism_ae.errors import MissingError, PrismError
 from prism_ae.io.words import format_bytes
-from prism_ae.models.locate import Absent, DrafterKey, Located, locate_drafter, locate_target
+from prism_ae.models.locate import (
+    Absent,
+    DrafterKey,
+    Located,
+    Parameterless,
+    locate_drafter,
+    locate_target,
+    parameterless,
+)
 from prism_ae.planning.plan import Lookup
 from prism_ae.prompts.conversation import Conversation, check_questions, open_conversation
 from prism_ae.prompts.fingerprint import prompts_fingerprint
@@ -46,9 +54,9 @@ class LocalLookup:
             return None
         return open_conversation(found.path, self._suite.templates[record.template], self._suite.system_prompt)
 
-    def drafter(self, key: DrafterKey) -> Located | Absent | None:
-        kind = self._suite.drafters[key.drafter].kind
-        return None if kind == "vanilla" else self._drafter(key)
+    def drafter(self, key: DrafterKey) -> Located | Parameterless | Absent | None:
+        record = self._suite.drafters[key.drafter]
+        return self._drafter(key) if record.has_checkpoint else parameterless(record)
 
     def pair_problem(self, point: Point) -> PrismError | None:
         target = self.target(point.target)
@@ -85,9 +93,9 @@ class AssumeAvailable:
     def target(self, target: str) -> Located | Absent:
         return _assumed(self._lookup.target(target), target)
 
-    def drafter(self, key: DrafterKey) -> Located | Absent | None:
+    def drafter(self, key: DrafterKey) -> Located | Parameterless | Absent | None:
         found = self._lookup.drafter(key)
-        return None if found is None else _assumed(found, "/".join(map(str, key)))
+        return _assumed(found, "/".join(map(str, key))) if isinstance(found, Absent) else found
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:
         try:

@@ -15,7 +15,7 @@ from typing import Protocol
 from prism_ae.cells import Cell, Fingerprints, Point
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import PrismError
-from prism_ae.models.locate import Absent, DrafterKey, Located
+from prism_ae.models.locate import Absent, DrafterKey, Located, Parameterless
 from prism_ae.planning.work_units import Folders, make_assignments
 from prism_ae.store.records import Record
 
@@ -25,8 +25,8 @@ class Lookup(Protocol):
 
     def target(self, target: str) -> Located | Absent: ...
 
-    def drafter(self, key: DrafterKey) -> Located | Absent | None:
-        """The checkpoint of this drafter; None for vanilla, which has none."""
+    def drafter(self, key: DrafterKey) -> Located | Parameterless | Absent | None:
+        """The checkpoint of this drafter, or its options; None for vanilla, which has neither."""
         ...
 
     def prompts(self, target: str, benchmark: str, questions: int) -> str:

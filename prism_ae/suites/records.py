@@ -66,7 +66,8 @@ class DrafterRecord:
     """A kind of drafter.
 
     Attributes:
-        kind: "vanilla" (none), "draft-head" (drafts from the target's hidden states) or "model" (a separate small LM).
+        kind: "vanilla" (none), "draft-head" (drafts from the target's hidden states), "model" (a separate small LM) or
+            "lookup" (prompt lookup: copies from the text so far, without a model).
         roles: targets it exists for.
         scaled: whether it is trained at every scale.
         control: an equal-budget control, or one for what a drafter reads.
@@ -77,11 +78,12 @@ class DrafterRecord:
         served: checkpoints published for SGLang; the sglang engine uses them where there is one, else ``folder``'s.
         config_rope: whether the authors evaluate it with the RoPE base of its config.json, not the one it was trained
             with.
+        min_ngram, max_ngram: tokens that a prompt lookup looks up, at least and at most; 0 for others.
     """
 
     name: str
     label: str
-    kind: Literal["vanilla", "draft-head", "model"]
+    kind: Literal["vanilla", "draft-head", "model", "lookup"]
     roles: tuple[str, ...]
     scaled: bool = False
     control: bool = False
@@ -89,6 +91,13 @@ class DrafterRecord:
     absent: OptionalText = None
     served: tuple[ServedCheckpoint, ...] = ()
     config_rope: bool = False
+    min_ngram: int = 0
+    max_ngram: int = 0
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is something to train or to download."""
+        return self.kind in ("draft-head", "model")
 
     def served_folder(self, role: str, scale: str | None) -> str | None:
         """The folder below the models folder that was published for SGLang, None where none was."""

@@ -125,10 +125,15 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         yield f"roles: '{role}' occurs twice"
     if (drafter.kind == "vanilla") != (drafter.name == "vanilla"):
         yield "kind: 'vanilla' is the kind of the drafter 'vanilla' and of no other"
-    if drafter.scaled and drafter.kind == "vanilla":
-        yield "scaled: vanilla decoding is not trained, write false"
-    if drafter.kind == "vanilla" and (drafter.folder or drafter.absent):
-        yield "folder: vanilla decoding has no checkpoint, leave 'folder' and 'absent' out"
+    what = "vanilla decoding" if drafter.kind == "vanilla" else "prompt lookup"
+    if drafter.scaled and not drafter.has_checkpoint:
+        yield f"scaled: {what} is not trained, write false"
+    if not drafter.has_checkpoint and (drafter.folder or drafter.absent):
+        yield f"folder: {what} has no checkpoint, leave 'folder' and 'absent' out"
+    if drafter.kind == "lookup" and not 1 <= drafter.min_ngram <= drafter.max_ngram:
+        yield f"min_ngram: must be at least 1 and at most max_ngram, {drafter.max_ngram}, got {drafter.min_ngram}"
+    if drafter.kind != "lookup" and (drafter.min_ngram or drafter.max_ngram):
+        yield "min_ngram: min_ngram and max_ngram belong to the kind 'lookup'"
     if drafter.folder and drafter.absent:
         yield "absent: a drafter has a folder or a reason why there is none, not both"
     if problem := _outside(drafter.folder):
@@ -150,7 +155,7 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
             if name in folder and not getattr(target, key):
                 yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
-        if drafter.kind != "vanilla" and target.folder and not (drafter.folder or drafter.absent):
+        if drafter.has_checkpoint and target.folder and not (drafter.folder or drafter.absent):
             yield f"folder: is missing, and target '{target.name}' is not trained here; name a folder, or say 'absent'"
 
 

@@ -207,7 +207,8 @@ def test_table_4_has_the_same_numbers_on_rows() -> None:
                 if (e.place.target, e.place.temperature, e.place.drafter) == (target, temperature, drafter)
             ]
             assert len(entries) == 7
-            speeds = [f"{entry.values['tps'].value:,.1f}" for entry in entries]
+            speeds = [f"{speed.value:,.1f}" if (speed := entry.values.get("tps")) else "–" for entry in entries]
+            assert ("–" in speeds) == (drafter == "lookup")
             assert [cell.text for cell in row[4:17:2]] == speeds
 
 
@@ -223,6 +224,29 @@ def test_what_the_papers_table_has_not_is_marked_and_disturbs_nothing_of_the_pap
     assert drawing.material.known == alone.material.known
     assert len(alone.material.known) == sum(len(curve.y) for curve in asked.paper.values)
     assert "†" not in caption(alone)
+
+
+def test_prompt_lookup_has_an_acceptance_length_and_no_speed(tmp_path: Path) -> None:
+    """Measured by another engine, without a time: nothing of it may be taken for a speed."""
+    drawing = composed("table4", FEW, paper=True)
+    (first, *_) = (row for row in body(table(drawing)) if row[2] == "Prompt lookup†")
+    shown = dict(zip([cell.text for cell in table(drawing).head[1]][3:], first[3:], strict=True))
+    assert {name for name, text in shown.items() if text == "–"} == {"TPS", "Speed-up", "Round cost", "Decode"}
+    entries = [e for e in drawing.material.summaries if e.place.drafter == "lookup"]
+    assert {name for e in entries for name in e.values} == {"al_micro", "al_macro", "tokens_per_round"}
+    assert f"{entries[0].values['al_micro'].value:.2f}" == first[3]
+    assert not drawing.page.title.warning
+    said = caption(drawing)
+    assert "draft tree 6,4,16 (steps, branch, verified)" in said
+    assert (
+        "Prompt lookup† drafts, without a model, what followed the last 3 to 1 tokens where they occurred last" in said
+    )
+    assert (
+        "a chain of up to 6 tokens. Its acceptance is measured by the engine torch, and no speed: SGLang's own" in said
+    )
+    rows = written("table4", FEW, tmp_path)
+    valued = {row["quantity"] for row in rows if row["drafter"] == "lookup" and row["value"]}
+    assert valued == {"al_micro", "al_macro", "tokens_per_round"}
 
 
 def test_a_suite_that_has_none_of_the_added_drafters_fills_the_table() -> None:
@@ -287,7 +311,7 @@ def test_the_title_names_the_device_that_was_measured() -> None:
     drawing = compose(load_experiment("table4"), MINI, FEW, results)
     assert drawing.page.title.text == "Table 4: Acceptance length and tokens per second on NVIDIA H200 (mini suite)"
     nothing = compose(load_experiment("table4"), MINI, FEW, {})
-    assert nothing.page.title.text.endswith("per second (mini suite): 0 of 204 cells")
+    assert nothing.page.title.text.endswith("per second (mini suite): 0 of 228 cells")
     assert "A800" not in nothing.page.title.text
 
 
@@ -362,7 +386,7 @@ def test_a_drafter_without_a_checkpoint_for_a_target_has_no_rows() -> None:
     assert ("llama-3-8b-instruct", "hass2") in names
     assert not {"hass3", "prism3"} & {drafter for _, drafter in names}
     assert "HASS-3 is not among LLaMA-3-8B's methods: the authors published no HASS-3 checkpoint" in caption(drawing)
-    assert len(drawing.results.points) == 144 - 12 + 2 * 12
+    assert len(drawing.results.points) == 144 - 12 + 4 * 12
     printed = [line for line in body(table(drawing)) if line[2] == "PRISM, paper"]
     assert [line[3:5] for line in printed] == [["4.29", "201.5"]]
 

@@ -72,7 +72,7 @@ class Place:
 
     def assignment(self, cells: Sequence[Cell]) -> Assignment:
         point = cells[0].point
-        drafter = None if point.drafter == "vanilla" else self.folder / point.drafter
+        drafter = None if point.drafter in ("vanilla", "lookup") else self.folder / point.drafter
         return Assignment(tuple(cells), self.folder / "target", drafter)
 
     def measure(self, *cells: Cell, engine: TorchEngine | None = None) -> dict[Cell, Result]:
@@ -145,6 +145,28 @@ def test_every_drafter_writes_the_same_text(place: Place) -> None:
         results = place.measure(*cells, engine=engine)
         digests.append([[sample.output_sha256 for sample in results[cell].samples] for cell in cells])
     assert all(other == digests[0] for other in digests[1:])
+
+
+CHAIN = {"drafter": "lookup", "scale": None, "tree": TreeShape(3, 1, 4)}
+
+
+def test_prompt_lookup_needs_no_folder_and_writes_the_same_text(place: Place) -> None:
+    """Alone, after a drafter from which the text is known, and timed."""
+    engine, asked = place.engine(), [(benchmark, t) for benchmark in QUESTIONS for t in (0.0, 1.0)]
+    plain = [place.measure(place.cell(*each, "vanilla")).popitem()[1] for each in asked]
+    texts = [[sample.output_sha256 for sample in result.samples] for result in plain]
+    cells = [place.cell(*each, **CHAIN) for each in asked]
+    fresh = place.measure(*cells, engine=engine)
+    again = place.measure(*cells, engine=engine)
+    timed = [place.measure(place.cell(*each, **CHAIN, batch=2)) for each in asked]
+    for number, cell in enumerate(cells):
+        (beside,) = timed[number].values()
+        for result in (fresh[cell], again[cell], beside):
+            assert [sample.output_sha256 for sample in result.samples] == texts[number]
+            assert [sample.accepted for sample in result.samples] == [one.accepted for one in fresh[cell].samples]
+            assert result.settings.others["tree"] == "3,1,4"
+            assert result.settings.drafter_rope_theta is None
+    assert sum(sum(sample.histogram[1:]) for result in fresh.values() for sample in result.samples) > 0
 
 
 def test_later_drafters_profit_from_the_first_and_measure_the_same(place: Place) -> None:

@@ -101,6 +101,34 @@ def test_the_baseline_is_measured_although_it_was_not_named(mini: Suite, kind: s
     assert names("prism", "vanilla") == ["prism", "vanilla"]
 
 
+CHAIN = TreeShape(6, 1, 7)
+
+
+def test_prompt_lookup_drafts_a_chain_of_the_trees_steps(mini: Suite) -> None:
+    asked, both = Options(drafters=("lookup", "prism")), Options(drafters=("lookup", "prism"), drafting="both")
+    for name, found in (("figure7", experiment()), ("trees", experiment("trees"))):
+        points = expand(found, mini, asked)
+        assert {point.engine for point in of(points, "lookup")} == {"sglang"}, name
+        assert len(points) == len(set(points))
+    assert {point.tree for point in of(points, "lookup")} == {TreeShape(d, 1, d + 1) for d in (3, 5, 8)}
+    assert {point.drafting for point in of(expand(experiment(), mini, both), "lookup")} == {"exact"}
+
+
+def test_a_table_has_the_acceptance_of_a_drafter_that_sglang_is_not_driven_for(mini: Suite) -> None:
+    asked = Options(drafters=("lookup", "prism"))
+    found = of(expand(experiment("table"), mini, asked), "lookup")
+    assert {(point.engine, point.batch, point.tree, point.scale) for point in found} == {("torch", None, CHAIN, None)}
+    assert len(found) == len(set(found)) == 6
+    timed = expand(experiment("table"), mini, dataclasses.replace(asked, engine="torch"))
+    assert {(point.engine, point.batch, point.tree) for point in of(timed, "lookup")} == {("torch", 1, CHAIN)}
+
+
+def test_the_largest_batch_is_looked_at_whatever_drafter_comes_last(mini: Suite) -> None:
+    options = Options(drafters=("prism", "lookup"), batch_sizes=(17,), questions=16)
+    with pytest.raises(UsageError, match=r"17.*16"):
+        expand(experiment("table"), mini, options)
+
+
 def test_the_baseline_is_measured_although_a_file_does_not_draw_it(mini: Suite) -> None:
     asked = dataclasses.replace(experiment(), drafters=("prism",))
     assert len(of(expand(asked, mini, Options()), "vanilla")) == 4 * 6

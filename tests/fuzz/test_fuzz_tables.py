@@ -41,7 +41,7 @@ def _used(points: Iterable[Point], suite: Suite, models: Path) -> None:
     folders_of_points(suite, points)
     for point in points[:40]:
         assert isinstance(locate_target(suite, point.target, models), Absent)
-        if suite.drafters[point.drafter].kind != "vanilla":
+        if suite.drafters[point.drafter].has_checkpoint:
             found = locate_drafter(suite, DrafterKey(point.target, point.drafter, point.scale, point.engine), models)
             assert isinstance(found, Absent)
 

@@ -35,7 +35,7 @@ def timed(kind: str = "batches", options: Options | None = None, **cells: object
 
 def test_torch_keeps_a_target_and_sglang_a_server() -> None:
     torch, *_ = made(*expand(load_experiment("figure5"), MINI, Options(scales=("8x",), drafters=("prism",))))
-    assert torch.affinity == ("torch", "mini-llama-3")
+    assert torch.affinity == ("torch", "mini-llama-3", "float32")
     assert not torch.timed
     kept = {one.affinity for one in made(*timed(options=Options(drafting="both")))}
     assert kept == {

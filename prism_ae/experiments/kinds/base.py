@@ -165,7 +165,7 @@ def as_in_the_paper(experiment: Kind, suite: Suite, results: Results) -> bool:
     A mean over other benchmarks, or with another draft tree, is something else, and the paper's beside it would
     mislead.
     """
-    points = results.points
+    points = [point for point in results.points if suite.drafters[point.drafter].kind != "lookup"]  # not the paper's
     means = experiment.benchmarks_drawn == "mean"
     same = not means or {point.benchmark for point in points} == set(experiment.cells.benchmarks)
     trees = {point.tree for point in points if point.tree}

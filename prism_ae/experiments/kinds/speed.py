@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Literal
 
-from prism_ae.analysis.quantities import SPEED, Quantity
+from prism_ae.analysis.estimates import Summary
+from prism_ae.analysis.quantities import AL_MACRO, AL_MICRO, SPEED, TOKENS_PER_ROUND, Quantity
+from prism_ae.analysis.results import Results
 from prism_ae.cells import Point
 from prism_ae.errors import UsageError
 from prism_ae.experiments.kinds.base import Kind
@@ -15,6 +17,8 @@ from prism_ae.io.schema import record
 
 TPS_MEANS = "TPS: generated tokens / wall seconds of the whole run, prefill included"
 RATIO_MEANS = "TPS / TPS of vanilla decoding"
+_COUNTED = frozenset(quantity.name for quantity in (AL_MACRO, AL_MICRO, TOKENS_PER_ROUND))
+"""Quantities that need no time."""
 
 
 @record
@@ -55,6 +59,12 @@ class Timed(Kind):
         """Whether a drawing of vanilla decoding alone says something."""
         return False
 
+    def summarise(self, results: Results) -> tuple[Summary, ...]:
+        return tuple(map(_with_time, super().summarise(results)))
+
+    def judged(self, results: Results, quantity: Quantity) -> tuple[Summary, ...]:
+        return tuple(map(_with_time, super().judged(results, quantity)))
+
     def check_drawable(self, points: Iterable[Point]) -> None:
         """Numbers of two draft loops beside each other, unmarked, would mislead; only one layout marks them."""
         ways = {point.drafting for point in points if point.tree is not None}
@@ -77,3 +87,11 @@ class Timed(Kind):
             yield "cells.batches: must be at least 1"
         if len(set(sizes)) < len(sizes):
             yield "cells.batches: has duplicates"
+
+
+def _with_time(summary: Summary) -> Summary:
+    """Without the speeds of a drafter whose time was not measured: other cells were decoded beside it."""
+    if summary.place.batch is not None:
+        return summary
+    counted = {name: value for name, value in summary.values.items() if name in _COUNTED}
+    return dataclasses.replace(summary, values=counted)

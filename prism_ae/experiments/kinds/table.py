@@ -46,6 +46,7 @@ class PaperTable(Timed):
     axis: ClassVar[str] = "batch"
     folder: ClassVar[str] = "tables"
     needs_vanilla: ClassVar[bool] = True
+    draws_untimed: ClassVar[bool] = True
     benchmarks_drawn: ClassVar[Literal["each", "mean", "both"]] = "both"
 
     @property

@@ -20,13 +20,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+READS: Final = ("bytes", "readable_bytes", "parameters", "active_parameters", "target_parameters")
+"""What a round (of vanilla decoding: a step) is held against, in the order of `Sums.reads`: bytes that it reads of
+memory, bytes that the device could have read meanwhile; parameters of what drafts (of vanilla decoding: of the target),
+those that a draft step runs, and the target's."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +45,7 @@ class Sums:
         decode_tokens: generated tokens after the first of each turn.
         decode_seconds: from a turn's first token to its last, summed over requests.
         wall: seconds of the whole run, prefill, queueing and the run's tail included.
+        reads: [..., 5], by `READS`, summed over rounds, of vanilla decoding over steps; NaN where not recorded.
     """
 
     lengths: Floats
@@ -52,6 +58,7 @@ class Sums:
     decode_seconds: Floats
     wall: Floats
     batch: int
+    reads: Floats = dataclasses.field(default_factory=lambda: np.full(len(READS), np.nan))
 
     def __add__(self, other: Sums) -> Sums:
         """Of both together; raises ValueError for other batches, whose seconds do not add up."""
@@ -98,6 +105,11 @@ def ratio(numerator: object, denominator: object) -> Floats:
         np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     )
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+
+
+def rounds_or_steps(sums: Sums) -> Floats:
+    """Rounds; of vanilla decoding, which has none, steps: each makes one token."""
+    return np.where(sums.rounds > 0, sums.rounds, sums.decode_tokens)
 
 
 def acceptance_lengths(histograms: Ints) -> Floats:
@@ -179,9 +191,39 @@ VANILLA_DECODE_SPEED_UP = dataclasses.replace(
     DECODE_SPEED_UP, of="vanilla", over_vanilla=lambda own, vanilla: ratio(own(DECODE_TPS), vanilla(DECODE_TPS))
 )
 
+
+def _read(name: str) -> Callable[[Sums], Floats]:
+    """Per round, of vanilla decoding per step; parameters are the same in all of them."""
+
+    def formula(sums: Sums) -> Floats:
+        return ratio(sums.reads[..., READS.index(name)], rounds_or_steps(sums))
+
+    return formula
+
+
+PARAMETERS = Quantity("parameters", "Parameters", "", "{:,.0f}", _read("parameters"))
+ACTIVE_PARAMETERS = Quantity("active_parameters", "Active parameters", "", "{:,.0f}", _read("active_parameters"))
+PARAMETER_SHARE = Quantity(
+    "parameter_share", "Parameters / target's", "", "{:.4f}",
+    lambda sums: ratio(_read("parameters")(sums), _read("target_parameters")(sums)), of="drafters",
+)  # fmt: skip
+READ_BYTES = Quantity("read_bytes", "Read", "bytes", "{:,.0f}", _read("bytes"), pooled=True)
+"""Of memory, in a round, all sequences of the batch together."""
+MBU = Quantity(
+    "mbu", "MBU", "", "{:.2f}", lambda sums: ratio(_read("bytes")(sums), _read("readable_bytes")(sums)), pooled=True
+)
+"""Memory bandwidth utilisation: bytes read per second / those that the device can read."""
+PREDICTED_SPEED_UP = Quantity(
+    "predicted_speed_up", "Predicted", "", "{:.2f}×", of="drafters",
+    over_vanilla=lambda own, vanilla: ratio(own(TOKENS_PER_ROUND), ratio(own(READ_BYTES), vanilla(READ_BYTES))),
+)  # fmt: skip
+"""The decode speed-up if time were bytes: tokens per round / (bytes of a round / bytes of a vanilla step)."""
+
 ACCEPTANCE = (AL_MACRO, AL_MICRO)
 SPEED = (
     AL_MACRO, AL_MICRO, TPS, DECODE_TPS, TOKENS_PER_ROUND, ROUND_SECONDS, STEP_SECONDS,
     SPEED_UP, ROUND_COST, DECODE_SPEED_UP, VANILLA_DECODE_SPEED_UP,
 )  # fmt: skip
+LIMIT = (PARAMETERS, ACTIVE_PARAMETERS, PARAMETER_SHARE, READ_BYTES, MBU, PREDICTED_SPEED_UP)
+"""How far from the memory's limit: of cells whose settings have sizes and bandwidth (`analysis.reads`)."""
 QUANTITIES = {quantity.name: quantity for quantity in (*SPEED[:-1], acceptance_rate(1))}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
+from prism_ae.analysis.reads import with_reads
 from prism_ae.analysis.rounds import as_authors_count, overshoot
 from prism_ae.cells import Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
@@ -144,14 +145,17 @@ class CellResult:
 
     @functools.cached_property
     def total(self) -> Sums:
-        return self.columns.sums(self.measured.wall_seconds, self.point.batch)
+        return self._sums()
 
     @functools.cached_property
     def without_each(self) -> Sums:
         """Sums [n] over all questions but one, for each of them."""
         count = len(self.columns.question_ids)
-        weights = np.ones((count, count)) - np.eye(count)
-        return self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
+        return self._sums(np.ones((count, count)) - np.eye(count))
+
+    def _sums(self, weights: Floats | None = None) -> Sums:
+        sums = self.columns.sums(self.measured.wall_seconds, self.point.batch, weights)
+        return with_reads(sums, self.measured.settings)
 
     @property
     def checkpoint(self) -> tuple[str, str] | None:

@@ -25,6 +25,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from prism_ae.cells import STAGES
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -46,6 +48,7 @@ class Sums:
         decode_seconds: from a turn's first token to its last, summed over requests.
         wall: seconds of the whole run, prefill, queueing and the run's tail included.
         reads: [..., 5], by `READS`, summed over rounds, of vanilla decoding over steps; NaN where not recorded.
+        stage_seconds: [..., 4], by `cells.STAGES`; NaN where not measured apart.
     """
 
     lengths: Floats
@@ -59,6 +62,7 @@ class Sums:
     wall: Floats
     batch: int
     reads: Floats = dataclasses.field(default_factory=lambda: np.full(len(READS), np.nan))
+    stage_seconds: Floats = dataclasses.field(default_factory=lambda: np.full(len(STAGES), np.nan))
 
     def __add__(self, other: Sums) -> Sums:
         """Of both together; raises ValueError for other batches, whose seconds do not add up."""
@@ -218,6 +222,23 @@ PREDICTED_SPEED_UP = Quantity(
     over_vanilla=lambda own, vanilla: ratio(own(TOKENS_PER_ROUND), ratio(own(READ_BYTES), vanilla(READ_BYTES))),
 )  # fmt: skip
 """The decode speed-up if time were bytes: tokens per round / (bytes of a round / bytes of a vanilla step)."""
+
+
+def _stage_seconds(stage: str) -> Quantity:
+    """Of a round, of vanilla decoding of a step."""
+
+    def formula(sums: Sums) -> Floats:
+        return ratio(sums.stage_seconds[..., STAGES.index(stage)], rounds_or_steps(sums))
+
+    return Quantity(f"{stage}_seconds", stage.capitalize(), "s", "{:.4f}", formula, pooled=True)
+
+
+DRAFT_STEP_SECONDS = Quantity(
+    "draft_step_seconds", "Draft step", "s", "{:.4f}",
+    lambda sums: ratio(sums.stage_seconds[..., 0], sums.rounds * (sums.histogram.shape[-1] - 1)),
+    pooled=True, of="drafters",
+)  # fmt: skip
+STAGE_SECONDS = (*map(_stage_seconds, STAGES), DRAFT_STEP_SECONDS)
 
 ACCEPTANCE = (AL_MACRO, AL_MICRO)
 SPEED = (

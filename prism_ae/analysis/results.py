@@ -17,7 +17,7 @@ import numpy as np
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
 from prism_ae.analysis.reads import with_reads
 from prism_ae.analysis.rounds import as_authors_count, overshoot
-from prism_ae.cells import Fingerprints, Point, Sample
+from prism_ae.cells import STAGES, Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Columns:
         overshoot: [n], tokens that were committed behind the answers' ends, which nobody receives.
         prefill, decode: [n], seconds from sending a turn to its first token, and from there to its last; summed over
             turns.
+        stages: [n, 4], by `cells.STAGES`; NaN where not measured apart.
     """
 
     question_ids: tuple[str, ...]
@@ -64,6 +65,7 @@ class Columns:
     overshoot: Ints
     prefill: Floats
     decode: Floats
+    stages: Floats
 
     @property
     def rounds(self) -> Ints:
@@ -102,6 +104,7 @@ class Columns:
             decode_seconds=every @ decode,
             wall=np.asarray(wall) if weights is None else wall * ratio(every @ served, served.sum()),
             batch=batch or 1,
+            stage_seconds=every @ self.stages,
         )
 
 
@@ -132,7 +135,10 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
     listed = [(sample.generated_tokens, sample.turns, overshoot(sample)) for sample in samples]
     counts = np.array(listed, dtype=np.int64).reshape(-1, 3)
     seconds = np.array([(sample.prefill_seconds, sample.decode_seconds) for sample in samples], dtype=np.float64)
-    return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T)
+    stages = np.array([sample.stage_seconds or [np.nan] * len(STAGES) for sample in samples], dtype=np.float64)
+    (generated, turns, beyond), (prefill, decode) = counts.T, seconds.reshape(-1, 2).T
+    stages = stages.reshape(-1, len(STAGES))
+    return Columns(ids, histograms, generated, turns, beyond, prefill, decode, stages)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

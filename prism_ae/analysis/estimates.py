@@ -210,8 +210,8 @@ def _summary(
 
 
 STABLE = 0.03
-"""The spread of a cell's times over its repeats (`CellResult.spread`) up to which it counts as stable: what is claimed of
-speeds is a few percent, too."""
+"""The spread of a cell's times over its repeats (`CellResult.spread`) up to which it counts as stable: what is claimed
+of speeds is a few percent, too."""
 
 
 def stable(cell: CellResult) -> bool:

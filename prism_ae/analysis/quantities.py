@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,11 @@ from prism_ae.cells import STAGES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+READS: Final = ("bytes", "readable_bytes", "parameters", "active_parameters", "target_parameters")
+"""What a round (of vanilla decoding: a step) is held against, in the order of `Sums.reads`: bytes that it reads of
+memory, bytes that the device could have read meanwhile; parameters of what drafts (of vanilla decoding: of the target),
+those that a draft step runs, and the target's."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +50,7 @@ class Sums:
             requests.
         stage_seconds: [..., stages], of `cells.STAGES`, summed over requests; NaN where they were not measured.
         wall: seconds of the whole run, prefill, queueing and the run's tail included.
+        reads: [..., 5], by `READS`, summed over rounds, of vanilla decoding over steps; NaN where not recorded.
     """
 
     lengths: Floats
@@ -60,6 +66,7 @@ class Sums:
     stage_seconds: Floats
     wall: Floats
     batch: int
+    reads: Floats = dataclasses.field(default_factory=lambda: np.full(len(READS), np.nan))
 
     def __add__(self, other: Sums) -> Sums:
         """Of both together; raises ValueError for other batches, whose seconds do not add up."""
@@ -73,7 +80,9 @@ class Sums:
     def stacked(cls, several: Sequence[Sums]) -> Sums:
         """The sums of several selections [r]; all are of the same batch."""
         names = [field.name for field in dataclasses.fields(cls) if field.name != "batch"]
-        return cls(**{name: np.array([getattr(one, name) for one in several]) for name in names}, batch=several[0].batch)
+        return cls(
+            **{name: np.array([getattr(one, name) for one in several]) for name in names}, batch=several[0].batch
+        )
 
 
 Value = Callable[["Quantity"], Floats]
@@ -114,6 +123,11 @@ def ratio(numerator: object, denominator: object) -> Floats:
         np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     )
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
+
+
+def rounds_or_steps(sums: Sums) -> Floats:
+    """Rounds; of vanilla decoding, which has none, steps: each makes one token."""
+    return np.where(sums.rounds > 0, sums.rounds, sums.decode_tokens)
 
 
 def acceptance_lengths(histograms: Ints) -> Floats:
@@ -198,7 +212,12 @@ VANILLA_DECODE_SPEED_UP = dataclasses.replace(
 
 
 FIRST_TOKEN_SECONDS = Quantity(
-    "first_token_seconds", "First token", "s", "{:.4f}", lambda sums: ratio(sums.prefill_seconds, sums.turns), pooled=True
+    "first_token_seconds",
+    "First token",
+    "s",
+    "{:.4f}",
+    lambda sums: ratio(sums.prefill_seconds, sums.turns),
+    pooled=True,
 )
 """From sending a turn to its first token, waiting included."""
 OCCUPANCY = Quantity(
@@ -209,21 +228,55 @@ OCCUPANCY = Quantity(
 nominal one. A run's last answers leave places empty."""
 
 
-def _stage(number: int) -> Quantity:
-    """Seconds of one of `STAGES` in a round, or in a step of vanilla decoding."""
-    name = STAGES[number]
+def _read(name: str) -> Callable[[Sums], Floats]:
+    """Per round, of vanilla decoding per step; parameters are the same in all of them."""
 
-    def seconds(sums: Sums) -> Floats:
-        rounds = np.where(np.asarray(sums.rounds) > 0, sums.rounds, sums.decode_tokens)
-        return ratio(sums.stage_seconds[..., number], rounds)
+    def formula(sums: Sums) -> Floats:
+        return ratio(sums.reads[..., READS.index(name)], rounds_or_steps(sums))
 
-    return Quantity(f"{name}_seconds", name.capitalize(), "s", "{:.4f}", seconds, pooled=True)
+    return formula
 
 
-STAGE_SECONDS = tuple(_stage(number) for number in range(len(STAGES)))
+PARAMETERS = Quantity("parameters", "Parameters", "", "{:,.0f}", _read("parameters"))
+ACTIVE_PARAMETERS = Quantity("active_parameters", "Active parameters", "", "{:,.0f}", _read("active_parameters"))
+PARAMETER_SHARE = Quantity(
+    "parameter_share", "Parameters / target's", "", "{:.4f}",
+    lambda sums: ratio(_read("parameters")(sums), _read("target_parameters")(sums)), of="drafters",
+)  # fmt: skip
+READ_BYTES = Quantity("read_bytes", "Read", "bytes", "{:,.0f}", _read("bytes"), pooled=True)
+"""Of memory, in a round, all sequences of the batch together."""
+MBU = Quantity(
+    "mbu", "MBU", "", "{:.2f}", lambda sums: ratio(_read("bytes")(sums), _read("readable_bytes")(sums)), pooled=True
+)
+"""Memory bandwidth utilisation: bytes read per second / those that the device can read."""
+PREDICTED_SPEED_UP = Quantity(
+    "predicted_speed_up", "Predicted", "", "{:.2f}×", of="drafters",
+    over_vanilla=lambda own, vanilla: ratio(own(TOKENS_PER_ROUND), ratio(own(READ_BYTES), vanilla(READ_BYTES))),
+)  # fmt: skip
+"""The decode speed-up if time were bytes: tokens per round / (bytes of a round / bytes of a vanilla step)."""
+
+
+def _stage_seconds(stage: str) -> Quantity:
+    """Of a round, of vanilla decoding of a step."""
+
+    def formula(sums: Sums) -> Floats:
+        return ratio(sums.stage_seconds[..., STAGES.index(stage)], rounds_or_steps(sums))
+
+    return Quantity(f"{stage}_seconds", stage.capitalize(), "s", "{:.4f}", formula, pooled=True)
+
+
+DRAFT_STEP_SECONDS = Quantity(
+    "draft_step_seconds", "Draft step", "s", "{:.4f}",
+    lambda sums: ratio(sums.stage_seconds[..., 0], sums.rounds * (sums.histogram.shape[-1] - 1)),
+    pooled=True, of="drafters",
+)  # fmt: skip
+STAGE_SECONDS = (*map(_stage_seconds, STAGES), DRAFT_STEP_SECONDS)
+
 ACCEPTANCE = (AL_MACRO, AL_MICRO)
 SPEED = (
     AL_MACRO, AL_MICRO, TPS, DECODE_TPS, TOKENS_PER_ROUND, ROUND_SECONDS, STEP_SECONDS,
     *STAGE_SECONDS, FIRST_TOKEN_SECONDS, OCCUPANCY, SPEED_UP, ROUND_COST, DECODE_SPEED_UP, VANILLA_DECODE_SPEED_UP,
 )  # fmt: skip
+LIMIT = (PARAMETERS, ACTIVE_PARAMETERS, PARAMETER_SHARE, READ_BYTES, MBU, PREDICTED_SPEED_UP)
+"""How far from the memory's limit: of cells whose settings have sizes and bandwidth (`analysis.reads`)."""
 QUANTITIES = {quantity.name: quantity for quantity in (*SPEED[:-1], acceptance_rate(1))}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prism_ae.analysis.quantities import QUANTITIES, Floats, Ints, Quantity, Sums, acceptance_lengths, ratio
+from prism_ae.analysis.reads import with_reads
 from prism_ae.analysis.rounds import as_authors_count, overshoot
 from prism_ae.cells import STAGES, Fingerprints, Point, Sample
 from prism_ae.errors import StoreError
@@ -196,7 +197,8 @@ class CellResult:
         columns = self.columns.longer(factors)
         served, before = (each.prefill.sum() + each.decode.sum() for each in (columns, self.columns))
         longer = served / before if self.point.batch and before else 1.0
-        return columns.sums(self.measured.wall_seconds * longer, self.point.batch, weights)
+        sums = columns.sums(self.measured.wall_seconds * longer, self.point.batch, weights)
+        return with_reads(sums, self.measured.settings)
 
     @functools.cached_property
     def total(self) -> Sums:

@@ -21,6 +21,7 @@ from prism_ae.cells import Cell, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment, Engine
 from prism_ae.errors import DeviceError, PrismError, StoreError
+from prism_ae.execution.limit import Limit
 from prism_ae.execution.load import Load
 from prism_ae.execution.unchanged import Unchanged
 from prism_ae.processes.child import printed_to
@@ -83,6 +84,7 @@ class Worker:
         self._output = output
         self._store = setup.run.open_store()
         self._unchanged = Unchanged(setup.run.suite, setup.run.models_dir)
+        self._limit = Limit(setup.run.suite, setup.slot)
         self._engine: tuple[str, Engine] | None = None
         self._stopped = False
 
@@ -125,6 +127,7 @@ class Worker:
         together = [cell.id for cell in assignment.cells]
         provenance = {**self._run.provenance, "device": self._slot.name, "measured_with": together}
         attempts = {attempt.cell.id: attempt for attempt in self._store.begin(assignment.cells, provenance)}
+        self._limit.prepare(assignment)
         clock = time.monotonic()
 
         def finish(attempt: Attempt, status: str, message: str, result: Result | None) -> None:
@@ -145,7 +148,7 @@ class Worker:
                 elif problem := contradiction(cell, result):
                     finish(attempts.pop(cell.id), FAILED, f"the engine's counts cannot be right: {problem}", None)
                 else:
-                    finish(attempts.pop(cell.id), OK, "", result)
+                    finish(attempts.pop(cell.id), OK, "", self._limit.recorded(cell, assignment, result))
         except StoreError:
             raise
         except PrismError as error:

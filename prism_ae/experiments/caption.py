@@ -18,6 +18,7 @@ from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.style import ADDED, SeriesStyle
 from prism_ae.drawing.text import Text
 from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.limit import limit_words
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import SuiteChoice
 from prism_ae.io.words import pluralise
@@ -119,6 +120,8 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
     if mixed := results.mixtures():
         said = "compare nothing across them, and no value is made of both"
         yield Text(f"Not all of one kind: {'; '.join(mixed)}: {said}.", warning=True)
+    if experiment.timed:
+        yield from limit_words(suite, results)
     yield from _lossless(subject.texts, experiment.same_texts_among)
     yield from (Text(line) for line in subject.unpublished)
     yield from _missing(suite, results, subject.styles)
@@ -213,7 +216,9 @@ def _intervals(experiment: Kind, results: Results) -> str:
     if experiment.timed:
         repeats = 1 + max(len(results.repeats.get(point, ())) for point in results.points)
         once = "; each time was measured once, and how a repeated run would vary is not in them"
-        said += once if repeats == 1 else f"; of times over {repeats} repeats, too, paired where they ran one after another"
+        said += (
+            once if repeats == 1 else f"; of times over {repeats} repeats, too, paired where they ran one after another"
+        )
     return said if seeds > 1 else f"{said}; one training, so they are of these checkpoints"
 
 

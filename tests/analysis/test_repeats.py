@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 from measurements import make_point, measured, sample
 
-from prism_ae.analysis.claims import CANNOT_TELL, INCOMPLETE, REPRODUCED, Claim, ClaimPart, Group, Line, contrasts, judge
+from prism_ae.analysis.claims import (
+    CANNOT_TELL,
+    INCOMPLETE,
+    REPRODUCED,
+    Claim,
+    ClaimPart,
+    Group,
+    Line,
+    contrasts,
+    judge,
+)
 from prism_ae.analysis.estimates import STABLE, Estimate, Summary, combine, stable, summarise
 from prism_ae.analysis.quantities import QUANTITIES, SPEED
 from prism_ae.analysis.results import CellResult, Measured, results_of

@@ -40,7 +40,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
 
 
 def left_out(out: str) -> set[str]:
-    return set(re.findall(r"\b(?:(?:figure|table)\d+|drafting)\b", out.partition("left out")[2]))
+    return set(re.findall(r"\b(?:(?:figure|table)\d+|drafting|anatomy)\b", out.partition("left out")[2]))
 
 
 def test_readmes_own_suite_works_in_every_verb(readme: Path, call: Call) -> None:

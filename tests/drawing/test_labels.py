@@ -26,7 +26,7 @@ from prism_ae.suites.records import Suite
 
 OPTIONS = Options(questions=2, benches=("qa", "sum"))
 UNBROKEN = "x" * 120
-KINDS = ("figure1", "figure4", "figure5", "figure7", "figure8", "table4", "table6", "drafting")
+KINDS = ("figure1", "figure4", "figure5", "figure7", "figure8", "table4", "table6", "drafting", "anatomy")
 
 
 def relabelled(name: str, label: str) -> tuple[Experiment, Suite]:

@@ -32,7 +32,7 @@ from prism_ae.suites.records import Suite
 MINI, PAPER = load_suite("mini"), load_suite("paper")
 FEW = Options(questions=3)
 SOME = Options(questions=4, batch_sizes=(2, 4))
-TABLES = ("table4", "table5", "table6", "table7", "drafting")
+TABLES = ("table4", "table5", "table6", "table7", "drafting", "anatomy")
 
 
 def measured(name: str, options: Options, drop: str = "", suite: Suite = MINI) -> dict[Point, Measured]:

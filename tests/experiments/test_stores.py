@@ -23,7 +23,18 @@ from prism_ae.experiments.load import experiment_names, load_experiment
 STORES = Path(__file__).parent / "stores"
 COMMITS = ("e2d7a3b", "704bed5")
 ALL = ["--questions", "2", "--scales", "1x,8x", "--benches", "mt_bench,humaneval", "--controls", "--repeats", "1"]
-FIGURE7 = ["--questions", "2", "--batch-size", "1", "--batch-size", "2", "--benches", "mt_bench,humaneval", "--repeats", "1"]
+FIGURE7 = [
+    "--questions",
+    "2",
+    "--batch-size",
+    "1",
+    "--batch-size",
+    "2",
+    "--benches",
+    "mt_bench,humaneval",
+    "--repeats",
+    "1",
+]
 
 
 @pytest.fixture(scope="module", params=COMMITS)

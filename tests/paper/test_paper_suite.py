@@ -23,7 +23,7 @@ from prism_ae.sglang_prism.version import SGLANG_VERSION
 UNPUBLISHED = {"prism", "hass3", "prism3"}
 """Drafters of which the authors published no checkpoint, or not for every target and scale."""
 ACCEPTANCE = ("figure1", "figure4", "figure5", "figure6", "figure9", "figure10")
-SPEED = ("figure7", "figure8", "table4", "table5", "table6", "table7", "drafting")
+SPEED = ("figure7", "figure8", "table4", "table5", "table6", "table7", "drafting", "anatomy")
 
 
 @pytest.fixture(scope="module")

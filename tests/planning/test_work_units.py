@@ -60,7 +60,9 @@ def test_flags_that_concern_a_cell_alone_divide_neither_assignments_nor_servers(
         (*served, "vanilla", "exact", "None"),
         (*served, "prism", "exact", "6,4,16"),
     }
-    two_turns = [cell.point for one in several for cell in one.cells if "greedy-second-temperature" in cell.point.compat]
+    two_turns = [
+        cell.point for one in several for cell in one.cells if "greedy-second-temperature" in cell.point.compat
+    ]
     assert {point.temperature for point in two_turns} == {1.0}
 
 
@@ -127,7 +129,9 @@ def test_what_is_compared_is_measured_directly_one_after_the_other(seed: int) ->
 
 
 def test_within_a_block_methods_take_turns_at_being_first() -> None:
-    points = timed("table", Options(drafters=("prism", "eagle2"), repeats=1), benchmarks=["qa", "sum", "gsm8k", "alpaca"])
+    points = timed(
+        "table", Options(drafters=("prism", "eagle2"), repeats=1), benchmarks=["qa", "sum", "gsm8k", "alpaca"]
+    )
     found = order(points, "vanilla", "eagle2", "prism")
     methods = [[one.cells[0].point.drafter for one in block] for _, block in itertools.groupby(found, key=place)]
     first = ["vanilla", "eagle2", "prism"]

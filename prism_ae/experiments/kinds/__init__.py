@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import metadata
 
 from prism_ae.errors import ConfigError
+from prism_ae.experiments.kinds.anatomy import Anatomy
 from prism_ae.experiments.kinds.base import Kind
 from prism_ae.experiments.kinds.batches import Batches
 from prism_ae.experiments.kinds.positions import Positions
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Kind]] = {
     "batches": Batches,
     "trees": Trees,
     "table": PaperTable,
+    "anatomy": Anatomy,
 }
 """Those that come with the package."""
 

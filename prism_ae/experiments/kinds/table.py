@@ -35,23 +35,37 @@ class TableLook(Look):
 
 
 @record
-class PaperTable(Timed):
-    """A table of speeds."""
+class TimedTable(Timed):
+    """What every table of measured time has: one draft tree, one batch size, vanilla decoding beside its drafters."""
 
-    kind: Literal["table"]
     cells: TimedTreeSelection
-    look: TableLook
 
-    about: ClassVar[QuantityName] = "tps"
     axis: ClassVar[str] = "batch"
     folder: ClassVar[str] = "tables"
     needs_vanilla: ClassVar[bool] = True
     draws_untimed: ClassVar[bool] = True
-    benchmarks_drawn: ClassVar[Literal["each", "mean", "both"]] = "both"
 
     @property
     def tree(self) -> str | None:
         return self.cells.tree
+
+    @property
+    def draws_vanilla_alone(self) -> bool:
+        return True
+
+    def x(self, place: Place, suite: Suite) -> Any:
+        return None
+
+
+@record
+class PaperTable(TimedTable):
+    """A table of speeds."""
+
+    kind: Literal["table"]
+    look: TableLook
+
+    about: ClassVar[QuantityName] = "tps"
+    benchmarks_drawn: ClassVar[Literal["each", "mean", "both"]] = "both"
 
     @property
     def compares_drafting(self) -> bool:
@@ -60,9 +74,6 @@ class PaperTable(Timed):
     @property
     def draws_vanilla_alone(self) -> bool:
         return not self.compares_drafting
-
-    def x(self, place: Place, suite: Suite) -> Any:
-        return None
 
     def paper_x(self, curve: PaperCurve, x: float) -> tuple[str | None, Any]:
         return self.cells.benchmarks[int(x) - 1], None

@@ -187,7 +187,7 @@ STAGES: Final = ("draft", "verify", "sample", "host")
     draft     the drafter, from the tokens that it has not read yet to the finished draft tree
     verify    the target's forward pass over the tree, or of vanilla decoding over one token
     sample    the target's tokens, the walk down the tree, and what is committed to the caches
-    host      everything between one round's end and the next one's begin: scheduling, batches made up, answers handed on
+    host      everything between one round's end and the next one's begin: scheduling, batches, answers handed on
 """
 
 NearTie = tuple[int, int, str, int]
@@ -215,8 +215,8 @@ class Sample:
         near_ties: of a half-precision cell, in their order; () where there are none, or nothing was examined.
         faults: tokens that were not the target's own, whatever rounding did; None where that was not examined: in
             float32, where a text's digest tells, in cells whose time is measured, and by other engines than torch.
-        stage_seconds: by `STAGES`, of the rounds (vanilla decoding: the steps) that this question was in, each as long as
-            the round took, like ``decode_seconds``; () where they were not measured apart.
+        stage_seconds: by `STAGES`, of the rounds (vanilla decoding: the steps) that this question was in, each as long
+            as the round took, like ``decode_seconds``; () where they were not measured apart.
     """
 
     question_id: str

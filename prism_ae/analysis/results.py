@@ -149,7 +149,9 @@ def columns_of(samples: Sequence[Sample], steps: int = 0) -> Columns:
     counts = np.array(listed, dtype=np.int64).reshape(-1, 3)
     seconds = np.array([(sample.prefill_seconds, sample.decode_seconds) for sample in samples], dtype=np.float64)
     stages = np.array([sample.stage_seconds or _NO_STAGES for sample in samples], dtype=np.float64)
-    return Columns(ids, histograms, *counts.T, *seconds.reshape(-1, 2).T, stages.reshape(-1, len(STAGES)))
+    (generated, turns, beyond), (prefill, decode) = counts.T, seconds.reshape(-1, 2).T
+    stages = stages.reshape(-1, len(STAGES))
+    return Columns(ids, histograms, generated, turns, beyond, prefill, decode, stages)
 
 
 _NO_STAGES = (math.nan,) * len(STAGES)

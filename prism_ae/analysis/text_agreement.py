@@ -58,8 +58,8 @@ def compare(measured: Mapping[Point, Measured]) -> Texts:
     for point, result in measured.items():
         if point.temperature == 0 or same[point.engine]:
             rest = dataclasses.replace(
-                point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="", training_seed=0, repeat=0,
-                compat=text_flags(point.compat),
+                point, drafter="", scale=None, tree=None, batch=None, questions=0, drafting="", training_seed=0,
+                repeat=0, compat=text_flags(point.compat),
             )  # fmt: skip
             for sample in result.samples:
                 versions[rest, sample.question_id].append(sample)

@@ -209,8 +209,9 @@ def _questions(experiment: Experiment, suite: Suite, options: Options, limits: L
 
 
 def _asked(questions: int, batch: int | None, repeat: int, suite: Suite, *, fixed: bool) -> int:
-    """Questions of a cell: unless a number was asked for, at least as many as the batch has places, or it would never be
-    full. A repeat has fewer where one is answered after the other; beside others it takes as long as with the same."""
+    """Questions of a cell: unless a number was asked for, at least as many as the batch has places, or it would never
+    be full. A repeat has fewer where one is answered after the other; beside others it takes as long as with the same.
+    """
     every = questions if fixed else max(questions, batch or 1)
     return min(every, suite.repeat_questions) if repeat and batch == 1 else every
 

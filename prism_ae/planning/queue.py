@@ -1,7 +1,9 @@
 """Who measures what next. Pure: told of finishes and deaths, asked for the next assignment.
 
 There are no static queues: a worker takes the next assignment when it is free, preferably one for which it has most
-loaded. On a CPU an engine keeps all that it has loaded, and what is timed is measured in its order. Cells whose worker died go back alone, one assignment each and last, so that a second death names its cause.
+loaded. On a CPU an engine keeps all that it has loaded, and what is timed is measured in its order.
+
+Cells whose worker died go back alone, one assignment each and last, so that a second death names its cause.
 
 On a CPU the workers share what is timed: there a timed assignment is given out only while nobody else is busy, and
 nothing else while it is under way. On GPUs each worker has a device of its own, and everything runs side by side.

@@ -82,8 +82,8 @@ def _block(point: Point) -> tuple[object, ...]:
 
 
 def _affinity(point: Point, target: Path) -> tuple[str, ...]:
-    """SGLang's server is started for one target, data type, set of flags, drafter and, on a GPU, tree; every other engine
-    only keeps the target in its data type and swaps the rest."""
+    """SGLang's server is started for one target, data type, set of flags, drafter and, on a GPU, tree; every other
+    engine only keeps the target in its data type and swaps the rest."""
     if point.engine != "sglang":
         return point.engine, str(target), point.dtype
     flags = ",".join(server_flags(point.compat))

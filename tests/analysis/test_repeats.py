@@ -165,8 +165,8 @@ def estimate(found: Mapping[Point, Measured], drafter: str, quantity: str, repea
 @pytest.mark.parametrize("repeats", [3, 5])
 @pytest.mark.parametrize(("block", "own"), [(0.0, 0.02), (0.1, 0.02), (0.1, 0.0)])
 def test_intervals_over_repeats_hold_the_truth(repeats: int, block: float, own: float) -> None:
-    """The ratio of two methods, in 300 studies: what a block has in common cancels, what each measurement has of its own
-    is in the interval."""
+    """The ratio of two methods, in 300 studies: what a block has in common cancels, what each measurement has of its
+    own is in the interval."""
     inside, widths = 0, []
     for seed in range(300):
         found = machine(seed, repeats, block=block, own=own)

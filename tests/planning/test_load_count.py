@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from timed_experiments import experiment
 
-from prism_ae.cells import Cell, Fingerprints, Point, TreeShape
+from prism_ae.cells import Cell, Fingerprints, Point
 from prism_ae.engines.protocol import Assignment
 from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment

@@ -217,4 +217,6 @@ def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
 def main(connection: Connection[Any, Any]) -> None:
     start: Start = connection.recv()
     os.environ[control.NONCE] = start.nonce
-    EngineHost(connection, start).serve()
+    host = EngineHost(connection, start)
+    control.keep_what_is_loaded()
+    host.serve()

@@ -61,7 +61,7 @@ def hooks() -> list[Hook]:
     if main:
         found += streams.HOOKS
     if ours:
-        found += stages.HOOKS
+        found += [*stages.HOOKS, *control.OWN_HOOKS]
     if main and ours:
         found += control.MAIN_HOOKS
     if os.environ.get(CPU_VARIABLE) == "1":

@@ -27,6 +27,7 @@ from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 from prism_ae.sglang_prism import control, drafting, plugin, stages
 from prism_ae.sglang_prism.algorithm import PRISM, PRISM_CAPTURED
 
+OWN = [*stages.HOOKS, *control.OWN_HOOKS, *control.MAIN_HOOKS]
 LOOKS_UP_A_MODEL = "sglang.srt.model_loader.utils.get_model_architecture"
 
 
@@ -160,7 +161,7 @@ def main() -> None:
         "options": sorted(fields),
         "sampling": list(SamplingParams.__struct_fields__),
         "signatures": {target: signature(target) for target, _, _ in plugin.hooks()},
-        "own": {target: signature(target) for target, _, _ in [*stages.HOOKS, *control.MAIN_HOOKS]},
+        "own": {target: signature(target) for target, _, _ in OWN},
         "selection": selection(),
     }
     load_plugins()

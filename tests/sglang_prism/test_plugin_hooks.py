@@ -85,6 +85,7 @@ OWN = {
         "port_args",
         "run_detokenizer_process_func",
     ],
+    "sglang.srt.managers.scheduler.dispatch_event_loop": ["scheduler"],
     "sglang.srt.managers.scheduler.Scheduler.process_batch_result": ["self", "batch", "result"],
     "sglang.srt.managers.tp_worker.TpModelWorker.forward_batch_generation": [
         "self",

@@ -48,9 +48,10 @@ def test_the_paper_suite_has_480_published_cells() -> None:
 
 def test_the_cells_of_acceptance_of_the_mini_suite(mini: Suite) -> None:
     asked = points(mini, Options())
-    assert len([point for point in asked if point.batch is None]) == 1020 + (2 + 1 + 2 + 3) * 5 * 6 * 2
+    # Besides the figures' the 24 cells of prompt lookup in table 4.
+    assert len([point for point in asked if point.batch is None]) == 1020 + (2 + 1 + 2 + 3) * 5 * 6 * 2 + 24
     asked = points(mini, Options(controls=False))
-    assert len([point for point in asked if point.batch is None]) == 1020
+    assert len([point for point in asked if point.batch is None]) == 1020 + 24
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prism_ae.cli import claims, convert, doctor, download, import_, ls, plan, render, run, serve, status, train
+from prism_ae.cli import claims, convert, doctor, download, import_, ls, plan, render, run, serve, status, train, tune
 from prism_ae.cli.options import flattened
 
 _HELP = """Reproduce PRISM (MLSys 2026): speculative decoding with step-wise draft parameters.
@@ -26,6 +26,7 @@ Examples:
   prism-ae status --suite mini                  show progress and failures
   prism-ae claims --suite mini                  which claims of the paper hold here
   prism-ae serve my-target my-drafter           an SGLang server with PRISM, on this machine
+  prism-ae tune mini-llama-2 prism --suite mini
   prism-ae convert my-prism --to sglang --out my-prism-sglang
 
 \b
@@ -64,6 +65,7 @@ for verb, short in (
     (render.render, "Draw from measured cells, without the models."),
     (import_.import_, "Import results of the original artifact."),
     (serve.serve, "Serve a target with its drafter, by SGLang."),
+    (tune.tune, "Find the best draft tree for a server on this device."),
     (convert.convert, "Write a drafter for SGLang, or in another layout."),
 ):
     app.command(name=verb.__name__.rstrip("_"), short_help=short)(flattened(verb))

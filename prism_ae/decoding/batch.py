@@ -19,6 +19,7 @@ from prism_ae.decoding.drafting import Drafting
 from prism_ae.decoding.examine import SURE, examined
 from prism_ae.decoding.known_text import UNKNOWN, known_path, leaves_path
 from prism_ae.decoding.sampling import sample_tokens
+from prism_ae.decoding.timers import DRAFT, SAMPLE, VERIFY, StageClock, stage_clock
 from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
@@ -74,6 +75,10 @@ class Batch:
             like=parameter.detach(),
         )
         self.drafting = Drafting(drafter, shape, rows, max_seq_len) if drafter and shape else None
+        self.clock = StageClock()
+        """Of the rounds, and of the host between them: whoever drives the batch pauses it for anything else."""
+        self.stages_are_timed = False
+        """Whether the clock tells the stages of a round apart: `time_stages`. Their sum is right without it."""
         self.verdicts: list[list[int]] | None = None
         """Of the tokens that the last `admit` or `round` returned, row by row; None without `examine_tokens`."""
         self._visited: Callable[[Tensor], Tensor]
@@ -92,6 +97,10 @@ class Batch:
     def examine_tokens(self) -> None:
         """From now on look at every committed token again, for half precision (`prism_ae.decoding.examine`)."""
         self.verdicts = []
+
+    def time_stages(self) -> None:
+        """From now on tell the stages of a round apart, by `clock`."""
+        self.clock, self.stages_are_timed = stage_clock(self.device), True
 
     @torch.inference_mode()
     def admit(
@@ -152,11 +161,16 @@ class Batch:
         Raises:
             CheckpointError: target or drafter compute non-finite numbers; `admit` raises it, too.
         """
+        self.clock.begin_round()
         rows, longest = len(self.lengths), max(self.lengths)
         length, root, answered = self._length[:rows], self._root[:rows], self._answered[:rows]
         seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
         prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
-        tree = self.drafting.draft_tree(root, length, self._counts, prefix) if self.drafting else root_only(root)
+        if self.drafting:
+            tree = self.drafting.draft_tree(root, length, self._counts, prefix)
+            self.clock.lap(DRAFT)
+        else:
+            tree = root_only(root)
         done, hidden, aux_hidden = self._verify_known(tree, length, answered, prefix) or self._verify_all(
             tree, length, answered, prefix
         )
@@ -185,6 +199,7 @@ class Batch:
         if self.verdicts is not None:
             begin = 1 + done.tokens.shape[1]
             self.verdicts = [line[begin : begin + line[0]] for line in report]
+        self.clock.end_round()
         return [line[1 : 1 + line[0]] for line in report]
 
     def release(self, row: int) -> None:
@@ -224,6 +239,7 @@ class Batch:
         attend = self.cache.write_draft(rows, prefix.shape[-1], mask)
         positions = length.unsqueeze(1) + tree.depths
         hidden, aux_hidden = self.target(tree.tokens, positions, attend, self.aux_hidden_layers)
+        self.clock.lap(VERIFY)
         return walk(tree, self.depth, self._sampler(tree, hidden, answered)), hidden, aux_hidden
 
     def _verify_known(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified | None:
@@ -271,6 +287,7 @@ class Batch:
         if self.sample_at_once:
             at = uniforms.gather(1, answered.unsqueeze(1) + tree.depths)
             every_node = self.target.head(hidden)
+            self.clock.lap(VERIFY)
             self._visited = lambda nodes: every_node[every.unsqueeze(1), nodes]
             tokens = sample_tokens(every_node, at, temperature.unsqueeze(1).expand_as(at))
             return lambda node, level: tokens[every, node]
@@ -279,7 +296,9 @@ class Batch:
         self._visited = lambda nodes: torch.stack(levels, dim=1)
 
         def sample(node: Tensor, level: int) -> Tensor:
+            self.clock.lap(SAMPLE)
             logits = self.target.head(hidden[every, node])
+            self.clock.lap(VERIFY)
             if self.verdicts is not None:
                 levels.append(logits)
             return sample_tokens(logits, uniforms[every, answered + level], temperature)

@@ -65,14 +65,15 @@ class KVCache:
             width: slots seen.
             mask: additive [B, 1, T, width].
         """
-        rows = len(slots)
+        rows, attention = len(slots), _MaskedAttention(mask)
+        row = torch.arange(rows, device=slots.device).unsqueeze(1)
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            index = slots[:, None, :, None].expand_as(key)
             keys, values = self.memory[layer, :, :rows]
-            keys.scatter_(2, index, key)
-            values.scatter_(2, index, value)
-            return _attention(query, keys[:, :, :width], values[:, :, :width], mask)
+            # Not `scatter_`: in half precision a CPU copies all of the memory for it.
+            keys[row, :, slots] = key.transpose(1, 2)
+            values[row, :, slots] = value.transpose(1, 2)
+            return attention(query, keys[:, :, :width], values[:, :, :width])
 
         return attend
 
@@ -83,13 +84,14 @@ class KVCache:
             offset: at or behind the end of the longest row.
             mask: additive [rows, 1, T, offset + T].
         """
+        attention = _MaskedAttention(mask)
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             width = offset + key.shape[2]
             keys, values = self.memory[layer, :, :rows, :, :width]
             keys[:, :, offset:] = key
             values[:, :, offset:] = value
-            return _attention(query, keys, values, mask)
+            return attention(query, keys, values)
 
         return attend
 
@@ -100,16 +102,33 @@ class KVCache:
 
     def commit(self, source: Tensor, target: Tensor) -> None:
         """Copy slots within rows, in all layers: ``source[b, i]`` to ``target[b, i]`` (both [B, n])."""
-        memory = self.memory[:, :, : len(source)]
-        shape = (*memory.shape[:4], source.shape[1], memory.shape[5])
-        moved = memory.gather(4, source[:, None, :, None].expand(shape))
-        memory.scatter_(4, target[:, None, :, None].expand(shape), moved)
+        row = torch.arange(len(source), device=source.device).unsqueeze(1)
+        # Not `scatter_`: in half precision a CPU copies all of the memory for it.
+        self.memory[:, :, row, :, target] = self.memory[:, :, row, :, source]
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first ``length`` slots of row ``source`` to row ``target``."""
         self.memory[:, :, target, :, :length] = self.memory[:, :, source, :, :length]
 
 
-def _attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    grouped = query.shape[1] != keys.shape[1]
-    return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, enable_gqa=grouped)
+class _MaskedAttention:
+    """Attention under one additive ``mask`` [B, 1, T, width], for all layers of a pass.
+
+    The query heads that share a key head are folded into the query's length: a CPU's kernel is at its worst, in half
+    precision, with one query per head.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self._mask = mask
+        self._folded: Tensor | None = None
+
+    def __call__(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """``query`` [B, heads, T, D], ``keys`` and ``values`` [B, kv_heads, width, D] -> [B, heads, T, D]."""
+        (rows, heads, length, size), kv_heads = query.shape, keys.shape[1]
+        if heads == kv_heads:
+            return F.scaled_dot_product_attention(query, keys, values, attn_mask=self._mask)
+        if self._folded is None:
+            self._folded = self._mask.repeat(1, 1, heads // kv_heads, 1)
+        folded = query.reshape(rows, kv_heads, -1, size)
+        mixed = F.scaled_dot_product_attention(folded, keys, values, attn_mask=self._folded)
+        return mixed.reshape(rows, heads, length, size)

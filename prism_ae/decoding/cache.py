@@ -4,7 +4,7 @@ Rows are sequences. The rows in use are always the leading ones (`move` fills th
 row's committed keys and values fill its slots from 0, so that attention reads one view [rows in use, kv heads, width,
 D] and copies nothing. Rows have different lengths; the mask hides what lies between a row's length and the width.
 
-Draft trees are tentative. `write_draft` puts them at slots ``width .. width + T`` of every row, behind the longest row
+Draft trees are tentative. `write_slice` puts them at slots ``width .. width + T`` of every row, behind the longest row
 in use: one slice for all rows, whatever their lengths. `commit` then copies the accepted nodes to their row's end; the
 next tree overwrites the rest.
 
@@ -39,20 +39,28 @@ class KVCache:
         self.slots = slots
         self.memory = like.new_zeros((layers, 2, rows, kv_heads, slots, head_dim))
         """[layers, keys then values, rows, kv heads, slots, D]"""
+        self._parts = self.memory.flatten(0, 1)
+        """The same memory: keys of layer 0, its values, keys of layer 1, ..."""
+        self._shown, self._hidden = like.new_zeros(()), like.new_full((), HIDDEN)
 
     @staticmethod
     def row_bytes(layers: int, kv_heads: int, slots: int, head_dim: int, dtype: torch.dtype) -> int:
         """Memory of one row, in bytes."""
         return layers * 2 * kv_heads * slots * head_dim * dtype.itemsize
 
+    def mask(self, seen: Tensor) -> Tensor:
+        """An additive mask from a boolean one, of what is ``seen`` [...]."""
+        return torch.where(seen, self._shown, self._hidden)
+
     def prefill(self, first: int, count: int) -> Attend:
         """Causal attention for the prompts of ``count`` rows from row ``first``, written from slot 0."""
 
+        parts = self._parts[:, first : first + count].unbind()
+
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             length = key.shape[2]
-            keys, values = self.memory[layer, :, first : first + count, :, :length]
-            keys.copy_(key)
-            values.copy_(value)
+            parts[2 * layer][:, :, :length] = key
+            parts[2 * layer + 1][:, :, :length] = value
             return causal(layer, query, key, value)
 
         return attend
@@ -66,32 +74,32 @@ class KVCache:
             mask: additive [B, 1, T, width].
         """
         rows, attention = len(slots), _MaskedAttention(mask)
-        row = torch.arange(rows, device=slots.device).unsqueeze(1)
+        row, memory = torch.arange(rows, device=slots.device).unsqueeze(1), self._parts[:, :rows]
+        written, read = memory.unbind(), memory[:, :, :, :width].unbind()
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            keys, values = self.memory[layer, :, :rows]
             # Not `scatter_`: in half precision a CPU copies all of the memory for it.
-            keys[row, :, slots] = key.transpose(1, 2)
-            values[row, :, slots] = value.transpose(1, 2)
-            return attention(query, keys[:, :, :width], values[:, :, :width])
+            written[2 * layer][row, :, slots] = key.transpose(1, 2)
+            written[2 * layer + 1][row, :, slots] = value.transpose(1, 2)
+            return attention(query, read[2 * layer], read[2 * layer + 1])
 
         return attend
 
-    def write_draft(self, rows: int, offset: int, mask: Tensor) -> Attend:
+    def write_slice(self, rows: int, offset: int, mask: Tensor) -> Attend:
         """Attention that writes T tokens of each of the leading ``rows`` at slots ``offset .. offset + T``.
 
         Args:
-            offset: at or behind the end of the longest row.
+            offset: the same for all rows: behind what each of them is to keep.
             mask: additive [rows, 1, T, offset + T].
         """
-        attention = _MaskedAttention(mask)
+        memory, attention = self._parts[:, :rows, :, : mask.shape[-1]], _MaskedAttention(mask)
+        # All layers' views at once: views are what a pass over few tokens spends its time on.
+        written, read = memory[:, :, :, offset:].unbind(), memory.unbind()
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            width = offset + key.shape[2]
-            keys, values = self.memory[layer, :, :rows, :, :width]
-            keys[:, :, offset:] = key
-            values[:, :, offset:] = value
-            return attention(query, keys, values)
+            written[2 * layer].copy_(key)
+            written[2 * layer + 1].copy_(value)
+            return attention(query, read[2 * layer], read[2 * layer + 1])
 
         return attend
 

@@ -1,10 +1,10 @@
 """The dynamic draft tree of EAGLE-2, as pure functions of draft scores.
 
-A node's score is the sum of the drafter's log-probabilities along its path. Step 0 gives the root w children; each
-later step expands the w best nodes of the newest level (the beam) into w children each; d steps in all. Of all these
-candidates the v - 1 best are verified, and the root, whose score is 0. A score never exceeds its parent's, and nodes are
-numbered level by level, so taking the best in a stable order takes a parent before its child even where both scores are
-equal (a log-probability may be exactly 0): what is taken is a tree. A chain is the tree with w = 1.
+A node's score is the sum of the drafter's log-probabilities along its path, and 0 for the root. Step 0 gives the root w
+children; each later step expands the w best nodes of the newest level (the beam) into w children each; d steps in all.
+Of the root and all these drafts the v best are verified. A score never exceeds its parent's, and nodes are numbered
+level by level, so taking the best in a stable order takes a parent before its child even where both scores are equal
+(a log-probability may be exactly 0): what is taken is a tree. A chain is the tree with w = 1.
 
 Source: EAGLE-2 (arXiv 2406.16858), sections 4.1 and 4.2.
 """
@@ -12,7 +12,6 @@ Source: EAGLE-2 (arXiv 2406.16858), sections 4.1 and 4.2.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -61,9 +60,7 @@ class TreeChoice:
         self._tables = torch.stack([depths, beam_places], dim=1).to(device)
         """Of each number its depth, and its parent's place in the beams, the root being the first [nodes, 2]."""
 
-    def best(
-        self, tokens: Sequence[Tensor], scores: Sequence[Tensor], beams: Sequence[Tensor]
-    ) -> tuple[DraftTree, Tensor]:
+    def best(self, tokens: list[Tensor], scores: list[Tensor], beams: list[Tensor]) -> tuple[DraftTree, Tensor]:
         """The root and the drafted nodes with the highest scores.
 
         Args:

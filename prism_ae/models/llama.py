@@ -62,8 +62,8 @@ def rotary_frequencies(config: LlamaConfig) -> Tensor:
 class Part(nn.Module):
     """A module whose call costs little: it runs no hooks, and its own modules are found like any attribute.
 
-    A pass over few tokens of a small model spends as much on calls as on numbers. Parameters are looked up at each call:
-    a move to another device replaces them.
+    A pass over few tokens of a small model spends as much on calls as on numbers. Parameters are looked up at each
+    call: a move to another device replaces them.
     """
 
     def __call__(self, *arguments: Any) -> Any:
@@ -182,8 +182,8 @@ class MLP(Part):
 class DecoderLayer(Part):
     """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``).
 
-    Its input may be flat, [B T, H] for [B, T, H], with the rotation of [B, T]: products of matrices are then called with
-    what they compute with. The output has the input's shape.
+    Its input may be flat, [B T, H] for [B, T, H], with the rotation of [B, T]: a product of matrices then computes with
+    what it is called with. The output has the input's shape.
     """
 
     def __init__(self, config: LlamaConfig, *, input_norm: bool = True) -> None:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prism_ae.cells import TreeShape
-from prism_ae.decoding.cache import HIDDEN, KVCache
+from prism_ae.decoding.cache import KVCache
 from prism_ae.decoding.drafting import Drafting
 from prism_ae.decoding.examine import SURE, examined
 from prism_ae.decoding.known_text import UNKNOWN, known_path, leaves_path
 from prism_ae.decoding.lookup import LookupDrafting, PromptLookup
 from prism_ae.decoding.sampling import sample_tokens
+from prism_ae.decoding.timers import DRAFT, SAMPLE, VERIFY, StageClock, stage_clock
 from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
@@ -80,6 +81,10 @@ class Batch:
             self.drafting = Drafting(drafter, shape, rows, max_seq_len)
         elif isinstance(drafter, PromptLookup) and shape:
             self.drafting = LookupDrafting(drafter, shape, rows, max_seq_len, device=self.device)
+        self.clock = StageClock()
+        """Of the rounds, and of the host between them: whoever drives the batch pauses it for anything else."""
+        self.stages_are_timed = False
+        """Whether the clock tells the stages of a round apart: `time_stages`. Their sum is right without it."""
         self.verdicts: list[list[int]] | None = None
         """Of the tokens that the last `admit` or `round` returned, row by row; None without `examine_tokens`."""
         self._visited: Callable[[Tensor], Tensor]
@@ -94,10 +99,16 @@ class Batch:
         self._temperature = torch.zeros(rows, dtype=torch.float64, device=self.device)
         self._known = torch.full((rows, uniforms_per_row), UNKNOWN, device=self.device)
         self._is_known: list[bool] = []
+        self._is_greedy: list[bool] = []
+        self._numbers = torch.arange(max(rows, target_slots(shape, max_seq_len)), device=self.device)
 
     def examine_tokens(self) -> None:
         """From now on look at every committed token again, for half precision (`prism_ae.decoding.examine`)."""
         self.verdicts = []
+
+    def time_stages(self) -> None:
+        """From now on tell the stages of a round apart, by `clock`."""
+        self.clock, self.stages_are_timed = stage_clock(self.device), True
 
     @torch.inference_mode()
     def admit(
@@ -122,7 +133,7 @@ class Batch:
         for row, prompt in enumerate(prompts):
             ids[row, : len(prompt)] = torch.tensor(prompt)
         ids = ids.to(self.device)
-        new, every = slice(first, first + count), torch.arange(count, device=self.device)
+        new, every = slice(first, first + count), self._numbers[:count]
         self._length[new] = torch.tensor(lengths, device=self.device)
         self._uniforms[new] = torch.from_numpy(np.stack(uniforms)).to(self.device)
         self._temperature[new] = torch.tensor(temperatures, dtype=torch.float64, device=self.device)
@@ -132,12 +143,13 @@ class Batch:
             self._known[row] = UNKNOWN
             self._known[row, : len(known)] = known.to(self.device)
             self._is_known.append(len(known) > 0)
-        positions = torch.arange(max(lengths), device=self.device).unsqueeze(0)
+        positions = self._numbers[: max(lengths)].unsqueeze(0)
+        self._is_greedy += [temperature == 0 for temperature in temperatures]
         hidden, aux_hidden = self.target(ids, positions, self.cache.prefill(first, count), self.aux_hidden_layers)
         last = self._length[new] - 1
         logits = self.target.head(hidden[every, last])
         self._check("the target", sound=bool(torch.isfinite(logits).all()))
-        roots = sample_tokens(logits, self._uniforms[new, 0], self._temperature[new])
+        roots = sample_tokens(logits, self._uniforms[new, 0], self._warmth(new))
         self._root[new] = roots
         if self.drafting:
             self.drafting.prefill(first, ids, hidden if aux_hidden is None else aux_hidden, last, roots)
@@ -158,11 +170,19 @@ class Batch:
         Raises:
             CheckpointError: target or drafter compute non-finite numbers; `admit` raises it, too.
         """
+        self.clock.begin_round()
         rows, longest = len(self.lengths), max(self.lengths)
         length, root, answered = self._length[:rows], self._root[:rows], self._answered[:rows]
-        seen = torch.arange(longest, device=self.device) < length.unsqueeze(1)
-        prefix = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
-        tree = self.drafting.draft_tree(root, length, self._counts, prefix) if self.drafting else root_only(root)
+        aligned = min(self.lengths) == longest
+        if aligned:
+            prefix = torch.zeros(rows, 1, longest, dtype=self.dtype, device=self.device)
+        else:
+            prefix = self.cache.mask(self._numbers[:longest] < length.unsqueeze(1)).unsqueeze(1)
+        if self.drafting:
+            tree = self.drafting.draft_tree(root, length, self._counts, prefix)
+            self.clock.lap(DRAFT)
+        else:
+            tree = root_only(root)
         done, hidden, aux_hidden = self._verify_known(tree, length, answered, prefix) or self._verify_all(
             tree, length, answered, prefix
         )
@@ -171,8 +191,8 @@ class Batch:
             done, hidden, aux_hidden = self._verify_step_by_step(tree, length, answered, prefix)
             finite = torch.isfinite(hidden).all()
         found = self._examine(done, answered) if self.verdicts is not None else done.tokens[:, :0]
-        places = torch.arange(self.depth + 1, device=self.device)
-        self.cache.commit(longest + done.nodes, length.unsqueeze(1) + places)
+        if self.drafting or not aligned:  # else each root is where it belongs
+            self.cache.commit(longest + done.nodes, length.unsqueeze(1) + self._numbers[: self.depth + 1])
         counts = done.accepted + 1
         self._root[:rows] = done.tokens.gather(1, done.accepted.unsqueeze(1)).squeeze(1)
         self._length[:rows] += counts
@@ -191,6 +211,7 @@ class Batch:
         if self.verdicts is not None:
             begin = 1 + done.tokens.shape[1]
             self.verdicts = [line[begin : begin + line[0]] for line in report]
+        self.clock.end_round()
         return [line[1 : 1 + line[0]] for line in report]
 
     def release(self, row: int) -> None:
@@ -211,7 +232,8 @@ class Batch:
                 self.drafting.move(source, row, self.lengths[source])
         self.lengths[row], self._counts[row] = self.lengths[source], self._counts[source]
         self._is_known[row] = self._is_known[source]
-        for values in (self.lengths, self._counts, self._is_known):
+        self._is_greedy[row] = self._is_greedy[source]
+        for values in (self.lengths, self._counts, self._is_known, self._is_greedy):
             values.pop()
 
     def _check(self, model: str, *, sound: bool) -> None:
@@ -225,18 +247,19 @@ class Batch:
     def _verify_all(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified:
         """The target's walk, its hidden states at every node [n, v, H], and the auxiliary ones [n, v, features]."""
         rows, count = tree.tokens.shape
-        nodes = torch.where(visible(tree.parents, self.depth), 0.0, HIDDEN).to(self.dtype)
+        nodes = self.cache.mask(visible(tree.parents, self.depth)) if count > 1 else prefix.new_zeros(rows, 1, 1)
         mask = torch.cat([prefix.expand(rows, count, prefix.shape[-1]), nodes], dim=-1).unsqueeze(1)
-        attend = self.cache.write_draft(rows, prefix.shape[-1], mask)
+        attend = self.cache.write_slice(rows, prefix.shape[-1], mask)
         positions = length.unsqueeze(1) + tree.depths
         hidden, aux_hidden = self.target(tree.tokens, positions, attend, self.aux_hidden_layers)
+        self.clock.lap(VERIFY)
         return walk(tree, self.depth, self._sampler(tree, hidden, answered)), hidden, aux_hidden
 
     def _verify_known(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified | None:
         """The same for the nodes along the known texts alone; None where a text is unknown or turns out wrong."""
         if not all(self._is_known) or tree.tokens.shape[1] == 1:
             return None
-        places = answered.unsqueeze(1) + torch.arange(self.depth + 1, device=self.device)
+        places = answered.unsqueeze(1) + self._numbers[: self.depth + 1]
         path = known_path(tree, self.depth, self._known[: len(answered)].gather(1, places))
         verified = self._verify_all(path.tree, length, answered, prefix)
         return None if leaves_path(tree, path, verified[0]) else verified
@@ -252,14 +275,14 @@ class Batch:
             verified = self._verify_all(path.tree, length, answered, prefix)
             if not leaves_path(tree, path, verified[0]):
                 return verified
-            written = torch.arange(depth + 1, device=self.device) <= verified[0].accepted.unsqueeze(1)
+            written = self._numbers[: depth + 1] <= verified[0].accepted.unsqueeze(1)
             text = torch.where(written, verified[0].tokens, UNKNOWN)
 
     def _examine(self, done: Walk, answered: Tensor) -> Tensor:
         """A verdict for each token of ``done`` [n, d + 1], from the logits that the verifier saw."""
         logits = self._visited(done.nodes)
         rows, levels = logits.shape[:2]
-        places = torch.arange(levels, device=self.device).expand(rows, levels)
+        places = self._numbers[:levels].expand(rows, levels)
         committed = places <= done.accepted.unsqueeze(1)
         uniforms = self._uniforms[:rows].gather(1, answered.unsqueeze(1) + places)
         temperature = self._temperature[:rows].unsqueeze(1).expand(rows, levels)
@@ -272,25 +295,33 @@ class Batch:
     def _sampler(self, tree: DraftTree, hidden: Tensor, answered: Tensor) -> Callable[[Tensor, int], Tensor]:
         """(node [n], level) -> the target's token there [n]."""
         rows = len(answered)
-        every = torch.arange(rows, device=self.device)
-        uniforms, temperature = self._uniforms[:rows], self._temperature[:rows]
+        every, uniforms, temperature = self._numbers[:rows], self._uniforms[:rows], self._warmth(slice(rows))
         if self.sample_at_once:
             at = uniforms.gather(1, answered.unsqueeze(1) + tree.depths)
             every_node = self.target.head(hidden)
+            self.clock.lap(VERIFY)
             self._visited = lambda nodes: every_node[every.unsqueeze(1), nodes]
-            tokens = sample_tokens(every_node, at, temperature.unsqueeze(1).expand_as(at))
+            each = None if temperature is None else temperature.unsqueeze(1).expand_as(at)
+            tokens = sample_tokens(every_node, at, each)
             return lambda node, level: tokens[every, node]
 
         levels: list[Tensor] = []
         self._visited = lambda nodes: torch.stack(levels, dim=1)
+        at_level = uniforms.gather(1, answered.unsqueeze(1) + self._numbers[: self.depth + 1]).unbind(1)
 
         def sample(node: Tensor, level: int) -> Tensor:
-            logits = self.target.head(hidden[every, node])
+            self.clock.lap(SAMPLE)
+            logits = self.target.head(hidden[every, node] if level else hidden[:, 0])
+            self.clock.lap(VERIFY)
             if self.verdicts is not None:
                 levels.append(logits)
-            return sample_tokens(logits, uniforms[every, answered + level], temperature)
+            return sample_tokens(logits, at_level[level], temperature)
 
         return sample
+
+    def _warmth(self, rows: slice) -> Tensor | None:
+        """Temperatures of rows [n], or None where all of them are greedy."""
+        return None if all(self._is_greedy[rows]) else self._temperature[rows]
 
 
 def target_slots(shape: TreeShape | None, max_seq_len: int) -> int:

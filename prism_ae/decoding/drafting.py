@@ -16,7 +16,7 @@ from torch import Tensor
 
 from prism_ae.cells import TreeShape
 from prism_ae.decoding.cache import HIDDEN, KVCache
-from prism_ae.decoding.tree import Candidates, DraftTree, best_first
+from prism_ae.decoding.tree import DraftTree, TreeChoice, best_first
 from prism_ae.drafters.model import Drafter
 
 
@@ -51,8 +51,13 @@ class Drafting:
         self.counts = torch.ones(rows, dtype=torch.long, device=self.device)
         self.sound = torch.ones((), dtype=torch.bool, device=self.device)
         """Whether all scores of the last `draft_tree` are finite."""
-        self._own = torch.full((shape.branch, shape.branch), HIDDEN, dtype=self.dtype, device=self.device)
-        self._own.fill_diagonal_(0)
+        own = torch.full((shape.branch, shape.branch), HIDDEN, dtype=self.dtype, device=self.device)
+        self._own = own.fill_diagonal_(0).repeat(1, shape.steps - 1)
+        """What a beam sees of each step's beam, were all its ancestors in its own place [w, (d - 1) w]."""
+        self._beam_steps = torch.arange(shape.steps - 1, device=self.device).repeat_interleave(shape.branch)
+        """Of each node of all beams, how far it is behind the root's position less one [(d - 1) w]."""
+        self._choice = TreeChoice(shape, self.device)
+        self._numbers = torch.arange(max(self.slots(shape, max_seq_len), shape.branch) + 1, device=self.device)
 
     @staticmethod
     def slots(shape: TreeShape, max_seq_len: int) -> int:
@@ -107,45 +112,56 @@ class Drafting:
         """
         steps, branch = self.shape.steps, self.shape.branch
         rows, longest = len(roots), prefix.shape[-1]
-        self.sound = torch.ones_like(self.sound)
         out = self._read(length, counts, longest)
         scores, tokens = (level[:, 0] for level in self._propose(out))
-        numbers = torch.arange(branch, device=self.device).expand(rows, branch)
-        candidates = Candidates()
-        candidates.add(tokens, scores, torch.full_like(tokens, -1))
+        root = torch.zeros_like(roots).unsqueeze(1)
+        all_tokens, all_scores = [roots.unsqueeze(1), tokens], [torch.zeros_like(scores[:, :1]), scores]
+        beams, beam = [root], self._numbers[1 : branch + 1].expand(rows, branch)
         hidden = out.expand(rows, branch, out.shape[-1])
-        seen = self._own.expand(rows, branch, branch)
+        if steps > 1:
+            own = self._own.expand(rows, *self._own.shape)
+            mask = torch.cat([prefix.expand(rows, branch, longest), own], dim=-1).unsqueeze(1)
+            rotation = self.drafter.rotary(length.unsqueeze(1) + self._beam_steps)
+            rotations = list(zip(*(part.split(branch, dim=2) for part in rotation), strict=True))
         for step in range(1, steps):
-            mask = torch.cat([prefix.expand(rows, branch, longest), seen], dim=-1).unsqueeze(1)
-            attend = self.cache.write_draft(rows, longest + (step - 1) * branch, mask)
-            rotation = self.drafter.rotary((length + (step - 1)).unsqueeze(1))
-            out = self.drafter.step(step, self.drafter.embed(tokens), hidden, rotation, attend)
+            begin = longest + (step - 1) * branch
+            attend = self.cache.write_slice(rows, begin, mask[..., : begin + branch])
+            out = self.drafter.step(step, self.drafter.embed(tokens), hidden, rotations[step - 1], attend)
             gains, drafted = self._propose(out)
             sums, drafted = (scores.unsqueeze(2) + gains).flatten(1), drafted.flatten(1)
-            base = len(candidates)
-            candidates.add(drafted, sums, numbers.repeat_interleave(branch, dim=1))
+            beams.append(beam)
+            all_tokens.append(drafted)
+            all_scores.append(sums)
             if step == steps - 1:
                 break
-            best = best_first(sums, branch)
-            parents = best // branch
-            numbers, scores, tokens = base + best, sums.gather(1, best), drafted.gather(1, best)
-            hidden = out.gather(1, parents.unsqueeze(2).expand_as(out))
-            inherited = seen.gather(1, parents.unsqueeze(2).expand_as(seen))
-            seen = torch.cat([inherited, self._own.expand(rows, branch, branch)], dim=-1)
-        return candidates.best(roots, self.shape.verified - 1)
+            scores, best = best_first(sums, branch)
+            tokens, parents = drafted.gather(1, best), (best // branch).unsqueeze(2)
+            beam = best + (1 + branch + (step - 1) * branch**2)
+            hidden = out.gather(1, parents.expand_as(out))
+            seen = mask[:, 0, :, longest : begin + branch]
+            seen.copy_(seen.gather(1, parents.expand_as(seen)))
+        tree, every = self._choice.best(all_tokens, all_scores, beams)
+        # A score that is no number makes those of all its descendants none.
+        self.sound = torch.isfinite(every).all()
+        return tree
 
     def _read(self, length: Tensor, counts: Sequence[int], longest: int) -> Tensor:
         """Step 0 over the unread positions; its output at each row's last position [n, 1, H]."""
         rows, most = len(counts), max(counts)
         # Rows with fewer unread positions are padded behind their end, into slots that the next round overwrites before
         # anything reads them.
-        positions = (length - self.counts[:rows]).unsqueeze(1) + torch.arange(most, device=self.device)
-        seen = torch.arange(longest, device=self.device) <= positions.unsqueeze(2)
-        mask = torch.where(seen, 0.0, HIDDEN).to(self.dtype).unsqueeze(1)
+        positions = (length - self.counts[:rows]).unsqueeze(1) + self._numbers[:most]
+        mask = self.cache.mask(self._numbers[:longest] <= positions.unsqueeze(2)).unsqueeze(1)
         embedding = self.drafter.embed(self.following[:rows, :most])
         hidden = self.drafter.project_hidden(self.unread[:rows, :most])
-        attend = self.cache.scatter_write(positions, longest, mask)
+        attend = (
+            self.cache.write_slice(rows, longest - most, mask)
+            if rows == 1  # its slots are one slice
+            else self.cache.scatter_write(positions, longest, mask)
+        )
         out = self.drafter.step(0, embedding, hidden, self.drafter.rotary(positions), attend)
+        if min(counts) == most:
+            return out[:, -1:]
         last = (self.counts[:rows] - 1)[:, None, None].expand(rows, 1, out.shape[-1])
         return out.gather(1, last)
 
@@ -154,6 +170,5 @@ class Drafting:
         logits = self.drafter.logits(hidden).float()
         top = logits.topk(self.shape.branch, dim=-1)
         gains = top.values - logits.logsumexp(dim=-1, keepdim=True)
-        self.sound = self.sound & torch.isfinite(gains).all()
         # At most 0 by definition; rounding must not lift a child above its parent.
         return gains.clamp_(max=0.0), self.drafter.token_ids(top.indices)

@@ -12,7 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from prism_ae.cells import NearTie, Sample
+from prism_ae.cells import STAGES, NearTie, Sample
 from prism_ae.decoding.batch import Batch
 from prism_ae.decoding.examine import FAULT, NEAR_TIE
 from prism_ae.decoding.sampling import question_uniforms
@@ -76,7 +76,8 @@ class _Conversation:
         self.histogram_size = histogram_size
         self.near_ties: list[NearTie] = []
         self.faults = 0
-        self.prefill_seconds = self.decode_seconds = self.since = 0.0
+        self.prefill_seconds = 0.0
+        self.stage_seconds = self.since = (0.0,) * len(STAGES)
 
     def ask(self) -> bool:
         """Begin the next turn; False when its prompt fills ``max_seq_len``, which ends the turn at once."""
@@ -136,6 +137,11 @@ class _Conversation:
             place = len(self.answers) - 1, len(self.answers[-1])
             self.near_ties.append((*place, digest(self.answers)[:8], token))
 
+    def decoded(self, spent: Sequence[float]) -> None:
+        """End the turn's decoding, which began ``since``: both are what the batch's clock had spent by stage."""
+        parts = zip(self.stage_seconds, spent, self.since, strict=True)
+        self.stage_seconds = tuple(seconds + end - begin for seconds, end, begin in parts)
+
     @property
     def finished(self) -> bool:
         return len(self.stops) == self.job.turns
@@ -151,12 +157,13 @@ class _Conversation:
             histogram=tuple(rounds[drafts] for drafts in range(self.histogram_size)) if drafted else (),
             stops=tuple(self.stops),
             prefill_seconds=self.prefill_seconds,
-            decode_seconds=self.decode_seconds,
+            decode_seconds=sum(self.stage_seconds),
             output_sha256=digest(self.answers),
             accepted=tuple(map(tuple, self.accepted)) if drafted else (),
             turn_tokens=tuple(map(len, self.answers)),
             near_ties=tuple(self.near_ties),
             faults=None if batch.verdicts is None else self.faults,
+            stage_seconds=self.stage_seconds if batch.stages_are_timed else (),
         )
         return GenerationResult(self.index, sample, tuple(map(tuple, self.answers)), tuple(map(tuple, self.written)))
 
@@ -170,13 +177,16 @@ def generate(
 ) -> Iterator[GenerationResult]:
     """Answer all jobs, begun in their order; yields each as soon as it is finished.
 
+    A question's seconds of decoding run from a turn's first token to the end of its last round, the host's work between
+    its rounds included; not the reading of other prompts between them, nor what a caller does with an answer.
+
     Args:
         batch: with no row in use.
         stop_ids: tokens that end an answer.
         should_stop: asked before every round; if true, the jobs under way are dropped.
         lookahead: tokens beyond each answer's end to learn for `GenerationResult.written`, where no text is known.
     """
-    clock = 0.0
+    clock = batch.clock
     waiting: deque[tuple[int, GenerationJob] | _Conversation] = deque(enumerate(jobs))
     active: list[_Conversation] = []
     refill = max(1, batch.rows // 8)
@@ -185,38 +195,43 @@ def generate(
             return
         free = batch.rows - len(active)
         if waiting and free and (free >= refill or len(waiting) <= free):
+            clock.pause()
             new, ended = _next(waiting, free, batch)
             yield from (conversation.result(batch) for conversation in ended)
             start = time.perf_counter()
             firsts, found = _admit(batch, new)
             seconds = time.perf_counter() - start
+            clock.resume()
             for conversation in new:
                 conversation.prefill_seconds += seconds
-                conversation.since = clock
+                conversation.since = clock.spent
             active += new
             older: list[list[int]] = [[] for _ in active[len(new) :]]
             committed, verdicts = older + [[token] for token in firsts], older + found
         else:
-            start = time.perf_counter()
             committed = batch.round()
             verdicts = batch.verdicts or [[] for _ in active]
-            clock += time.perf_counter() - start
             for conversation, tokens in zip(active, committed, strict=True):
                 if not conversation.ended:
                     conversation.accepted[-1].append(len(tokens) - 1)
+        done: list[GenerationResult] = []
         for row in reversed(range(len(active))):
             conversation = active[row]
             has_ended = conversation.take(committed[row], stop_ids, verdicts[row])
             if not has_ended or conversation.needs_lookahead(lookahead):
                 continue
-            conversation.decode_seconds += clock - conversation.since
+            conversation.decoded(clock.spent)
             batch.release(row)
             active[row] = active[-1]
             active.pop()
             if conversation.finished:
-                yield conversation.result(batch)
+                done.append(conversation.result(batch))
             else:
                 waiting.appendleft(conversation)
+        if done:
+            clock.pause()
+            yield from done
+            clock.resume()
 
 
 def _next(

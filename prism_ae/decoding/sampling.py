@@ -29,21 +29,22 @@ def question_uniforms(seed: int, question_id: str, turn: int, count: int) -> NDA
     return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: Tensor) -> Tensor:
+def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: Tensor | None) -> Tensor:
     """The target's token for each row.
 
     Args:
         logits: [..., V].
         uniforms: fp64 [...], in [0, 1).
-        temperature: fp64 [...]; 0 takes the largest logit (the first of equal ones), above 0 samples.
+        temperature: fp64 [...]; 0 takes the largest logit (the first of equal ones), above 0 samples. None: 0 for all,
+            which nothing has to be asked of the device to know.
 
     Returns:
         Token ids [...]: the least x whose cumulative probability exceeds the uniform number.
     """
     best = logits.argmax(dim=-1)
-    sampled = temperature > 0
-    if logits.device.type == "cpu" and not bool(sampled.any()):  # on a GPU asking costs more than the work it saves
+    if temperature is None:
         return best
+    sampled = temperature > 0
     scale = torch.where(sampled, temperature, 1.0).unsqueeze(-1)
     total = torch.softmax(logits.double() / scale, dim=-1).cumsum_(dim=-1)
     # A number scaled by the last sum can never lie beyond it, whatever rounding did to that sum.

@@ -62,8 +62,9 @@ def walk(tree: DraftTree, depth: int, sample: Callable[[Tensor, int], Tensor]) -
         if level == depth:  # no node is deeper, so this token is a bonus token or comes after one
             break
         child = (tree.parents == node.unsqueeze(1)) & (tree.tokens == token.unsqueeze(1))
-        going = going & child.any(dim=1)
-        node = torch.where(going, child.int().argmax(dim=1), node)
+        place = child.int().argmax(dim=1)
+        going = going & (place > 0)  # the root is no child
+        node = torch.where(going, place, node)
         accepted = accepted + going
         nodes.append(node)
         if node.device.type == "cpu" and not bool(going.any()):  # asking a GPU would stall it

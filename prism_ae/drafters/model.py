@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.models.config import LlamaConfig
-from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Llama, RMSNorm, Rotary, Rotation
+from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Linear, Llama, Part, RMSNorm, Rotary, Rotation
 
 
-class EagleModule(nn.Module):
+class EagleModule(Part):
     """One parameter set: fusion 2H -> H with bias, then the layers; the first has no input norm."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -40,13 +40,13 @@ class EagleModule(nn.Module):
 
     def forward(self, embedding: Tensor, hidden: Tensor, rotation: Rotation, attend: Attend) -> Tensor:
         """See `Drafter.step`."""
-        x = self.fuse(embedding, hidden)
+        x = self.fuse(embedding, hidden).flatten(0, 1)
         for number, layer in enumerate(self.layers):
             x = layer(x, rotation, attend, number)
-        return x
+        return x.view_as(hidden)
 
 
-class Eagle3Module(nn.Module):
+class Eagle3Module(Part):
     """EAGLE-3's layer: attention reads (normed embedding, normed hidden), the residual is the hidden state."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -84,14 +84,14 @@ class Drafter(nn.Module):
             self.modules_ = nn.ModuleList(EagleModule(layer) for _ in range(config.modules))
             self.hidden_proj = nn.Linear(read * size, size) if read else nn.Identity()
             self.norm: nn.Module = nn.Identity()
-            self.own_head: nn.Linear | None = None
+            self.own_head: Linear | None = None
             draft_ids = torch.empty(0, dtype=torch.long)
         else:
             assert config.draft_vocab_size is not None
             self.modules_ = nn.ModuleList([Eagle3Module(layer)])
-            self.hidden_proj = nn.Linear(read * size, size, bias=False)
+            self.hidden_proj = Linear(read * size, size)
             self.norm = RMSNorm(size, layer.rms_norm_eps)
-            self.own_head = nn.Linear(size, config.draft_vocab_size, bias=False)
+            self.own_head = Linear(size, config.draft_vocab_size)
             draft_ids = torch.arange(config.draft_vocab_size)
         self.register_buffer("draft_ids", draft_ids)
         self.rotary = Rotary(layer)

@@ -5,7 +5,7 @@ one pool of rows, because a question's result does not depend on what is decoded
 wrote for one drafter is known for the next (`prism_ae.decoding.known_text`: less work, the same outcome). In half
 precision both would change near ties: each cell runs alone, so that its counts are its own, and each of its tokens is
 examined (`prism_ae.decoding.examine`). A throughput cell runs alone, with its own batch size, after a short warm-up,
-without known texts, and unexamined.
+without known texts, and unexamined; the stages of its rounds are timed (`prism_ae.decoding.timers`).
 """
 
 from __future__ import annotations
@@ -151,6 +151,7 @@ class TorchEngine:
         if batch_size is not None:
             warm_up = dataclasses.replace(flat[0], max_new_tokens=min(WARM_UP_TOKENS, flat[0].max_new_tokens))
             list(generate(batch, [warm_up], target.end_ids, lambda: False))
+            batch.time_stages()
         start = time.perf_counter()
         answered: list[dict[int, GenerationResult]] = [{} for _ in cells]
         for done in generate(batch, flat, target.end_ids, should_stop, lookahead):

@@ -42,6 +42,8 @@ def causal(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of positions' angles [B or 1, 1, T, D]. Of each pair of dimensions, i and i + D / 2, the sine of the
+first is negated: so `rotate` multiplies by it alone."""
 
 
 def rotary_frequencies(config: LlamaConfig) -> Tensor:
@@ -57,6 +59,32 @@ def rotary_frequencies(config: LlamaConfig) -> Tensor:
     return kept * frequencies + (1 - kept) * frequencies / scaling.factor
 
 
+class Part(nn.Module):
+    """A module whose call costs little: it runs no hooks, and its own modules are found like any attribute.
+
+    A pass over few tokens of a small model spends as much on calls as on numbers. Parameters are looked up at each
+    call: a move to another device replaces them.
+    """
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.forward(*arguments)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):
+            self.__dict__[name] = value
+
+
+class Linear(Part, nn.Linear):
+    """A matrix product without bias: ``x`` [..., inputs] -> [..., outputs]."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self._parameters["weight"])  # type: ignore[arg-type]
+
+
 class Rotary(nn.Module):
     """Rotary position embedding: half-split convention of Llama.
 
@@ -66,55 +94,52 @@ class Rotary(nn.Module):
     The table has rows for ``max_position_embeddings`` positions; `reserve` adds more.
     """
 
-    cosine: Tensor
-    sine: Tensor
+    table: Tensor
+    """fp32 [positions, 2 D]: cosine and sine side by side, each as `Rotation` has them."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self._config = config
-        cosine, sine = _rotary_table(config, config.max_position_embeddings)
-        self.register_buffer("cosine", cosine, persistent=False)
-        self.register_buffer("sine", sine, persistent=False)
+        self.register_buffer("table", _rotary_table(config, config.max_position_embeddings), persistent=False)
         self.dtype = torch.float32
 
     def reserve(self, positions: int) -> None:
         """Make room for positions 0 to ``positions`` - 1; a table that has it already stays as it is."""
-        if positions > len(self.cosine):
-            device = self.cosine.device
-            self.cosine, self.sine = (table.to(device) for table in _rotary_table(self._config, positions))
+        if positions > len(self.table):
+            self.table = _rotary_table(self._config, positions).to(self.table.device)
 
     def forward(self, positions: Tensor) -> Rotation:
-        """``positions`` [B, T] or [1, T] -> cosine, sine [B or 1, 1, T, D] in the model's dtype."""
-        return self.cosine[positions].unsqueeze(1).to(self.dtype), self.sine[positions].unsqueeze(1).to(self.dtype)
+        """``positions`` [B, T] or [1, T] -> their rotation, in the model's dtype."""
+        cosine, sine = F.embedding(positions, self.table).unsqueeze(1).to(self.dtype).chunk(2, dim=-1)
+        return cosine, sine
 
 
-def _rotary_table(config: LlamaConfig, positions: int) -> Rotation:
-    """Cosine and sine [positions, head_dim]. Computed on the CPU, wherever the model is: the same table everywhere."""
+def _rotary_table(config: LlamaConfig, positions: int) -> Tensor:
+    """`Rotary.table`. Computed on the CPU, wherever the model is: the same table everywhere."""
     angle = torch.arange(positions, dtype=torch.float32, device="cpu")[:, None] * rotary_frequencies(config)
-    angle = torch.cat([angle, angle], dim=-1)
-    return angle.cos(), angle.sin()
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.cat([cosine, cosine, -sine, sine], dim=-1)
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """``x`` [B, heads, T, D] turned by its positions' angles."""
     cosine, sine = rotation
-    first, second = x.chunk(2, dim=-1)
-    return x * cosine + torch.cat([-second, first], dim=-1) * sine
+    return x * cosine + x.roll(x.shape[-1] // 2, dims=-1) * sine
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(Part):
     """``x`` [..., size], divided by the root of its mean square and scaled by a learnt weight [size]."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
+        self.shape, self.eps = (size,), eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+        return torch.rms_norm(x, self.shape, self._parameters["weight"], self.eps)
 
 
-class Attention(nn.Module):
+class Attention(Part):
     """Grouped-query attention without biases. ``input_size`` is 2H in EAGLE-3's layer, H elsewhere."""
 
     def __init__(self, config: LlamaConfig, input_size: int) -> None:
@@ -124,36 +149,42 @@ class Attention(nn.Module):
             config.num_key_value_heads,
             config.head_dim,
         )
-        self.qkv = nn.Linear(input_size, config.hidden_size + 2 * config.key_value_size, bias=False)
-        self.o = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv = Linear(input_size, config.hidden_size + 2 * config.key_value_size)
+        self.o = Linear(config.hidden_size, config.hidden_size)
 
     def project(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
-        """``x`` [B, T, input] -> rotated query [B, heads, T, D], rotated key and value [B, kv_heads, T, D]."""
-        batch, length, _ = x.shape
-        mixed = self.qkv(x).view(batch, length, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
-        rotated = rotate(mixed[:, : self.heads + self.kv_heads], rotation)
-        return rotated[:, : self.heads], rotated[:, self.heads :], mixed[:, self.heads + self.kv_heads :]
+        """``x`` [B, T, input], or flat [B T, input] -> rotated query [B, heads, T, D], rotated key and value
+        [B, kv_heads, T, D]."""
+        length = rotation[0].shape[2]
+        mixed = self.qkv(x).view(-1, length, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
+        turned, value = mixed.split_with_sizes((self.heads + self.kv_heads, self.kv_heads), 1)
+        query, key = rotate(turned, rotation).split_with_sizes((self.heads, self.kv_heads), 1)
+        return query, key, value
 
     def forward(self, x: Tensor, rotation: Rotation, attend: Attend, layer: int) -> Tensor:
         mixed = attend(layer, *self.project(x, rotation))
-        return self.o(mixed.transpose(1, 2).flatten(2))
+        return self.o(mixed.transpose(1, 2).reshape(*x.shape[:-1], -1))
 
 
-class MLP(nn.Module):
+class MLP(Part):
     """Gated feed-forward network: ``x`` [..., H] -> down(silu(gate(x)) * up(x)) [..., H]."""
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_up = Linear(config.hidden_size, 2 * config.intermediate_size)
+        self.down = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
 
 
-class DecoderLayer(nn.Module):
-    """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``)."""
+class DecoderLayer(Part):
+    """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``).
+
+    Its input may be flat, [B T, H] for [B, T, H], with the rotation of [B, T]: a product of matrices then computes with
+    what it is called with. The output has the input's shape.
+    """
 
     def __init__(self, config: LlamaConfig, *, input_norm: bool = True) -> None:
         super().__init__()
@@ -176,7 +207,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Linear(config.hidden_size, config.vocab_size)
         if config.tie_word_embeddings:
             self.head.weight = self.embedding.weight
         self.rotary = Rotary(config)
@@ -197,15 +228,18 @@ class Llama(nn.Module):
             The last layer's output after the final norm [B, T, H], and the auxiliary hidden states side by side
             [B, T, len(aux_hidden_layers) * H], or None where none are asked for.
         """
-        x = self.embedding(ids)
+        x = self.embedding(ids.flatten())
         rotation = self.rotary(positions)
         states = {0: x} if 0 in aux_hidden_layers else {}
         for number, layer in enumerate(self.layers, start=1):
             x = layer(x, rotation, attend, number - 1)
             if number in aux_hidden_layers:
                 states[number] = x
-        aux_hidden = torch.cat([states[index] for index in aux_hidden_layers], dim=-1) if aux_hidden_layers else None
-        return self.norm(x), aux_hidden
+        hidden = self.norm(x).view(*ids.shape, -1)
+        if not aux_hidden_layers:
+            return hidden, None
+        aux_hidden = torch.cat([states[index] for index in aux_hidden_layers], dim=-1)
+        return hidden, aux_hidden.view(*ids.shape, -1)
 
 
 _FUSED = {

@@ -6,56 +6,74 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prism_ae.decoding.tree import Candidates, best_first, root_only, visible
+from prism_ae.cells import TreeShape
+from prism_ae.decoding.tree import TreeChoice, best_first, root_only, visible
 
 GAINS = st.sampled_from([0.0, 0.0, -0.5, -1.0, -1.5])
 """Few values, so that equal scores are common, and 0: a drafter that is certain."""
 
+Node = tuple[int, int, float]
+"""Token, number of the parent, score."""
+
 
 @st.composite
-def levels(draw: st.DrawFn) -> list[list[tuple[int, int, float]]]:
-    """Levels of (token, parent number, score), children of random nodes of the level before."""
-    result: list[list[tuple[int, int, float]]] = []
-    before = [(-1, 0.0)]
+def shapes(draw: st.DrawFn) -> TreeShape:
+    steps, branch = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    most = 1 + branch + branch * branch * (steps - 1)
+    return TreeShape(steps, branch, most if branch == 1 else draw(st.integers(2, most)))
+
+
+@st.composite
+def drafts(draw: st.DrawFn, shape: TreeShape) -> tuple[list[list[Node]], list[list[int]]]:
+    """The root and the levels of a round, and the beams: any w nodes of each level, in any order."""
+    levels: list[list[Node]] = [[(99, -1, 0.0)]]
+    beams = [[0]]
     number = 0
-    for _ in range(draw(st.integers(1, 4))):
-        level = []
-        parents = draw(st.lists(st.sampled_from(before), min_size=1, max_size=3, unique=True))
-        for parent, score in parents:
-            for token in range(draw(st.integers(1, 3))):
-                level.append((token, parent, score + draw(GAINS)))
-        result.append(level)
-        before = [(number + place, score) for place, (_, _, score) in enumerate(level)]
-        number += len(level)
-    return result
-
-
-def _tree(all_rows: list[list[list[tuple[int, int, float]]]], count: int) -> tuple[Candidates, torch.Tensor]:
-    candidates = Candidates()
-    for level in range(len(all_rows[0])):
-        columns = [list(zip(*row[level], strict=True)) for row in all_rows]
-        tokens, parents = (torch.tensor([c[place] for c in columns]) for place in (0, 1))
-        candidates.add(tokens, torch.tensor([c[2] for c in columns]), parents)
-    return candidates, torch.full((len(all_rows),), 99)
+    for _ in range(shape.steps):
+        nodes = [node for level in levels for node in level]
+        level = [
+            (draw(st.integers(0, 5)), parent, nodes[parent][2] + draw(GAINS))
+            for parent in beams[-1]
+            for _ in range(shape.branch)
+        ]
+        number += len(levels[-1])
+        levels.append(level)
+        places = draw(st.permutations(range(len(level))))[: shape.branch]
+        beams.append([number + place for place in places])
+    return levels, beams[:-1]
 
 
 @settings(max_examples=150, deadline=None)
-@given(levels(), st.data())
-def test_best_takes_the_highest_scores_and_a_tree(row: list[list[tuple[int, int, float]]], data: st.DataObject) -> None:
-    flat = [node for level in row for node in level]
-    depth_of = [depth for depth, level in enumerate(row, start=1) for _ in level]
-    count = data.draw(st.integers(1, len(flat)))
-    # A second row with other scores shows that rows do not mix.
-    other = [[(token, parent, score * 2) for token, parent, score in level] for level in row]
-    candidates, root = _tree([row, other], count)
-    tree = candidates.best(root, count)
-    ranked = sorted(range(len(flat)), key=lambda number: (-flat[number][2], number))
-    taken = sorted(ranked[:count])
-    place = {-1: 0} | {number: at for at, number in enumerate(taken, start=1)}
-    for line in range(2):
-        assert tree.tokens[line].tolist() == [99] + [flat[number][0] for number in taken]
-        assert tree.parents[line].tolist() == [-1] + [place[flat[number][1]] for number in taken]
-        assert tree.depths[line].tolist() == [0] + [depth_of[number] for number in taken]
+@given(st.data(), shapes())
+def test_best_takes_the_highest_scores_and_a_tree(data: st.DataObject, shape: TreeShape) -> None:
+    # Two rows show that rows do not mix.
+    rows = [data.draw(drafts(shape)) for _ in range(2)]
+    tokens, scores = (
+        [torch.tensor([[node[part] for node in row[0][level]] for row in rows]) for level in range(shape.steps + 1)]
+        for part in (0, 2)
+    )
+    beams = [torch.tensor([row[1][step] for row in rows]) for step in range(shape.steps)]
+    tree, every = TreeChoice(shape, torch.device("cpu")).best(tokens, scores, beams)
+    for line, (levels, _) in enumerate(rows):
+        flat = [node for level in levels for node in level]
+        depth_of = [depth for depth, level in enumerate(levels) for _ in level]
+        drafted = sorted(range(1, len(flat)), key=lambda number: (-flat[number][2], number))
+        taken = [0, *sorted(drafted[: shape.verified - 1])]
+        place = {-1: -1} | {number: at for at, number in enumerate(taken)}
+        assert tree.tokens[line].tolist() == [flat[number][0] for number in taken]
+        assert tree.parents[line].tolist() == [place[flat[number][1]] for number in taken]
+        assert tree.depths[line].tolist() == [depth_of[number] for number in taken]
+        assert every[line].tolist() == [node[2] for node in flat]
+
+
+def test_scores_that_are_no_numbers_still_give_a_shape() -> None:
+    """What is wrong with them is said later, when the host knows it."""
+    choice, nan = TreeChoice(TreeShape(2, 2, 3), torch.device("cpu")), float("nan")
+    scores = [torch.zeros(1, 1), torch.tensor([[-1.0, -2.0]]), torch.full((1, 4), nan)]
+    tokens = [torch.zeros(1, width, dtype=torch.long) for width in (1, 2, 4)]
+    tree, every = choice.best(tokens, scores, [torch.tensor([[0]]), torch.tensor([[2, 1]])])
+    assert not bool(every.isfinite().all())
+    assert 0 <= int(tree.parents[:, 1:].min()) <= int(tree.parents.max()) < 3
 
 
 @settings(max_examples=100, deadline=None)
@@ -77,7 +95,9 @@ def test_a_node_sees_itself_and_its_ancestors(drafts: int, data: st.DataObject) 
 
 def test_equal_scores_keep_their_order() -> None:
     scores = torch.tensor([[0.0, -1.0, 0.0, -1.0, 0.0, -1.0] * 20])
-    assert best_first(scores, 63)[0].tolist() == [*range(0, 120, 2), 1, 3, 5]
+    best, places = best_first(scores, 63)
+    assert places[0].tolist() == [*range(0, 120, 2), 1, 3, 5]
+    assert best[0].tolist() == [0.0] * 60 + [-1.0] * 3
 
 
 def test_a_tree_without_drafts_is_its_root() -> None:

@@ -111,7 +111,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def without_seconds(result: Result) -> list[Sample]:
-    return [dataclasses.replace(sample, prefill_seconds=0.0, decode_seconds=0.0) for sample in result.samples]
+    return [
+        dataclasses.replace(sample, prefill_seconds=0.0, decode_seconds=0.0, stage_seconds=())
+        for sample in result.samples
+    ]
 
 
 def test_the_registry_names_and_makes_it(place: Place) -> None:
@@ -253,6 +256,9 @@ def test_a_timed_cell_runs_alone_with_its_batch(place: Place) -> None:
         assert without_seconds(results[cell]) == without_seconds(
             place.measure(place.cell("one", cell.point.temperature))[place.cell("one", cell.point.temperature)]
         )
+        for sample in results[cell].samples:
+            assert sum(sample.stage_seconds) == pytest.approx(sample.decode_seconds)
+            assert all(seconds > 0 for seconds in sample.stage_seconds)
         # One question after the other, two at a time: the whole takes longer than any of them.
         longest = max(sample.prefill_seconds + sample.decode_seconds for sample in results[cell].samples)
         assert results[cell].wall_seconds > longest

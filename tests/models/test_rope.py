@@ -114,11 +114,10 @@ def test_a_table_that_grows_has_the_values_of_a_larger_one(config: LlamaConfig) 
     rotary = Rotary(config)
     cast_parameters(rotary, torch.bfloat16)
     rotary.reserve(100)
-    assert len(rotary.cosine) == 256
+    assert len(rotary.table) == 256
     rotary.reserve(1000)
     large = Rotary(dataclasses.replace(config, max_position_embeddings=1000))
-    assert torch.equal(rotary.cosine, large.cosine)
-    assert torch.equal(rotary.sine, large.sine)
+    assert torch.equal(rotary.table, large.table)
     assert rotary(torch.tensor([[999]]))[0].dtype == torch.bfloat16
     assert not [name for name in rotary.state_dict() if name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from prism_ae.experiments.options import Options
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
-MINI, PAPER = load_suite("mini"), load_suite("paper")
+MINI, PAPER = (dataclasses.replace(load_suite(name), repeats=1) for name in ("mini", "paper"))
 FEW = Options(questions=3)
 SOME = Options(questions=4, batch_sizes=(2, 4))
 TABLES = ("table4", "table5", "table6", "table7", "drafting", "anatomy")
@@ -91,6 +92,30 @@ def test_bars_are_mean_tps_over_vanillas_mean_tps(tmp_path: Path) -> None:
     rows = written("figure7", SOME, tmp_path)
     found = {(row["drafter"], int(row["batch"])): float(row["value"]) for row in rows if row["quantity"] == "tps"}
     assert found == pytest.approx(speeds)
+
+
+def test_repeats_are_counted_and_what_spreads_is_said(tmp_path: Path) -> None:
+    """Random times spread far: every cell is unstable, and no claim about speed has a verdict."""
+    several = dataclasses.replace(SOME, repeats=3)
+    drawing = composed("figure7", several)
+    said = caption(drawing)
+    assert "Intervals: 95 %, Student's t" not in said  # four questions are too few
+    assert re.search(
+        r"36 of 36 times are unstable \(Vanilla, EAGLE-2 8x, PRISM 8x\)",
+        said.replace("PRISM 8x, EAGLE-2 8x", "EAGLE-2 8x, PRISM 8x"),
+    )
+    assert re.search(
+        r"places that were taken, in the mean over the cells: \d+ % of 2, \d+ % of 4|\d+% of 2, \d+% of 4", said
+    )
+    rows = list(csv.DictReader(io.StringIO(drawing.rows.to_csv(index=False))))
+    mine = [row for row in rows if row["layer"] == "measured"]
+    assert {(row["repeats"], row["unstable"], row["cells_asked"], row["cells_measured"]) for row in mine} == {
+        ("3", "6", "18", "18")
+    }
+    holes = composed("figure7", several, drop="repeat=2")
+    assert holes.page.title.text.endswith(": 72 of 108 cells")
+    assert all(not row["value"] for row in holes.rows.to_dict("records") if row["quantity"] == "tps")
+    assert any(row["value"] for row in holes.rows.to_dict("records") if row["quantity"] == "al_micro")
 
 
 def test_every_ratio_stands_beside_what_it_divides(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def state(scheduler: Any) -> dict[str, Any]:
             "device": str(runner.device),
             "sampling": sampling_backend(),
             "kv_tokens": int(scheduler.max_total_num_tokens),
+            "memory_bytes": memory_bytes(runner.device),
             "tree": None,
             "drafting": None,
             "drafter": None,
@@ -151,6 +152,17 @@ def draft_state(draft_worker: Any) -> dict[str, Any]:
             "extend_attention": type(extend).__name__,
         },
     ).to_json()
+
+
+def memory_bytes(device: Any) -> int:
+    """What the scheduler's process takes: on a GPU the most that it ever allocated there, on a CPU what is resident."""
+    if str(device) == "cpu":
+        import psutil  # type: ignore[import-untyped]
+
+        return int(psutil.Process().memory_info().rss)
+    import torch
+
+    return int(torch.cuda.max_memory_allocated(device))
 
 
 def sampling_backend() -> str:

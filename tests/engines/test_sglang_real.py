@@ -149,6 +149,7 @@ def test_vanilla_writes_what_the_torch_engine_writes(engines: Engines, texts: li
         assert written(results) == texts
         assert {stop for result in results for sample in result.samples for stop in sample.stops} == {"end", "length"}
         assert results[0].settings.to_json()["tree"] is None
+        assert results[0].settings.to_json()["memory_bytes"] > 100 << 20
         if batch is not None:
             check_stages(results, drafted=False, alone=batch == 1)
     assert len({text for benchmark in texts for text in benchmark}) == 12

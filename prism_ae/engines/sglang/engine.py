@@ -60,9 +60,9 @@ class SGLangEngine:
         deaths, left = 0, sorted(assignment.cells, key=_order)
         while left:
             try:
-                settings = self._prepare(wanted, assignment, should_stop)
+                self._prepare(wanted, assignment, should_stop)
                 while left:
-                    result = self._cell(left[0], assignment, settings)
+                    result = self._cell(left[0], assignment)
                     self._relay()
                     yield left.pop(0), result
                     deaths = 0
@@ -112,8 +112,8 @@ class SGLangEngine:
         record, kind = self.suite.targets[point.target], self.suite.drafters[point.drafter].kind
         return self._make_pair(record, assignment.target_path, assignment.drafter_path, kind, "sglang")
 
-    def _prepare(self, wanted: EngineSetup, assignment: Assignment, should_stop: Callable[[], bool]) -> EngineSettings:
-        """A host that runs as the assignment asks, from now on the one in use; returns what it says is in effect."""
+    def _prepare(self, wanted: EngineSetup, assignment: Assignment, should_stop: Callable[[], bool]) -> None:
+        """Take a host into use, and have it run as the assignment asks."""
         self._host = None
         environment = engine_environment(wanted, stand_in_paths(), self.threads)
         self._host = self._hosts.take(wanted, lambda: Host(engine_options(wanted), environment, should_stop))
@@ -123,9 +123,8 @@ class SGLangEngine:
         if configure != Configure():
             state = EngineSettings.from_json(self._host.configure(configure))
         _check_state(state, assignment, wanted)
-        return state
 
-    def _cell(self, cell: Cell, assignment: Assignment, settings: EngineSettings) -> Result:
+    def _cell(self, cell: Cell, assignment: Assignment) -> Result:
         """Warm up, empty the cache, measure; raises HostDied, Interrupted, PrismError."""
         assert self._host is not None
         point = cell.point
@@ -161,6 +160,7 @@ class SGLangEngine:
             _sample(f"{point.benchmark}/{question.question_id}", answered[number], point)
             for number, question in enumerate(questions)
         )
+        settings = EngineSettings.from_json(self._host.configure(Configure()))  # with the memory that it took
         others = {key: value for key, value in settings.others.items() if key not in ("pid", "drafter")}
         effective = dataclasses.replace(
             settings,

@@ -232,6 +232,7 @@ def test_a_benchmarks_summary_is_its_cell() -> None:
         }
         | served([cell], 2)
         | stages([cell])
+        | {"draft_step_seconds": stages([cell])["draft_seconds"] / 6}  # steps of the tree
     )
     assert all(around(estimate) for estimate in summary.values.values())
     assert values(only(found, "vanilla", 2, "qa")) == pytest.approx(

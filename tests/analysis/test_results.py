@@ -91,7 +91,7 @@ def test_the_table_has_a_row_per_measured_cell_and_quantity() -> None:
     both += ["draft_seconds", "verify_seconds", "sample_seconds", "host_seconds"]
     assert {cell: sorted(names) for cell, names in said.items()} == {
         done[POINT].cell_id: sorted(acceptance),
-        done[timed].cell_id: sorted([*acceptance, *both, "round_seconds"]),
+        done[timed].cell_id: sorted([*acceptance, *both, "round_seconds", "draft_step_seconds"]),
         done[plain].cell_id: sorted([*both, "step_seconds"]),
     }
     row = table[(table["cell_id"] == done[timed].cell_id) & (table["quantity"] == "tps")].iloc[0]

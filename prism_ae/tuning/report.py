@@ -59,7 +59,7 @@ def verdict(tuned: Tuned) -> str:
     first, last = tuned.curve[0].batch, tuned.curve[-1].batch
     where = tuned.pays_below
     if where is None:
-        return f"drafting pays at every batch size up to {last}"
+        return f"drafting pays at batch {first}" + (f" and at every batch size up to {last}" if last > first else "")
     if where <= first:
         return f"drafting does not pay, not even at batch {first}"
     return f"drafting pays below a batch of about {where:.0f}"

@@ -102,7 +102,7 @@ def test_the_report_says_what_was_found(tmp_path: object) -> None:
     assert data["tree"] == str(best.tree)
     assert data["does_not_pay_from_batch"] == where
     short = dataclasses.replace(found, curve=found.curve[:1])
-    assert verdict(short) == "drafting pays at every batch size up to 1"
+    assert verdict(short) == "drafting pays at batch 1"
     slow = tune(SETTING, SMALL, Effort(finalists=4), MadeUp(lambda tree: 9 * linear_cost(tree)))
     assert verdict(slow) == "drafting does not pay, not even at batch 1"
     assert as_lines(SETTING, slow, "--x")[-1] == "no drafts are faster; the best tree's options: --x"

@@ -76,7 +76,7 @@ class Effort:
 
 
 @dataclasses.dataclass(frozen=True)
-class Timed:
+class TimedTree:
     """A tree that was timed at a batch size.
 
     Attributes:
@@ -133,8 +133,8 @@ class Tuned:
         results: everything that was measured.
     """
 
-    finals: tuple[Timed, ...]
-    curve: tuple[Timed, ...]
+    finals: tuple[TimedTree, ...]
+    curve: tuple[TimedTree, ...]
     lengths: Mapping[TreeShape, float]
     candidates: int
     model: CostModel
@@ -142,7 +142,7 @@ class Tuned:
     results: Results
 
     @property
-    def best(self) -> Timed:
+    def best(self) -> TimedTree:
         return self.finals[0]
 
     @property
@@ -213,7 +213,7 @@ class _Search:
             tokens, rounds = (sum(float(getattr(one, name)) for one in sums) for name in ("decode_tokens", "rounds"))
             self._lengths[tree] = _positive(float(ratio(tokens, rounds)), "no round was needed", own[0])
 
-    def _time(self, trees: Sequence[TreeShape], batches: Sequence[int], what: str) -> list[Timed]:
+    def _time(self, trees: Sequence[TreeShape], batches: Sequence[int], what: str) -> list[TimedTree]:
         """Each tree at each batch size, in blocks."""
         self._look(trees)
         seconds: dict[tuple[TreeShape | None, int], list[float]] = {}
@@ -226,7 +226,7 @@ class _Search:
                 assert point.batch is not None
                 seconds.setdefault((point.tree, point.batch), []).append(_seconds(found[point]))
         timed = [
-            Timed(tree, batch, self._lengths[tree], tuple(seconds[tree, batch]), tuple(seconds[None, batch]))
+            TimedTree(tree, batch, self._lengths[tree], tuple(seconds[tree, batch]), tuple(seconds[None, batch]))
             for tree in trees
             for batch in batches
         ]

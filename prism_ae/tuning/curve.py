@@ -16,7 +16,7 @@ from prism_ae.drawing.text import Text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from prism_ae.tuning.tune import Timed
+    from prism_ae.tuning.tune import TimedTree
 
 _COLOR = "#c0392b"
 _LEFT, _BELOW, _ABOVE, _RIGHT = 0.8, 0.75, 0.1, 0.15
@@ -32,7 +32,7 @@ class SpeedUps:
         panel: width and height of the axes, inches.
     """
 
-    points: Sequence[Timed]
+    points: Sequence[TimedTree]
     panel: tuple[float, float] = (5.2, 3.2)
     font: float = 13.0
     legend_below: bool = False
@@ -65,7 +65,7 @@ class SpeedUps:
         put(figure, left, y + height / 2, "Speed-up over no drafts", va="center", rotation=90, **how)
 
 
-def as_pdf(points: Sequence[Timed], title: str, small_print: Sequence[str]) -> bytes:
+def as_pdf(points: Sequence[TimedTree], title: str, small_print: Sequence[str]) -> bytes:
     """The page as a file; the same values give the same bytes."""
     page = Page(Text(title), SpeedUps(points), tuple(Text(line) for line in small_print), {})
     with own_settings():

@@ -14,7 +14,7 @@ from prism_ae.io.words import pluralise, table
 from prism_ae.tuning.cost import TERMS
 from prism_ae.tuning.curve import as_pdf
 from prism_ae.tuning.points import Setting
-from prism_ae.tuning.tune import Timed, Tuned
+from prism_ae.tuning.tune import TimedTree, Tuned
 
 
 def as_lines(setting: Setting, tuned: Tuned, options: str) -> list[str]:
@@ -37,12 +37,12 @@ def as_lines(setting: Setting, tuned: Tuned, options: str) -> list[str]:
     ]
 
 
-def _table(first: str, rows: Sequence[tuple[str, Timed]]) -> list[str]:
+def _table(first: str, rows: Sequence[tuple[str, TimedTree]]) -> list[str]:
     head = (first, "tokens/round", "round cost", "speed-up", "of the blocks", "tokens/s", "without drafts")
     return table([head, *((name, *_row(timed)) for name, timed in rows)], "  ")
 
 
-def _row(timed: Timed) -> tuple[str, ...]:
+def _row(timed: TimedTree) -> tuple[str, ...]:
     low, high = timed.spread
     speeds = f"{timed.tps:,.1f}", f"{timed.vanilla_tps:,.1f}"
     return (
@@ -59,7 +59,7 @@ def verdict(tuned: Tuned) -> str:
     first, last = tuned.curve[0].batch, tuned.curve[-1].batch
     where = tuned.pays_below
     if where is None:
-        return f"drafting pays at every batch size up to {last}"
+        return f"drafting pays at batch {first}" + (f" and at every batch size up to {last}" if last > first else "")
     if where <= first:
         return f"drafting does not pay, not even at batch {first}"
     return f"drafting pays below a batch of about {where:.0f}"
@@ -93,7 +93,7 @@ def as_data(setting: Setting, tuned: Tuned, options: str) -> dict[str, Any]:
     }
 
 
-def _as_data(timed: Timed) -> dict[str, Any]:
+def _as_data(timed: TimedTree) -> dict[str, Any]:
     return {
         "tree": str(timed.tree),
         "batch": timed.batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -26,18 +27,29 @@ def contains(large: TreeShape, small: TreeShape) -> bool:
     return small.steps <= large.steps and small.branch <= large.branch and small.verified <= large.verified
 
 
-def spread(trees: Sequence[TreeShape], count: int) -> tuple[TreeShape, ...]:
-    """Some of the trees, far apart: the largest first, then always the one that is farthest from those before.
+def distance(one: TreeShape, other: TreeShape) -> float:
+    """How far trees lie apart, by their sides' logarithms: from 2 to 4 verified tokens is as far as from 32 to 64."""
+    sides = ((tree.steps, tree.branch, tree.verified) for tree in (one, other))
+    return math.dist(*([math.log(side) for side in tree] for tree in sides))
 
-    Distances are of the sides' logarithms: from 2 to 4 verified tokens is as far as from 32 to 64.
-    """
-    places = {tree: [math.log(side) for side in (tree.steps, tree.branch, tree.verified)] for tree in trees}
-    chosen: list[TreeShape] = []
-    while places and len(chosen) < min(count, len(trees)):
-        left = [tree for tree in places if tree not in chosen]
-        if chosen:
-            far = {tree: min(math.dist(places[tree], places[one]) for one in chosen) for tree in left}
-        else:
-            far = {tree: sum(places[tree]) for tree in left}
-        chosen.append(max(left, key=far.__getitem__))
+
+def neighbours(tree: TreeShape, trees: Sequence[TreeShape]) -> tuple[TreeShape, ...]:
+    """Of the trees that differ from one in a single side, the next larger and the next smaller: six at most."""
+    found: list[TreeShape] = []
+    for side in ("steps", "branch", "verified"):
+        own = getattr(tree, side)
+        line = [one for one in trees if dataclasses.replace(one, **{side: own}) == tree]
+        above = [one for one in line if getattr(one, side) > own]
+        below = [one for one in line if getattr(one, side) < own]
+        found += sorted(below, reverse=True)[:1] + sorted(above)[:1]
+    return tuple(found)
+
+
+def spread(trees: Sequence[TreeShape], count: int) -> tuple[TreeShape, ...]:
+    """Some of the trees, far apart: the largest first, then always the one that is farthest from those before."""
+    smallest = TreeShape(1, 1, 1)
+    chosen = [max(trees, key=lambda tree: distance(tree, smallest))]
+    while len(chosen) < min(count, len(trees)):
+        left = [tree for tree in trees if tree not in chosen]
+        chosen.append(max(left, key=lambda tree: min(distance(tree, one) for one in chosen)))
     return tuple(chosen)

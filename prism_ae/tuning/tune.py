@@ -3,12 +3,13 @@
     decode speed-up of a tree = tokens per round / round cost
     round cost = seconds of a round / seconds of a step of vanilla decoding, of one block
 
-1. *Calibrate*: a few trees that lie far apart are timed in blocks (`points`); their costs give a law (`cost`).
+1. *Calibrate*: a few trees that lie far apart are timed in blocks (`points`); their costs make forecasts (`cost`).
 2. *Look*: tokens per round of those, then of the trees that may be among the best, wave by wave, until no other can be
    (`search`). That is exact up to rounding, and takes no undisturbed device.
-3. *Finals*: the trees of the largest expected speed-up, and the best of step 1, are timed in blocks; the one of the
-   largest speed-up is the answer. The law ranks; it never decides.
-4. *Batches*: the answer and vanilla decoding are timed at every batch size.
+3. *Heats*: the trees of the largest expected speed-up are timed in blocks, and make better forecasts; again from step 2
+   until the first of them were timed before. Then the neighbours of the fastest, until none of them is faster.
+4. *Finals*: the fastest of all that were timed, once more side by side; the first of them is the answer.
+5. *Batches*: the answer and vanilla decoding are timed at every batch size.
 
 A tree's cost is the median over its blocks. What measures is passed in (`Bench`), so that the search can be run on any
 made-up surface.
@@ -30,10 +31,17 @@ from prism_ae.io.words import pluralise
 from prism_ae.tuning.cost import CostModel
 from prism_ae.tuning.points import Setting, is_whole
 from prism_ae.tuning.search import crossing, finalists, promising
-from prism_ae.tuning.space import spread
+from prism_ae.tuning.space import neighbours, spread
 
 WAVE = 12
 """Trees that are looked at together: a worker writes the target's text once for all of a wave."""
+
+
+HEATS = 6
+"""At most."""
+
+_AHEAD = 3
+"""While one of so many trees of the largest expectation was not timed, forecasts go on; then neighbours are tried."""
 
 
 class Bench(Protocol):
@@ -56,7 +64,7 @@ class Effort:
         batch: the batch size that the tree is chosen for.
         batches: of the curve.
         calibration: trees that are timed for the law of cost.
-        finalists: trees that are timed to choose from; so many or more as there are candidates: all of them.
+        finalists: trees of the finals, and of a heat at most; as many as there are candidates: all of them, at once.
         blocks: of each comparison.
     """
 
@@ -68,7 +76,7 @@ class Effort:
 
 
 @dataclasses.dataclass(frozen=True)
-class Timed:
+class TimedTree:
     """A tree that was timed at a batch size.
 
     Attributes:
@@ -125,8 +133,8 @@ class Tuned:
         results: everything that was measured.
     """
 
-    finals: tuple[Timed, ...]
-    curve: tuple[Timed, ...]
+    finals: tuple[TimedTree, ...]
+    curve: tuple[TimedTree, ...]
     lengths: Mapping[TreeShape, float]
     candidates: int
     model: CostModel
@@ -134,7 +142,7 @@ class Tuned:
     results: Results
 
     @property
-    def best(self) -> Timed:
+    def best(self) -> TimedTree:
         return self.finals[0]
 
     @property
@@ -159,7 +167,6 @@ class _Search:
         effort = self._effort
         chosen = self._trees if effort.finalists >= len(self._trees) else self._qualified()
         finals = sorted(self._time(chosen, (effort.batch,), "finals"), key=lambda timed: -timed.speed_up)
-        self._costs |= {timed.tree: timed.cost for timed in finals}
         curve = self._time((finals[0].tree,), effort.batches, "batch sizes")
         return Tuned(
             finals=tuple(finals),
@@ -173,14 +180,26 @@ class _Search:
 
     def _qualified(self) -> tuple[TreeShape, ...]:
         """The trees of the finals."""
-        start = spread(self._trees, self._effort.calibration)
-        calibrated = self._time(start, (self._effort.batch,), "calibration")
-        self._costs |= {timed.tree: timed.cost for timed in calibrated}
-        model = CostModel.fit(self._costs)
-        while wave := promising(self._trees, self._lengths, model, WAVE):
-            self._look(wave)
-        fastest = max(calibrated, key=lambda timed: timed.speed_up).tree
-        return tuple(dict.fromkeys([*finalists(self._lengths, model, self._effort.finalists), fastest]))
+        count, batches = self._effort.finalists, (self._effort.batch,)
+        self._time(spread(self._trees, self._effort.calibration), batches, "calibration")
+        for heat in range(1, HEATS + 1):
+            model = CostModel.fit(self._costs)
+            while wave := promising(self._trees, self._lengths, model, WAVE):
+                self._look(wave)
+            best = finalists(self._lengths, model, count)
+            left = [tree for tree in best if tree not in self._costs]
+            if not set(left) & set(best[:_AHEAD]):
+                around = neighbours(self._fastest(1)[0], self._trees)
+                left = [tree for tree in around if tree not in self._costs]
+            if not left:
+                break
+            self._time(left, batches, f"heat {heat}")
+        return self._fastest(count)
+
+    def _fastest(self, count: int) -> tuple[TreeShape, ...]:
+        """Of the trees that were timed."""
+        timed = {tree: self._lengths[tree] for tree in self._costs}
+        return finalists(timed, CostModel.fit(self._costs), count)
 
     def _look(self, trees: Sequence[TreeShape]) -> None:
         """Measure the trees' tokens per round, where that was not done."""
@@ -194,7 +213,7 @@ class _Search:
             tokens, rounds = (sum(float(getattr(one, name)) for one in sums) for name in ("decode_tokens", "rounds"))
             self._lengths[tree] = _positive(float(ratio(tokens, rounds)), "no round was needed", own[0])
 
-    def _time(self, trees: Sequence[TreeShape], batches: Sequence[int], what: str) -> list[Timed]:
+    def _time(self, trees: Sequence[TreeShape], batches: Sequence[int], what: str) -> list[TimedTree]:
         """Each tree at each batch size, in blocks."""
         self._look(trees)
         seconds: dict[tuple[TreeShape | None, int], list[float]] = {}
@@ -206,11 +225,13 @@ class _Search:
             for point in points:
                 assert point.batch is not None
                 seconds.setdefault((point.tree, point.batch), []).append(_seconds(found[point]))
-        return [
-            Timed(tree, batch, self._lengths[tree], tuple(seconds[tree, batch]), tuple(seconds[None, batch]))
+        timed = [
+            TimedTree(tree, batch, self._lengths[tree], tuple(seconds[tree, batch]), tuple(seconds[None, batch]))
             for tree in trees
             for batch in batches
         ]
+        self._costs |= {one.tree: one.cost for one in timed if one.batch == self._effort.batch}
+        return timed
 
     def _next_block(self, trees: Sequence[TreeShape], batches: Sequence[int], after: int) -> int:
         """The number of the first block after that one that is done, or not begun."""
@@ -246,8 +267,9 @@ def _seconds(cell: CellResult) -> float:
 
 def _positive(value: float, problem: str, point: Point) -> float:
     if not (math.isfinite(value) and value > 0):
+        method = f"{point.drafter} with draft tree {point.tree}" if point.tree else "no drafts"
         raise IncompleteError(
-            f"{point.drafter} with draft tree {point.tree} on {point.benchmark}: {problem}",
+            f"{method}, benchmark {point.benchmark}, batch {point.batch}: {problem}",
             "ask for more with --questions, or for other benchmarks with --benches",
         )
     return value

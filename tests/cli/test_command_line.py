@@ -19,7 +19,7 @@ import prism_ae.errors
 from prism_ae import __main__ as entry
 from prism_ae.cli import app as app_module
 
-VERBS = ("doctor", "ls", "download", "train", "plan", "run", "status", "render", "import", "serve", "convert")
+VERBS = ("doctor", "ls", "download", "train", "plan", "run", "status", "render", "import", "serve", "tune", "convert")
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -98,7 +98,7 @@ def fake_samples(cell: Cell) -> tuple[Sample, ...]:
                 question_id=f"{point.benchmark}/{number}",
                 turns=1,
                 prompt_tokens=20,
-                generated_tokens=rounds + accepted + 1,
+                generated_tokens=1 + (rounds + accepted if point.tree else choice.randrange(1, 9)),
                 histogram=histogram,
                 stops=("end",),
                 prefill_seconds=0.1,

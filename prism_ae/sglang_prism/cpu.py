@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from prism_ae.sglang_prism.stand_ins import layers
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -85,6 +87,7 @@ def apply_vocab_mask(original: Callable[..., Any], grammar: Any, logits: Tensor,
 _BACKEND = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
 _GRAMMAR = "sglang.srt.constrained.xgrammar_backend"
 HOOKS: list[tuple[str, Callable[..., Any], str]] = [
+    *layers.HOOKS,
     (f"{_BACKEND}.forward_extend", _with_lengths(_extended), "around"),
     (f"{_BACKEND}.forward_decode", _with_lengths(_decoded), "around"),
     (f"{_GRAMMAR}._allocate_token_bitmask", allocate_vocab_mask, "around"),

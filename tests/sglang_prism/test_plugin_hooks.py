@@ -75,6 +75,15 @@ SIGNATURES = {
     f"{_GRAMMAR}.XGrammarGrammar.apply_vocab_mask": ["self", "logits", "vocab_mask"],
     f"{_AMX}.forward_decode": _ATTENTION,
     f"{_AMX}.forward_extend": _ATTENTION,
+    "sglang.srt.layers.layernorm.RMSNorm.forward_native": ["self", "x", "residual", "post_residual_addition"],
+    "sglang.srt.layers.rotary_embedding.base.RotaryEmbedding.forward_native": [
+        "self",
+        "positions",
+        "query",
+        "key",
+        "offsets",
+        "fused_set_kv_buffer_arg",
+    ],
 }
 """Parameters of the functions that are wrapped, in the version that the hooks were written for."""
 

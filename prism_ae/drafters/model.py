@@ -21,10 +21,21 @@ from torch import Tensor, nn
 
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.models.config import LlamaConfig
-from prism_ae.models.llama import MLP, Attend, Attention, DecoderLayer, Linear, Llama, Part, RMSNorm, Rotary, Rotation
+from prism_ae.models.llama import (
+    MLP,
+    Attend,
+    Attention,
+    DecoderLayer,
+    LeanModule,
+    Linear,
+    Llama,
+    RMSNorm,
+    Rotary,
+    Rotation,
+)
 
 
-class EagleModule(Part):
+class EagleModule(LeanModule):
     """One parameter set: fusion 2H -> H with bias, then the layers; the first has no input norm."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -46,7 +57,7 @@ class EagleModule(Part):
         return x.view_as(hidden)
 
 
-class Eagle3Module(Part):
+class Eagle3Module(LeanModule):
     """EAGLE-3's layer: attention reads (normed embedding, normed hidden), the residual is the hidden state."""
 
     def __init__(self, config: LlamaConfig) -> None:

@@ -59,7 +59,7 @@ def rotary_frequencies(config: LlamaConfig) -> Tensor:
     return kept * frequencies + (1 - kept) * frequencies / scaling.factor
 
 
-class Part(nn.Module):
+class LeanModule(nn.Module):
     """A module whose call costs little: it runs no hooks, and its own modules are found like any attribute.
 
     A pass over few tokens of a small model spends as much on calls as on numbers. Parameters are looked up at each
@@ -75,7 +75,7 @@ class Part(nn.Module):
             self.__dict__[name] = value
 
 
-class Linear(Part, nn.Linear):
+class Linear(LeanModule, nn.Linear):
     """A matrix product without bias: ``x`` [..., inputs] -> [..., outputs]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -127,7 +127,7 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return x * cosine + x.roll(x.shape[-1] // 2, dims=-1) * sine
 
 
-class RMSNorm(Part):
+class RMSNorm(LeanModule):
     """``x`` [..., size], divided by the root of its mean square and scaled by a learnt weight [size]."""
 
     def __init__(self, size: int, eps: float) -> None:
@@ -139,7 +139,7 @@ class RMSNorm(Part):
         return torch.rms_norm(x, self.shape, self._parameters["weight"], self.eps)
 
 
-class Attention(Part):
+class Attention(LeanModule):
     """Grouped-query attention without biases. ``input_size`` is 2H in EAGLE-3's layer, H elsewhere."""
 
     def __init__(self, config: LlamaConfig, input_size: int) -> None:
@@ -166,7 +166,7 @@ class Attention(Part):
         return self.o(mixed.transpose(1, 2).reshape(*x.shape[:-1], -1))
 
 
-class MLP(Part):
+class MLP(LeanModule):
     """Gated feed-forward network: ``x`` [..., H] -> down(silu(gate(x)) * up(x)) [..., H]."""
 
     def __init__(self, config: LlamaConfig) -> None:
@@ -179,7 +179,7 @@ class MLP(Part):
         return self.down(F.silu(gate) * up)
 
 
-class DecoderLayer(Part):
+class DecoderLayer(LeanModule):
     """One pre-norm layer; a draft cell's first layer has no input norm (``input_norm=False``).
 
     Its input may be flat, [B T, H] for [B, T, H], with the rotation of [B, T]: a product of matrices then computes with

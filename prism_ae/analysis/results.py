@@ -326,7 +326,7 @@ def mixtures(measured: Mapping[Point, Measured]) -> list[str]:
 
 
 def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, authors: bool = False) -> Results:
-    """The results of some points; those of others are left aside.
+    """The results of some points; those of others are left aside. A repeat is part of its cell's, where that is asked.
 
     Args:
         authors: acceptance is counted as in the authors' evaluation (`rounds.as_authors_count`).
@@ -337,15 +337,17 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, a
     """
     asked = tuple(points)
     found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
+    firsts = {dataclasses.replace(point, questions=0): point for point in asked if not point.repeat}
+    alone: list[Point] = []
     repeats: dict[Point, tuple[Point, ...]] = {}
     for point in asked:
-        if point.repeat:
-            first = dataclasses.replace(point, repeat=0, questions=0)
+        first = firsts.get(dataclasses.replace(point, repeat=0, questions=0)) if point.repeat else None
+        if first is None:
+            alone.append(point)
+        else:
             repeats[first] = (*repeats.get(first, ()), point)
-    first_points = tuple(point for point in asked if not point.repeat)
-    again = {point: repeats.get(dataclasses.replace(point, questions=0), ()) for point in first_points}
-    cells = {point: _with_repeats(found[point], again[point], found) for point in first_points if point in found}
-    return Results(first_points, cells, {point: several for point, several in again.items() if several})
+    cells = {point: _with_repeats(found[point], repeats.get(point, ()), found) for point in alone if point in found}
+    return Results(tuple(alone), cells, repeats)
 
 
 def _with_repeats(cell: CellResult, asked: Sequence[Point], found: Mapping[Point, CellResult]) -> CellResult:

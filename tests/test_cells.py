@@ -67,6 +67,7 @@ def test_every_field_is_part_of_the_identity() -> None:
         "suite": "paper", "target": "x", "drafter": "x", "scale": None, "benchmark": "x", "temperature": 0.0,
         "tree": None, "engine": "sglang", "batch": 1, "questions": 2, "max_new_tokens": 1, "max_length": 1, "seed": 1,
         "dtype": "float16", "drafting": "stock", "compat": ("greedy-second-temperature",), "training_seed": 1,
+        "repeat": 1,
     }  # fmt: skip
     assert set(changed) == {field.name for field in dataclasses.fields(Point)}
     ids = {CELL.id} | {Cell(dataclasses.replace(POINT, **{k: v}), CELL.fingerprints).id for k, v in changed.items()}

@@ -142,7 +142,8 @@ class Worker:
         load = Load()
         try:
             for cell, result in engine.measure(assignment, self._should_stop):
-                result = _with_load(result, load.other_cores())
+                if cell.point.batch is not None:
+                    result = _with_load(result, load.other_cores())
                 if changed := self._unchanged.problem(cell):
                     finish(attempts.pop(cell.id), FAILED, f"{changed} after this run was planned; run again", None)
                 elif problem := contradiction(cell, result):

@@ -92,7 +92,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
         for batch in (batches if by == engine else (None,))
         for benchmark in benchmarks
         for temperature in temperatures
-        for repeat in range(repeats)
+        for repeat in range(repeats if batch else 1)
     )
     if not points:
         what = f"{experiment.name}: none of the drafters exists for the targets"

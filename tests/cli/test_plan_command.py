@@ -82,15 +82,15 @@ def test_a_reviewer_plans_for_eight_gpus_on_a_machine_without_models_or_gpus(
     out = call(capsys, "plan", "all", *EIGHT)
     assert all(len(line) <= WIDTH for line in out.splitlines())
     for sentence in (
-        "1,398 cells: 0 measured, 0 to measure, 1,398 that cannot be measured now",
-        "660 cells cannot be measured: models/Meta-Llama-3-8B-Instruct does not exist",
+        "2,088 cells: 0 measured, 0 to measure, 2,088 that cannot be measured now",
+        "876 cells cannot be measured: models/Meta-Llama-3-8B-Instruct does not exist",
         "run 'prism-ae download'",
-        "72 cells cannot be measured: the authors published no HASS-3 checkpoint",
+        "96 cells cannot be measured: the authors published no HASS-3 checkpoint",
         "models: 2 targets, 48 drafter checkpoints; 0 of 50 folders here",
         "question files that are not here: mt_bench, humaneval, gsm8k, alpaca, sum, qa",
         "'prism-ae download --dry-run'",
         "the authors say: about 150 GB of models; disk for everything: 220 to 250 GB",
-        "1,068 cells in 112 assignments for 8 workers (gpu 0 to 7: not here)",
+        "1,692 cells in 999 assignments for 8 workers (gpu 0 to 7: not here)",
         "expected time: unknown, no cell like these",
         "gpu 0 to 7 not here: this plan assumes a worker on each, 'prism-ae run' would refuse",
         "the authors' time for figure1, figure4, figure5, figure6: about 6 h on 8 A800 for the 480 jobs",
@@ -103,13 +103,13 @@ def test_a_reviewer_plans_for_eight_gpus_on_a_machine_without_models_or_gpus(
 
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     shown = json.loads(call(capsys, "plan", "figure6", "figure7", *EIGHT, "--json"))
-    assert (shown["cells"], shown["assignments"], shown["expected_worker_seconds"]) == (270, [], None)
+    assert (shown["cells"], shown["assignments"], shown["expected_worker_seconds"]) == (180 + 270, [], None)
     assert shown["loads"] == {"targets": 0, "drafters": 0, "starts": 0}
     assert [(worker["label"], worker["here"]) for worker in shown["workers"]] == [(f"gpu {n}", False) for n in range(8)]
     complete = shown["if_complete"]
-    assert complete["cells_to_measure"] == 60 + 90  # HASS-2; and of figure 7 all
+    assert complete["cells_to_measure"] == 60 + 3 * 90  # HASS-2; and of figure 7 all, three times
     assert complete["loads"]["drafters"] == 5
-    assert complete["cells_of_unknown_time"] == complete["cells_of_unknown_size"] == 150
+    assert complete["cells_of_unknown_time"] == complete["cells_of_unknown_size"] == 330
     assert complete["expected_worker_seconds"] is complete["expected_bytes_written"] is None
     models = shown["models"]
     assert models["here"] == []
@@ -141,25 +141,25 @@ def test_with_half_of_the_models_the_rest_is_named(capsys: pytest.CaptureFixture
     assert set(shown["models"]["missing"]) == set(folders()) - set(here)
     assert len(shown["models"]["here"]) == 25
     now = sum(len(one["cells"]) for one in shown["assignments"])
-    assert 0 < now < shown["if_complete"]["cells_to_measure"] == 1068
+    assert 0 < now < shown["if_complete"]["cells_to_measure"] == 1692
 
 
 def test_with_all_models_only_what_nobody_can_have_is_missing(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     write_models(place, folders())
     out = call(capsys, "plan", "all", *EIGHT)
     text = said(out)
-    assert "1,068 to measure, 330 that cannot be measured now" in text
+    assert "1,692 to measure, 396 that cannot be measured now" in text
     assert "all 50 folders here" in text
     for absent in ("download", "with everything here", "not here: L", "the authors say"):
         assert absent not in text
-    assert "112 assignments for 8 workers (gpu 0 to 7: not here)" in text
+    assert "999 assignments for 8 workers (gpu 0 to 7: not here)" in text
     shown = json.loads(call(capsys, "plan", "all", *EIGHT, "--json"))
     assert shown["if_complete"] is None
     assert {hole["hint"] for hole in shown["holes"]} == {""}
     # A promise of what will be planned once all is here is kept when it is.
     shutil.rmtree(place / "models")
     before = json.loads(call(capsys, "plan", "all", *EIGHT, "--json"))["if_complete"]
-    assert before["cells_to_measure"] == 1068
+    assert before["cells_to_measure"] == 1692
     assert before["assignments"] == len(shown["assignments"])
     assert before["loads"] == shown["loads"]
 

@@ -44,7 +44,7 @@ def test_its_options_are_its_fingerprint(tmp_path: Path) -> None:
 
 
 def test_its_cells_wait_for_the_target_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    points, lookup = asked("table4"), LocalLookup(MINI, tmp_path)
+    points, lookup = asked("table4", repeats=1), LocalLookup(MINI, tmp_path)
     assert {one.reason for one in resolve(points, lookup).missing} == {
         "target mini-llama-2 is not trained yet", "target mini-llama-3 is not trained yet",
     }  # fmt: skip

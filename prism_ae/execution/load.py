@@ -15,23 +15,26 @@ class Load:
         self._at, self._busy, self._own = _seen()
 
     def other_cores(self) -> float:
-        """The mean number since the last call, 0 at the least."""
-        before = self._at, self._busy, self._own
-        self._at, self._busy, self._own = now = _seen()
-        seconds, busy, own = (after - earlier for after, earlier in zip(now, before, strict=True))
-        return max(0.0, (busy - own) / seconds) if seconds > 0 else 0.0
+        """The mean number since the last call, 0 at the least; what a child did that has ended since counts as another
+        program's."""
+        at, busy, own = self._at, self._busy, self._own
+        self._at, self._busy, self._own = _seen()
+        seconds = self._at - at
+        mine = sum(used - own.get(process, 0.0) for process, used in self._own.items())
+        return max(0.0, (self._busy - busy - mine) / seconds) if seconds > 0 else 0.0
 
 
-def _seen() -> tuple[float, float, float]:
-    """The time, and the CPU seconds so far of the whole machine and of this process with its children."""
+def _seen() -> tuple[float, float, dict[tuple[int, float], float]]:
+    """The time, the CPU seconds of the whole machine so far, and those of this process and each child that lives, by
+    process id and start."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0) + getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-    own = 0.0
+    own = {}
     process = psutil.Process(os.getpid())
     for one in (process, *process.children(recursive=True)):
         try:
             used = one.cpu_times()
+            own[one.pid, one.create_time()] = used.user + used.system
         except psutil.Error:  # it ended just now
             continue
-        own += used.user + used.system + used.children_user + used.children_system
     return time.monotonic(), sum(times) - idle, own

@@ -16,8 +16,6 @@ class Times:
 
     user: float
     system: float = 0.0
-    children_user: float = 0.0
-    children_system: float = 0.0
 
 
 class Process:
@@ -31,7 +29,10 @@ class Process:
 
     def children(self, *, recursive: bool) -> list[Process]:
         assert recursive
-        return [Child()]
+        return [Child(1)]
+
+    def create_time(self) -> float:
+        return 5.0
 
     def cpu_times(self) -> Times:
         return Process.own
@@ -44,7 +45,7 @@ class Child(Process):
         return Process.child
 
 
-def test_own_work_is_left_out_also_a_childs_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_work_is_left_out_and_a_child_that_ends_takes_nothing_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = psutil.cpu_times()
     clock, busy = 100.0, 10.0
 
@@ -63,9 +64,13 @@ def test_own_work_is_left_out_also_a_childs_that_has_ended(monkeypatch: pytest.M
     monkeypatch.setattr(Process, "own", Times(2.0))
     monkeypatch.setattr(Process, "child", Times(9.0, 1.0))
     assert seen.other_cores() == pytest.approx(0.5)
-    # The child ended after 1 s more, and is this process's past; nobody else did anything.
+    # The child ended; this process worked 0.5 s of the 1 s that the machine did.
     clock, busy = 114.0, 25.0
-    monkeypatch.setattr(Process, "own", Times(2.0, 0.0, 9.5, 1.5))
+    monkeypatch.setattr(Process, "own", Times(2.5))
     monkeypatch.setattr(Process, "child", None)
-    assert seen.other_cores() == pytest.approx(0.0)
+    assert seen.other_cores() == pytest.approx(0.5 / 4)
     assert seen.other_cores() == 0.0  # no time has passed
+    # A new child has its number: all that it did was done since.
+    clock, busy = 116.0, 27.0
+    monkeypatch.setattr(Process, "child", Times(1.5))
+    assert seen.other_cores() == pytest.approx(0.5 / 2)

@@ -32,11 +32,13 @@ FOLDERS = {"vanilla": None, "lookup": None, "standard": "{small}-standard"}
 
 
 def write_suite(folder: Path) -> Path:
-    """``tiny.toml`` in ``folder``: the mini suite, with folders below ``models`` for all its targets and drafters."""
+    """``tiny.toml`` in ``folder``: the mini suite, its times measured once, with folders below ``models`` for all its
+    targets and drafters."""
     lines: list[str] = []
     table = ""
     for line in (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text().splitlines():
-        lines.append('name = "tiny"' if line.startswith("name = ") and not table else line)
+        changed = {"name": 'name = "tiny"', "repeats": "repeats = 1"}.get(line.partition(" = ")[0], line)
+        lines.append(line if table else changed)
         if line.startswith("["):
             table, _, name = line.strip("[]").partition(".")
             if table == "targets":

@@ -215,13 +215,13 @@ def test_what_is_timed_is_planned_one_after_the_other(
     code, out, err = call(capsys, "plan", *timed, "--workers", "2")
     assert (code, err) == (0, "")
     assert "12 cells: 0 measured, 12 to measure" in out
-    assert "of these 6 measure throughput" in out
-    assert "mini-llama-2  vanilla      no tree      batch 3  fake  float32  2 cells" in out
+    assert "of these 12 measure throughput" in out  # a cell each
+    assert "mini-llama-2  vanilla      no tree      batch 3  fake  float32  1 cell" in out
     _, out, _ = call(capsys, "plan", *sweep.arguments("plan")[1:])
     assert "measure throughput" not in out
     listed = json.loads(call(capsys, "plan", *timed, "--batch-size", "1", "--batch-size", "3", "--json")[1])
     batches = [cell["batch"] for one in listed["assignments"] for cell in one["cells"]]
-    assert batches == [3, 3, 1, 1] + [3] * 4 + [1] * 4
+    assert batches == [3] * 6 + [1] * 6
     assert call(capsys, "plan", *timed, "--batch-size", "4")[0] == 2
 
 

@@ -74,6 +74,10 @@ class TreeShape:
             return f"{d} steps of branch {w} draft {most - 1} tokens, so at most {most} can be verified, not {v}"
         return ""
 
+    def contains(self, other: TreeShape) -> bool:
+        """Whether none of its three numbers is smaller than the other's."""
+        return self.steps >= other.steps and self.branch >= other.branch and self.verified >= other.verified
+
     def __str__(self) -> str:
         return f"{self.steps},{self.branch},{self.verified}"
 
@@ -337,3 +341,8 @@ class Result:
     samples: tuple[Sample, ...]
     wall_seconds: float
     settings: EngineSettings
+
+    def with_others(self, others: Mapping[str, Any]) -> Result:
+        """The result with more among what its settings only record."""
+        merged = {**self.settings.others, **others}
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, others=merged))

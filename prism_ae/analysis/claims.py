@@ -329,9 +329,7 @@ def _pairs(part: ClaimPart, known: Sequence[TreeShape]) -> Iterable[tuple[TreeSh
 
 
 def _larger(tree: TreeShape, other: TreeShape) -> bool:
-    return tree != other and (
-        tree.steps >= other.steps and tree.branch >= other.branch and tree.verified >= other.verified
-    )
+    return tree != other and tree.contains(other)
 
 
 def _trend(part: ClaimPart, x: Floats, two: Any) -> Any:

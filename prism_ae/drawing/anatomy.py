@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from prism_ae.analysis.estimates import Summary
 from prism_ae.analysis.quantities import Quantity
+from prism_ae.cells import STAGES
 from prism_ae.drawing.material import Material
 from prism_ae.drawing.table import Row, Table, TableCell
 
@@ -25,7 +26,7 @@ class _Column:
     vanilla: str = ""
 
 
-_STAGES = ("draft_seconds", "verify_seconds", "sample_seconds", "host_seconds")
+_STAGES = tuple(f"{stage}_seconds" for stage in STAGES)
 _UNEXPLAINED = "unexplained"
 _ROUND, _STEP = "round_seconds", "step_seconds"
 

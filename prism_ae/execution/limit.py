@@ -8,7 +8,6 @@ What could not be measured, or is not known (a target that is no Llama), is not 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -49,8 +48,7 @@ class Limit:
             return result
         said = {"bandwidth": self._bandwidth(), "sizes": self._sizes(cell, assignment, result.samples)}
         known = {key: value for key, value in said.items() if value}
-        others = {**result.settings.others, **known}
-        return dataclasses.replace(result, settings=dataclasses.replace(result.settings, others=others))
+        return result.with_others(known)
 
     def _sizes(self, cell: Cell, assignment: Assignment, samples: Sequence[Sample]) -> dict[str, float]:
         point = cell.point

@@ -143,7 +143,7 @@ class Worker:
         try:
             for cell, result in engine.measure(assignment, self._should_stop):
                 if cell.point.batch is not None:
-                    result = _with_load(result, load.other_cores())
+                    result = result.with_others({"other_cores": round(load.other_cores(), 2)})
                 if changed := self._unchanged.problem(cell):
                     finish(attempts.pop(cell.id), FAILED, f"{changed} after this run was planned; run again", None)
                 elif problem := contradiction(cell, result):
@@ -183,12 +183,6 @@ class Worker:
                 ) from error
             self._engine = name, engine
         return self._engine[1]
-
-
-def _with_load(result: Result, other_cores: float) -> Result:
-    """The result with what else the machine did meanwhile among its settings: "other_cores", see `Load`."""
-    others = {**result.settings.others, "other_cores": round(other_cores, 2)}
-    return dataclasses.replace(result, settings=dataclasses.replace(result.settings, others=others))
 
 
 def contradiction(cell: Cell, result: Result) -> str:

@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 
 from prism_ae.cells import TreeShape
 from prism_ae.tuning.cost import CostModel
-from prism_ae.tuning.space import contains
 
 
 def expected_tokens(tree: TreeShape, lengths: Mapping[TreeShape, float]) -> float:
     """A tree's tokens per round: the geometric middle of its bounds by those of others."""
-    larger = [length for one, length in lengths.items() if contains(one, tree)]
-    smaller = [length for one, length in lengths.items() if contains(tree, one)]
+    larger = [length for one, length in lengths.items() if one.contains(tree)]
+    smaller = [length for one, length in lengths.items() if tree.contains(one)]
     most = min([tree.steps + 1.0, *larger])
     return math.sqrt(most * max([1.0, *smaller]))
 

@@ -22,11 +22,6 @@ def all_trees() -> tuple[TreeShape, ...]:
     return (*chains, *wide)
 
 
-def contains(large: TreeShape, small: TreeShape) -> bool:
-    """Whether no side of a tree is longer than the other tree's."""
-    return small.steps <= large.steps and small.branch <= large.branch and small.verified <= large.verified
-
-
 def distance(one: TreeShape, other: TreeShape) -> float:
     """How far trees lie apart, by their sides' logarithms: from 2 to 4 verified tokens is as far as from 32 to 64."""
     sides = ((tree.steps, tree.branch, tree.verified) for tree in (one, other))

@@ -13,7 +13,7 @@ from tuning.surfaces import bent_cost, linear_cost, tokens
 from prism_ae.cells import TreeShape
 from prism_ae.tuning.cost import CostModel
 from prism_ae.tuning.search import crossing, expected_tokens, finalists, promising
-from prism_ae.tuning.space import BRANCHES, STEPS, VERIFIED, all_trees, contains, neighbours, spread
+from prism_ae.tuning.space import BRANCHES, STEPS, VERIFIED, all_trees, neighbours, spread
 
 
 def test_the_candidates_are_the_valid_trees_of_the_grid() -> None:
@@ -64,8 +64,8 @@ def test_the_search_looks_at_few_trees_and_at_the_best() -> None:
     model = CostModel.fit({tree: linear_cost(tree) for tree in spread(trees, 8)})
     lengths = {tree: tokens(tree) for tree in spread(trees, 8)}
     for tree in trees:
-        most = min(tree.steps + 1.0, *(tokens(one) for one in (*lengths, TreeShape(8, 10, 64)) if contains(one, tree)))
-        least = max([1.0, *(tokens(one) for one in lengths if contains(tree, one))])
+        most = min(tree.steps + 1.0, *(tokens(one) for one in (*lengths, TreeShape(8, 10, 64)) if one.contains(tree)))
+        least = max([1.0, *(tokens(one) for one in lengths if tree.contains(one))])
         assert least <= tokens(tree) <= most
         assert expected_tokens(tree, lengths) == pytest.approx(math.sqrt(least * most))
     while wave := promising(trees, lengths, model, 5):
@@ -90,9 +90,9 @@ def test_neighbours_differ_in_one_side_and_nothing_lies_between() -> None:
 
 
 def test_a_tree_contains_another_by_its_sides() -> None:
-    assert contains(TreeShape(6, 4, 16), TreeShape(6, 4, 16))
-    assert contains(TreeShape(6, 4, 16), TreeShape(2, 2, 4))
-    assert not contains(TreeShape(6, 4, 16), TreeShape(2, 6, 8))
+    assert TreeShape(6, 4, 16).contains(TreeShape(6, 4, 16))
+    assert TreeShape(6, 4, 16).contains(TreeShape(2, 2, 4))
+    assert not TreeShape(6, 4, 16).contains(TreeShape(2, 6, 8))
 
 
 @pytest.mark.parametrize(

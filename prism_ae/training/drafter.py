@@ -17,9 +17,9 @@ from torch import nn
 from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.mini.recipes import DrafterRecipe, DrafterTraining
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
+from prism_ae.recipes.file import DrafterRecipe, DrafterTraining
 from prism_ae.training.examples import Example, order
 from prism_ae.training.features import Features
 from prism_ae.training.losses import LossWeights, labels, loss

@@ -11,10 +11,10 @@ from raising import raises
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import load_recipes
 from prism_ae.models.checkpoints import load_target, read_manifest, save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
+from prism_ae.recipes.file import load_recipes
 from prism_ae.suites.load import load_suite
 from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train, warm_started
 from prism_ae.training.examples import Example, encode

@@ -1,6 +1,6 @@
 """The recipe file: everything that decides what a training yields, as data.
 
-``recipes.toml`` beside this module is the mini suite's. No torch here: a plan needs a recipe's digest, not its models.
+``suites/recipes/`` has those of the suites. No torch here: a plan needs a recipe's digest, not its models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 from prism_ae.errors import ConfigError
 from prism_ae.io.schema import check, read_toml, record
 
-MINI = Path(__file__).parent / "recipes.toml"
+MINI = Path(__file__).parents[1] / "suites" / "recipes" / "mini.toml"
 
 
 @record

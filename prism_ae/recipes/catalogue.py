@@ -16,7 +16,7 @@ from typing import Any, Literal
 from prism_ae.errors import ConfigError
 from prism_ae.io.digests import digest, plain
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import MINI, Recipes, load_recipes
+from prism_ae.recipes.file import MINI, Recipes, load_recipes
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from prism_ae.errors import ConfigError
-from prism_ae.mini.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
-from prism_ae.mini.recipes import MINI, load_recipes, passes_summary, recipe_summary
+from prism_ae.recipes.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
+from prism_ae.recipes.file import MINI, load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
@@ -20,7 +20,7 @@ MODELS = Path("models")
 
 def test_it_imports_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from prism_ae.mini.catalogue import catalogue;"
+        "import sys; from pathlib import Path; from prism_ae.recipes.catalogue import catalogue;"
         "catalogue(Path('models')); sys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -100,7 +100,7 @@ def test_another_corpus_or_trainer_renames_everything(tmp_path: Path, monkeypatc
     before = {artifact.folder for artifact in catalogue(MODELS, TINY)}
     for name, value in (("corpus.VERSION", "other"), ("TRAINER_VERSION", -1)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"prism_ae.mini.catalogue.{name}", value)
+            patch.setattr(f"prism_ae.recipes.catalogue.{name}", value)
             catalogue.cache_clear()
             assert before.isdisjoint(artifact.folder for artifact in catalogue(MODELS, TINY))
     catalogue.cache_clear()

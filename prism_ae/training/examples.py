@@ -157,5 +157,31 @@ def order(lengths: Sequence[int], rows: int, seed: str) -> list[list[int]]:
     return batches
 
 
+def order_by_tokens(lengths: Sequence[int], tokens: int, seed: str) -> list[list[int]]:
+    """As `order`, but a batch has about ``tokens`` tokens, whatever the number of its examples.
+
+    A pass has `batches_by_tokens` batches, fewer where examples are longer than that; each has every example once.
+    """
+    random = Random(seed)
+    indices = list(range(len(lengths)))
+    random.shuffle(indices)
+    batches: list[list[int]] = [[] for _ in range(batches_by_tokens(lengths, tokens))]
+    span = max(1, _SORTED_BATCHES * len(lengths) // len(batches))
+    total, before = sum(lengths), 0
+    for start in range(0, len(indices), span):
+        for index in sorted(indices[start : start + span], key=lambda index: lengths[index]):
+            # The batch in which its middle lies, of equal parts of all tokens.
+            batches[(2 * before + lengths[index]) * len(batches) // (2 * total)].append(index)
+            before += lengths[index]
+    found = [batch for batch in batches if batch]
+    random.shuffle(found)
+    return found
+
+
+def batches_by_tokens(lengths: Sequence[int], tokens: int) -> int:
+    """Batches of a pass in which each has about ``tokens`` tokens."""
+    return max(1, round(sum(lengths) / tokens))
+
+
 _SORTED_BATCHES = 8
 """Batches whose examples are sorted by length together: enough to pad little, few enough to keep batches mixed."""

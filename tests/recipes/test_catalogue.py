@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +96,45 @@ def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) 
     assert _changed(tmp_path, ("6x = 1.5", "6x = 1.6")) == {label for label in everything if label.endswith(" 6x")}
     assert _changed(tmp_path, ("variant = true", "variant = false")) == set()
     assert _changed(tmp_path, ("unit = 6", "unit = 7")) == everything - standard - {"mini-llama-3"}
+
+
+def test_the_suite_keeps_its_names() -> None:
+    """What was trained and measured stays valid: a field that came later and has its default renames nothing."""
+    names = "\n".join(artifact.folder.name for artifact in (*catalogue(MODELS), *catalogue(MODELS, training_seed=1)))
+    found = hashlib.sha256(names.encode()).hexdigest()
+    assert found == "ccf24c91104194d56a7149ca89dc0ece35e4fd5aecc599b040434538e486c1dc"
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "renamed"),
+    [
+        ("[drafter_training]", "tokens = 0\ndtype = 'float32'\naccumulate = 1\npositions = 0", ""),
+        ("[drafter_training]", "tokens = 2048", " "),
+        ("[drafter_training]", "dtype = 'bfloat16'", " "),
+        ("[drafter_training]", "accumulate = 2", " "),
+        ("[drafters.hass]", "counted = 'answers'\nlayers_from_target = false", ""),
+        ("[drafters.hass]", "counted = 'all'", " hass "),
+        ("[drafters.hass]", "layers_from_target = true", " hass "),
+    ],
+)
+def test_a_later_field_renames_where_it_is_used(part: str, said: str, renamed: str, tmp_path: Path) -> None:
+    heads = {label for label, one in _edited(tmp_path).items() if one.kind == "draft-head"}
+    builds_on_it = {label for label in heads if renamed == " hass " and "prism" in label}
+    expected = {label for label in heads if renamed and renamed in label} | builds_on_it
+    assert _changed(tmp_path, (f"{part}\n", f"{part}\n{said}\n")) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "key"),
+    [
+        ("[drafter_training]", "accumulate = 0", "drafter_training.accumulate"),
+        ("[drafter_training]", "tokens = -1", "drafter_training.tokens"),
+        ("[drafters.prism]", "layers_from_target = true", "drafters.prism.layers_from_target"),
+    ],
+)
+def test_a_later_field_is_checked(part: str, said: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        _edited(tmp_path, (f"{part}\n", f"{part}\n{said}\n"))
 
 
 def test_another_corpus_or_trainer_renames_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ evaluation, and examples do not attend to each other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 import torch
@@ -57,13 +57,16 @@ class Encoded:
     unknown: dict[int, str]
 
 
-def encode(data: Sequence[Turns], conversation: Conversation, max_seq_len: int) -> Encoded:
+def encode(
+    data: Sequence[Turns], conversation: Conversation, max_seq_len: int, cut_answers: Collection[int] = ()
+) -> Encoded:
     """Per conversation its turns as examples, in the ids that evaluation gives the target.
 
     Args:
         data: conversations, each of (question, answer).
         conversation: with the target that is trained, or trained for.
         max_seq_len: most tokens of an example.
+        cut_answers: numbers of conversations whose last answer has no end token (`jsonl.Told.cut`).
     """
     turns: list[list[Example]] = [[] for _ in data]
     unknown: dict[int, str] = {}
@@ -85,7 +88,8 @@ def encode(data: Sequence[Turns], conversation: Conversation, max_seq_len: int) 
             elif len(prompt) >= max_seq_len:
                 left_out += len(data[row]) - turn
             else:
-                ids = [*prompt, *answer, conversation.stop_id]
+                is_cut = row in cut_answers and turn == len(data[row]) - 1
+                ids = [*prompt, *answer, *([] if is_cut else [conversation.stop_id])]
                 cut += len(ids) > max_seq_len
                 turns[row].append(Example(tuple(ids[:max_seq_len]), len(prompt)))
                 fed_back[row].append(conversation.answer_text(answer))

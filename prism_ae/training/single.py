@@ -180,7 +180,7 @@ def _examples(
     """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
     from prism_ae.training.examples import encode, joined
 
-    encoded = encode(told.conversations, conversation, max_seq_len)
+    encoded = encode(told.conversations, conversation, max_seq_len, told.cut)
     if encoded.unknown:
         problems = [
             Problem(told.places[row], f"{tokens}, beyond the target's vocabulary")

@@ -23,7 +23,7 @@ from prism_ae.devices.slots import Slot
 from prism_ae.errors import ConfigError, MissingError, StoreError
 from prism_ae.io.digests import file_digest
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import TargetTraining
+from prism_ae.recipes.file import TargetTraining
 from prism_ae.models.checkpoints import load_target, save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama

@@ -180,6 +180,9 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
+        recipes: recipe file of a suite whose drafters are trained here, relative to the suite's file until it is loaded;
+            None for a suite that is only downloaded.
+        source: what ``--suite`` takes for it, by `load_suite`.
         repeats: how often times are measured; repeat_questions: of each benchmark, after the first time (all of them
             where several are decoded together).
     """
@@ -201,6 +204,8 @@ class Suite:
     hub: Hub | None = None
     controls: bool = False
     seed_scales: tuple[str, ...] = ()
+    recipes: OptionalText = None
+    source: str = ""
     repeats: int = 1
     repeat_questions: int = 1
 

@@ -1,25 +1,28 @@
 """One job of training: from a recipe to a published folder. What a worker process runs.
 
-What exists already is kept, so that a job can be run again after any interruption.
+What exists already is kept, so that a job can be run again after any interruption; a drafter of a real target goes on
+from the last state of its training, with hidden states that are computed once, in files beside it (`Bench`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
+import os
+import resource
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.errors import PrismError
-from prism_ae.recipes.catalogue import SUITE, Artifact
-from prism_ae.recipes.file import Recipes, load_recipes
-from prism_ae.suites.load import load_suite
+from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
+from prism_ae.recipes.file import DrafterTraining
 
 if TYPE_CHECKING:
+    import torch
     from tokenizers import Tokenizer
 
     from prism_ae.prompts.conversation import Conversation
@@ -50,10 +53,22 @@ class TrainingJob:
 
 @dataclasses.dataclass(frozen=True)
 class JobProgress:
-    """The part done (0 to 1) and the current loss."""
+    """The part done (0 to 1) and the current loss; ``preparing``: of the target's hidden states of the data."""
 
     part: float
     loss: float | None
+    preparing: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class JobEffort:
+    """What a part of a job took: tokens that the target or the drafter read, and the process's peak memory so far."""
+
+    stage: Literal["states", "drafters"]
+    tokens: int
+    seconds: float
+    process: int
+    peak_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,29 +79,29 @@ class JobFailed:
     trace: str = ""
 
 
-def plan_jobs(artifacts: Sequence[Artifact], recipe_file: Path) -> tuple[TrainingJob, ...]:
+def plan_jobs(order: SuiteOrder) -> tuple[TrainingJob, ...]:
     """The jobs that make what does not exist yet."""
-    recipes = load_recipes(recipe_file)
-    return tuple(TrainingJob(one, _cost(one, recipes)) for one in artifacts if not one.folder.exists())
+    catalogue = order.catalogue
+    return tuple(TrainingJob(one, _cost(one, catalogue)) for one in order.artifacts if not one.folder.exists())
 
 
-def _cost(artifact: Artifact, recipes: Recipes) -> float:
+def _cost(artifact: Artifact, catalogue: Catalogue) -> float:
     """Tokens times layers times size: good enough to start long jobs first and to guess the time left."""
+    recipes = catalogue.recipes
+    if artifact.kind == "draft-head":
+        drafter = recipes.drafters[artifact.name]
+        work = (0.5 + drafter.forwards * drafter.layers) * artifact.recipe["training"]["passes"]
+        if catalogue.is_downloaded(artifact.target):
+            return float(artifact.recipe["data"]["answer_tokens"] * work)
+        data, size = artifact.recipe["corpus"], recipes.targets[artifact.target].shape.hidden_size
+        return float(data["scale"] * data["unit"] * work * size)
     target = recipes.targets[artifact.target]
-    if artifact.kind == "target":
-        return float(target.training.conversations * target.shape.layers * target.shape.hidden_size)
-    if artifact.kind == "model":
-        return float(target.small_training.conversations * target.small_shape.layers * target.small_shape.hidden_size)
-    drafter = recipes.drafters[artifact.name]
-    conversations = artifact.recipe["corpus"]["scale"] * recipes.corpus.unit * artifact.recipe["training"]["passes"]
-    return float(conversations * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
+    small = artifact.kind == "model"
+    shape, training = (target.small_shape, target.small_training) if small else (target.shape, target.training)
+    return float(training.conversations * shape.layers * shape.hidden_size)
 
 
-def run_job(job: TrainingJob, recipe_file: Path, report: Report) -> None:
-    """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
-    # Torch is loaded here, not when jobs are planned.
-    train = _train_drafter if job.artifact.kind == "draft-head" else _train_language_model
-    train(job.artifact, recipe_file, report)
+Tell = Callable[["JobProgress | JobEffort"], None]
 
 
 class StepCounter:
@@ -115,7 +130,13 @@ def provenance(seconds: float, **facts: Any) -> dict[str, Any]:
     }
 
 
-def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report) -> None:
+def peak_memory() -> int:
+    """Bytes that this process held at most so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak << 10
+
+
+def _train_language_model(artifact: Artifact, catalogue: Catalogue, report: Report) -> None:
     from prism_ae.mini import corpus
     from prism_ae.models.checkpoints import Manifest, publish, save_target
     from prism_ae.prompts.templates import stop_ids
@@ -124,7 +145,7 @@ def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report)
     from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
 
     began = time.monotonic()
-    recipe, suite = load_recipes(recipe_file).targets[artifact.target], load_suite(SUITE)
+    recipe, suite = catalogue.recipes.targets[artifact.target], catalogue.suite
     template = suite.templates[suite.targets[artifact.target].template]
     small = artifact.kind == "model"
     shape, training = (recipe.small_shape, recipe.small_training) if small else (recipe.shape, recipe.training)
@@ -180,53 +201,133 @@ def _flat(turns: list[list[Example]]) -> list[Example]:
     return [example for conversation in turns for example in conversation]
 
 
-@functools.lru_cache(maxsize=1)
-def suite_data(folder: Path, target_name: str, recipe_file: Path) -> dict[str, Data]:
-    """The drafters' training data of each scale, with the features of the target in ``folder``.
+class Bench:
+    """Where one worker trains: its device, and what it keeps of a target for the next job.
 
-    Kept for the next job of the same target, which saves most of a short job's time.
+    Args:
+        order: what is trained.
+        device: torch's name.
     """
+
+    def __init__(self, order: SuiteOrder, device: str = "cpu") -> None:
+        self.order, self.catalogue, self.device = order, order.catalogue, device
+        self._data: dict[str, dict[str, Data]] = {}
+
+    def run(self, job: TrainingJob, tell: Tell) -> None:
+        """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
+        if job.artifact.kind == "draft-head":
+            self._train_drafter(job.artifact, tell)
+        else:
+            _train_language_model(job.artifact, self.catalogue, lambda part, loss: tell(JobProgress(part, loss)))
+
+    def data(self, target: str, tell: Tell = lambda message: None) -> dict[str, Data]:
+        """The drafters' training data of each scale that is asked, with the features of the target.
+
+        Kept for the next job of the same target, which saves most of a short job's time.
+        """
+        if target not in self._data:
+            self._data.clear()  # of the target before, so that its memory is free
+            downloaded = self.catalogue.is_downloaded(target)
+            self._data[target] = self._real_data(target, tell) if downloaded else self._corpus_data(target)
+        return self._data[target]
+
+    def _corpus_data(self, name: str) -> dict[str, Data]:
+        import torch
+
+        from prism_ae.mini import corpus
+        from prism_ae.models.checkpoints import load_target
+        from prism_ae.prompts.conversation import open_conversation
+        from prism_ae.training.drafter import Data
+        from prism_ae.training.examples import encode
+        from prism_ae.training.features import Features
+
+        recipes, suite = self.catalogue.recipes, self.catalogue.suite
+        assert recipes.corpus is not None
+        folder, record, unit = self.catalogue.target(name).folder, suite.targets[name], recipes.corpus.unit
+        target = load_target(folder, torch.float32, torch.device("cpu"))
+        counts = {scale.name: round(scale.value * unit) for scale in suite.scales}
+        told = corpus.conversations(max(counts.values()), recipes.corpus.seed)
+        conversation = open_conversation(folder, suite.templates[record.template], suite.system_prompt)
+        turns = encode(told, conversation, target.config.max_position_embeddings).turns
+        capture = sorted({*record.capture, *record.eagle3_capture})
+        features = Features(target, _flat(turns), capture)
+        return {scale: Data(features, len(_flat(turns[:count])), scale) for scale, count in counts.items()}
+
+    def _real_data(self, name: str, tell: Tell) -> dict[str, Data]:
+        import torch
+
+        from prism_ae.models.checkpoints import load_target
+        from prism_ae.training.drafter import Data
+        from prism_ae.training.features import FeaturePlace, Features
+        from prism_ae.training.material import material
+
+        found, recipes = material(self.order, name), self.catalogue.recipes
+        target = load_target(found.target, dtype_of(recipes.drafter_training), torch.device(self.device))
+        asked = {one.name for one in self.order.artifacts if one.target == name and one.kind == "draft-head"}
+        capture = sorted({layer for one in asked for layer in self.catalogue.captured(name, recipes.drafters[one])})
+        began = time.monotonic()
+        features = Features(
+            target,
+            found.examples,
+            capture,
+            FeaturePlace(0, work_folder(self.catalogue)),
+            tick=lambda part: tell(JobProgress(part, None, preparing=True)),
+        )
+        tokens = sum(len(example.ids) for example in found.examples)
+        tell(JobEffort("states", tokens, time.monotonic() - began, os.getpid(), peak_memory()))
+        return {scale: Data(features, count, scale) for scale, count in found.counts.items()}
+
+    def _train_drafter(self, artifact: Artifact, tell: Tell) -> None:
+        import torch
+
+        from prism_ae.drafters.checkpoint import load_drafter, save_drafter
+        from prism_ae.models.checkpoints import Manifest, publish
+        from prism_ae.training.drafter import (
+            IN_ONE_GO,
+            Course,
+            new_drafter,
+            train,
+            training_steps,
+            training_tokens,
+            warm_started,
+        )
+
+        scale, recipes = str(artifact.scale), self.catalogue.recipes
+        data, began = self.data(artifact.target, tell)[scale], time.monotonic()
+        downloaded = self.catalogue.is_downloaded(artifact.target)
+        recipe = recipes.drafters[artifact.name]
+        training = recipes.drafter_training.of_seed(artifact.training_seed)
+        target = data.features.target
+        if recipe.start:
+            start = load_drafter(artifact.needs[-1], target, torch.float32, torch.device(self.device))
+            drafter = warm_started(recipe, target, start)
+        else:
+            drafter = new_drafter(recipe, target, artifact.recipe["capture"], data.examples, training.seed)
+        progress = StepCounter(training_steps(recipe, training, data), lambda part, loss: tell(JobProgress(part, loss)))
+        state = state_file(artifact, self.catalogue) if downloaded else None
+        train(recipe, training, data, drafter, progress.tick, course=Course(state=state) if state else IN_ONE_GO)
+        seconds, tokens = time.monotonic() - began, training_tokens(recipe, training, data)
+        facts = provenance(seconds, loss=round(progress.loss, 4))
+        if downloaded:
+            tell(JobEffort("drafters", tokens, seconds, os.getpid(), peak_memory()))
+        about = Manifest("drafter", artifact.name, scale, artifact.recipe, provenance=facts)
+        publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))
+        if state:
+            state.unlink(missing_ok=True)
+
+
+def work_folder(catalogue: Catalogue) -> Path:
+    """What trainings keep for themselves: hidden states, and the states that they go on from."""
+    return catalogue.folder / "training"
+
+
+def state_file(artifact: Artifact, catalogue: Catalogue) -> Path:
+    """What the training of a drafter goes on from."""
+    return work_folder(catalogue) / f"{artifact.folder.name}.state"
+
+
+def dtype_of(training: DrafterTraining) -> torch.dtype:
+    """What the target's hidden states are computed and kept in: what the drafter's products are."""
     import torch
 
-    from prism_ae.mini import corpus
-    from prism_ae.models.checkpoints import load_target
-    from prism_ae.prompts.conversation import open_conversation
-    from prism_ae.training.drafter import Data
-    from prism_ae.training.examples import encode
-    from prism_ae.training.features import Features
-
-    recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
-    record = suite.targets[target_name]
-    target = load_target(folder, torch.float32, torch.device("cpu"))
-    counts = {scale.name: round(scale.value * recipes.corpus.unit) for scale in suite.scales}
-    told = corpus.conversations(max(counts.values()), recipes.corpus.seed)
-    conversation = open_conversation(folder, suite.templates[record.template], suite.system_prompt)
-    turns = encode(told, conversation, target.config.max_position_embeddings).turns
-    capture = sorted({*record.capture, *record.eagle3_capture})
-    features = Features(target, _flat(turns), capture)
-    return {scale: Data(features, len(_flat(turns[:count])), scale) for scale, count in counts.items()}
-
-
-def _train_drafter(artifact: Artifact, recipe_file: Path, report: Report) -> None:
-    import torch
-
-    from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-    from prism_ae.models.checkpoints import Manifest, publish
-    from prism_ae.training.drafter import new_drafter, train, training_steps, warm_started
-
-    began = time.monotonic()
-    recipes, scale = load_recipes(recipe_file), str(artifact.scale)
-    recipe = recipes.drafters[artifact.name]
-    training = recipes.drafter_training.of_seed(artifact.training_seed)
-    data = suite_data(artifact.needs[0], artifact.target, recipe_file)[scale]
-    target = data.features.target
-    if recipe.start:
-        start = load_drafter(artifact.needs[1], target, torch.float32, torch.device("cpu"))
-        drafter = warm_started(recipe, target, start)
-    else:
-        drafter = new_drafter(recipe, target, artifact.recipe["capture"], data.examples, training.seed)
-    progress = StepCounter(training_steps(recipe, training, data), report)
-    train(recipe, training, data, drafter, progress.tick)
-    facts = provenance(time.monotonic() - began, loss=round(progress.loss, 4))
-    about = Manifest("drafter", artifact.name, scale, artifact.recipe, provenance=facts)
-    publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))
+    return torch.bfloat16 if training.dtype == "bfloat16" else torch.float32

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from prism_ae.recipes.catalogue import SuiteOrder
     from prism_ae.suites.records import Suite
 
-Data = Annotated[
-    Path | None, typer.Option(help="Conversations of your own, one JSON object per line.", metavar="FILE")
-]
+Data = Annotated[Path | None, typer.Option(help="Conversations of your own, one JSON object per line.", metavar="FILE")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +48,22 @@ class SuiteTraining:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Suite: only say what would be made.")] = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """What is read, and where a suite's models go."""
+
+    data: Annotated[
+        Path | None, typer.Option(help="Conversations of your own, one JSON object per line.", metavar="FILE")
+    ] = None
+    models_dir: o.ModelsDir = o.MODELS
+
+
 def train(
     what: Annotated[str, typer.Argument(help="A suite (a .toml file is one), or a drafter's name.", metavar="WHAT")],
     drafter: DrafterOptions,
     suite: SuiteTraining,
     devices: o.DeviceOptions,
-    data: Data = None,
-    models_dir: o.ModelsDir = o.MODELS,
+    places: Places,
 ) -> None:
     """Train a suite's models, or one drafter for a target of yours.
 
@@ -76,7 +83,7 @@ def train(
     if what in suite_names() or what.endswith(".toml"):
         if given := [name for name, value in vars(drafter).items() if value is not None]:
             raise UsageError(f"--{given[0]} belongs to training one drafter, not to suite {what}", "leave it out")
-        _train_suite(load_suite(what), suite, devices, data, models_dir)
+        _train_suite(load_suite(what), suite, devices, places)
         return
     recipe_file = _recipe_file(drafter.recipes)
     _check_name(what, recipe_file)
@@ -89,7 +96,7 @@ def train(
         }
         option = next((name for name, is_asked in asked.items() if is_asked), "--seeds")
         raise UsageError(f"{option} belongs to training a suite, not to one drafter", "leave it out")
-    _train_drafter(what, drafter, devices, data, recipe_file)
+    _train_drafter(what, drafter, devices, places.data, recipe_file)
 
 
 def _recipe_file(name: str | None) -> Path:
@@ -122,9 +129,7 @@ def _check_name(name: str, recipe_file: Path) -> None:
         raise UsageError(f"there is no recipe '{name}'{did_you_mean(name, known)}", hint)
 
 
-def _train_suite(
-    suite: Suite, asked: SuiteTraining, devices: o.DeviceOptions, data: Path | None, models_dir: Path
-) -> None:
+def _train_suite(suite: Suite, asked: SuiteTraining, devices: o.DeviceOptions, places: Places) -> None:
     import sys
 
     from prism_ae.cli.output import note, say
@@ -144,16 +149,16 @@ def _train_suite(
         o.check_word("--scales", name, [scale.name for scale in suite.scales])
     all_downloaded = all(target.folder for target in suite.targets.values())
     if not all_downloaded:
-        for name, value in (("gpus", devices.gpus), ("data", data)):
+        for name, value in (("gpus", devices.gpus), ("data", places.data)):
             if value is not None:
                 why = "its targets are trained here, on a CPU, from the embedded corpus"
                 raise UsageError(f"--{name} is not for suite {suite.name}: {why}", "leave it out")
     slots = devices.slots(elsewhere=asked.dry_run)
-    catalogue = open_suite(suite, models_dir, data)
+    catalogue = open_suite(suite, places.models_dir, places.data)
     for name in drafters:
         o.check_word("--drafters", name, catalogue.recipes.drafters)
     order = SuiteOrder(
-        catalogue, seeds=asked.seeds, variants=asked.variants, drafters=drafters, scales=scales, data=data
+        catalogue, seeds=asked.seeds, variants=asked.variants, drafters=drafters, scales=scales, data=places.data
     )
     if all_downloaded or asked.dry_run:
         lines = _said_before(order)
@@ -176,7 +181,10 @@ def _said_before(order: SuiteOrder) -> list[str]:
     if order.downloaded_targets:
         return forecast(order).in_words(order)
     missing = [one.label for one in order.artifacts if not one.folder.exists()]
-    return [f"{pluralise(len(missing), 'model')} to train into {order.catalogue.folder}", *(f"  {one}" for one in missing)]
+    return [
+        f"{pluralise(len(missing), 'model')} to train into {order.catalogue.folder}",
+        *(f"  {one}" for one in missing),
+    ]
 
 
 def _train_drafter(

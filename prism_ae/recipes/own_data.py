@@ -54,7 +54,7 @@ def check_own_data(folder: Path, asked: OwnData | None) -> None:
     other = f"{asked.name} (sha256 {asked.sum[:12]}…)" if asked else "what the target writes"
     raise ConfigError(
         f"the drafters in {folder} learn from {before.name} (sha256 {before.sum[:12]}…), not from {other}",
-        f"say --data {before.name}, choose another --models-dir, or delete {folder / _FILE}: no drafter is lost by that",
+        f"say --data {before.name}, choose another --models-dir, or delete {folder / _FILE}",
     )
 
 

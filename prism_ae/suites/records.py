@@ -180,8 +180,8 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
-        recipes: recipe file of a suite whose drafters are trained here, relative to the suite's file until it is loaded;
-            None for a suite that is only downloaded.
+        recipes: recipe file of a suite whose drafters are trained here, named relative to the suite's own (`load_suite`
+            makes it a path); None for a suite that is only downloaded.
         source: what ``--suite`` takes for it, by `load_suite`.
         repeats: how often times are measured; repeat_questions: of each benchmark, after the first time (all of them
             where several are decoded together).

@@ -50,7 +50,9 @@ class Forecast:
         names = list(dict.fromkeys(one.name for one in self.missing))
         scales = list(dict.fromkeys(str(one.scale) for one in self.missing))
         if not self.missing:
-            return [f"all {pluralise(self.there, 'model')} of suite {catalogue.suite.name} that are asked for are trained"]
+            return [
+                f"all {pluralise(self.there, 'model')} of suite {catalogue.suite.name} that are asked for are trained"
+            ]
         there = f", {self.there:,} are there" if self.there else ""
         lines = [
             f"suite {catalogue.suite.name}: {pluralise(len(self.missing), 'drafter')} to train into "
@@ -64,7 +66,9 @@ class Forecast:
         else:
             lines.append(f"  data: {self.answer_tokens:,} answer tokens, which are there")
         needed = self.kept_bytes + self.meanwhile_bytes
-        lines.append(f"  disk: {format_bytes(self.kept_bytes)} for good, {format_bytes(self.meanwhile_bytes)} meanwhile")
+        lines.append(
+            f"  disk: {format_bytes(self.kept_bytes)} for good, {format_bytes(self.meanwhile_bytes)} meanwhile"
+        )
         free = _free(catalogue.folder)
         if free < needed:
             lines.append(f"  only {format_bytes(free)} are free there: choose another --models-dir, or fewer --scales")

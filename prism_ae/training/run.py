@@ -1,6 +1,6 @@
 """Training a whole suite: every missing model, in several processes, surviving anything.
 
-Worker processes run one job at a time: the mini suite's on one thread each, so that the same recipe gives the same bytes
+Worker processes run one job at a time: the mini suite's on one thread each, so that a recipe gives the same bytes
 anywhere, real targets' drafters on as many as their slot has. A folder is published whole or not at all, so whatever is
 killed, the next call makes the rest. A job of the mini suite that was cut off starts anew (the longest takes a few
 minutes, which is less than a state to go on from would be worth), a drafter of a real target goes on. Workers die with

@@ -14,16 +14,15 @@ from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
 from prism_ae.io.schema import suggest
 from prism_ae.models.weights import open_weights
-from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
-from prism_ae.prompts.json_lines import Problem, listed
+from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, open_conversation
 from prism_ae.prompts.tokenizer import RULES, TOKENIZER
 from prism_ae.recipes.file import MINI, decisive, load_recipes
 from prism_ae.suites.records import Template
 from prism_ae.training.jobs import Report, StepCounter, dtype_of, provenance
-from prism_ae.training.jsonl import Told, read_conversations
+from prism_ae.training.jsonl import read_conversations
 
 if TYPE_CHECKING:
-    from prism_ae.training.examples import Example
+    pass
 
 
 def captured_states(reads: str, layers: int) -> tuple[int, ...]:

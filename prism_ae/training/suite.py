@@ -55,7 +55,9 @@ def _download(suite: Suite) -> str:
     return f"prism-ae download --suite {suite.source or suite.name}"
 
 
-def make_suite(order: SuiteOrder, write_slots: Sequence[Slot], train_slots: Sequence[Slot], display: Display) -> Trained:
+def make_suite(
+    order: SuiteOrder, write_slots: Sequence[Slot], train_slots: Sequence[Slot], display: Display
+) -> Trained:
     """Write the data that are missing, then train what is missing.
 
     Args:

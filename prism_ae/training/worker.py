@@ -11,7 +11,8 @@ from prism_ae.devices.slots import Slot
 from prism_ae.errors import PrismError
 from prism_ae.processes.interrupts import leave_to_parent
 from prism_ae.processes.pool import AssignmentDone, Ready, Stop
-from prism_ae.training.jobs import Bench, JobEffort, JobFailed, JobProgress, TrainingJob
+from prism_ae.training.bench import Bench
+from prism_ae.training.jobs import JobEffort, JobFailed, JobProgress, TrainingJob
 
 _REPORT_SECONDS = 0.5
 

@@ -180,8 +180,8 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
-        repeats: how often times are measured; repeat_questions: of each benchmark, after the first time (all of them
-            where several are decoded together).
+        repeats: how often times are measured; most_repeats: at most, where they are unstable; repeat_questions: of
+            each benchmark, after the first time (all of them where several are decoded together).
     """
 
     name: str
@@ -202,6 +202,7 @@ class Suite:
     controls: bool = False
     seed_scales: tuple[str, ...] = ()
     repeats: int = 1
+    most_repeats: int = 1
     repeat_questions: int = 1
 
     def target_of(self, role: str) -> TargetRecord:

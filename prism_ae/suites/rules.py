@@ -73,9 +73,11 @@ def _scales(suite: Suite) -> Iterator[str]:
     for number, name in enumerate(suite.seed_scales):
         if name not in names:
             yield f"seed_scales.{number}: there is no scale '{name}'{suggest(name, names)}"
-    for key in ("repeats", "repeat_questions"):
+    for key in ("repeats", "most_repeats", "repeat_questions"):
         if getattr(suite, key) < 1:
             yield f"{key}: must be at least 1"
+    if 1 < suite.most_repeats < suite.repeats:
+        yield f"most_repeats: must be at least repeats, {suite.repeats}"
     for name in _repeated(suite.seed_scales):
         yield f"seed_scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]

@@ -20,7 +20,7 @@ from prism_ae.cells import EngineSettings, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
-from prism_ae.execution.run import CellRun, Outcome
+from prism_ae.execution.run import CellRun, Outcome, Work
 from prism_ae.execution.worker import CellFinished, RunSetup, Worker, WorkerSetup
 from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
 from prism_ae.store import AttemptOutcome
@@ -121,7 +121,7 @@ def go(
     places = [Slot(f"slot {number}", device, "a device", 1, {}) for number in range(slots)]
     work = assignments(sweep, timed)
     stop = interrupts or Never()
-    run = CellRun(setup_of(sweep), work, places, launch, stop, display=progress)
+    run = CellRun(setup_of(sweep), Work(work), places, launch, stop, display=progress)
     return run.execute(), progress
 
 

@@ -78,10 +78,9 @@ class Columns:
         return dataclasses.replace(self, prefill=prefill, decode=decode, stages=np.column_stack(stages))
 
     @property
-    def paces(self) -> Floats:
-        """``seconds``, those of decoding by the round, or by the decoded token where nothing drafts."""
-        units = np.where(self.rounds > 0, self.rounds, self.generated - self.turns)
-        return self.seconds / np.column_stack([np.ones(len(units)), *[np.maximum(units, 1)] * (1 + len(STAGES))])
+    def units(self) -> Ints:
+        """[n], what decoding a question consists of: its rounds, or its decoded tokens where nothing drafts."""
+        return np.maximum(np.where(self.rounds > 0, self.rounds, self.generated - self.turns), 1)
 
     @property
     def rounds(self) -> Ints:
@@ -170,7 +169,8 @@ class CellResult:
     A cell whose time is measured may have *repeats*, which answer its first questions again: the same work, in other
     seconds. What else a machine does only ever makes work longer, so the least seconds are nearest to what it takes
     (Chen and Revels, "Robust benchmarking in noisy environments", 2016): a question's seconds are those of the
-    measurement that decoded it fastest, and those of questions without repeats are changed in proportion.
+    measurement that decoded it fastest. Those that were answered only once count at the pace of those that were
+    repeated: what disturbed them nobody knows.
 
     Attributes:
         repeats: further measurements of its times; ``lacks_repeats``: whether some that were asked for are missing.
@@ -185,20 +185,22 @@ class CellResult:
     def least(self, *, without: int | None = None) -> Columns:
         """The cell's columns with the least seconds over its measurements, or over all ``without`` that one.
 
-        Questions are compared by `Columns.paces`, because a text in half precision may part in a tie.
+        Measurements are compared by the round, because a text in half precision may part in a tie. What is read before
+        an answer has the least seconds of its own, or changes in proportion where it was measured once.
         """
+        if not self.repeats:
+            return self.columns
         every = [one.columns for one in (self, *self.repeats)]
         several = [columns for number, columns in enumerate(every) if number != without]
         count = min(len(columns.question_ids) for columns in every)
-        own, asked = self.columns.seconds, np.arange(count)
-        paces = np.array([columns.paces[:count] for columns in several])
-        fastest = paces[paces[:, :, 1].argmin(axis=0), asked]
-        fastest[:, 0] = paces[:, :, 0].min(axis=0)
-        before = self.columns.paces[:count]
-        changed = np.where(before > 0, fastest / np.where(before > 0, before, 1.0), 1.0) * own[:count]
-        total = own[:count].sum(axis=0)
-        others = np.where(total > 0, changed.sum(axis=0) / np.where(total > 0, total, 1.0), 1.0) * own[count:]
-        return self.columns.taking(np.concatenate([changed, others]))
+        units, prefill = self.columns.units, self.columns.prefill
+        paces = np.array([columns.seconds[:count, 1:] / columns.units[:count, None] for columns in several])
+        decoded = paces[paces[:, :, 0].argmin(axis=0), np.arange(count)] * units[:count, None]
+        read = np.min([columns.prefill[:count] for columns in several], axis=0)
+        before = prefill[:count].sum()
+        read = np.concatenate([read, prefill[count:] * (read.sum() / before if before else 1.0)])
+        once = units[count:, None] * (decoded.sum(axis=0) / units[:count].sum())
+        return self.columns.taking(np.column_stack([read, np.concatenate([decoded, once])]))
 
     @property
     def spread(self) -> float | None:

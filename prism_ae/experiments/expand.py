@@ -52,7 +52,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     engine = options.engine or experiment.cells.engine
     limits = suite.serving if experiment.timed else suite.limits
     questions = _questions(experiment, suite, options, limits)
-    batches = _batches(experiment, options)
+    batches = _batches(experiment, suite, options)
     trees = _trees(experiment, suite, options, limits)
     drafting = _drafting(experiment, options, engine)
     if options.dtype is not None:
@@ -226,7 +226,7 @@ def _repeats(experiment: Experiment, suite: Suite, options: Options) -> int:
     return repeats if experiment.timed else 1
 
 
-def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]:
+def _batches(experiment: Experiment, suite: Suite, options: Options) -> tuple[int | None, ...]:
     """Batch sizes, the smallest first; (None,) where acceptance is measured."""
     if not experiment.timed:
         if options.batch_sizes:
@@ -235,7 +235,8 @@ def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]
                 "leave the option out",
             )
         return (None,)
-    sizes = tuple(sorted(set(options.batch_sizes or experiment.batches)))
+    own = experiment.suites.get(suite.name, SuiteChoice()).batches
+    sizes = tuple(sorted(set(options.batch_sizes or own or experiment.batches)))
     if not 1 <= sizes[0] <= sizes[-1] <= _MOST:
         wrong = sizes[0] if sizes[0] < 1 else sizes[-1]
         raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")

@@ -60,13 +60,13 @@ def cell_of(factors: Sequence[float | list[float]], asked: int | None = None, ag
     return results_of(every, points).cells[first]
 
 
-def test_a_question_takes_the_least_seconds_of_its_measurements_and_the_others_change_in_proportion() -> None:
+def test_a_question_takes_the_least_seconds_of_its_measurements_and_the_others_their_pace() -> None:
     cell = cell_of([0.9, [0.95, 0.8]])
     plain = dataclasses.replace(cell, repeats=())
     seconds = [0.04 * len(rounds) for rounds in ROUNDS]
     expected = [0.9 * seconds[0], 0.8 * seconds[1]]
-    factor = sum(expected) / sum(seconds[:2])
-    expected += [factor * each for each in seconds[2:]]
+    pace = sum(expected) / sum(map(len, ROUNDS[:2]))
+    expected += [pace * len(rounds) for rounds in ROUNDS[2:]]
     assert cell.least().decode == pytest.approx(expected)
     assert cell.least().stages[:, 1] == pytest.approx([each / 2 for each in expected])
     assert cell.least().prefill == pytest.approx([0.045, 0.04, *[0.0425] * 3])
@@ -87,12 +87,21 @@ def test_what_makes_work_longer_changes_nothing_where_it_met_each_question_once_
     assert disturbed.total.decode_seconds == pytest.approx(quiet.total.decode_seconds)
 
 
+def test_what_disturbs_an_answer_that_is_not_repeated_counts_for_nothing() -> None:
+    cell = cell_of([1.0, 1.0])
+    samples = list(cell.measured.samples)
+    samples[3] = dataclasses.replace(samples[3], decode_seconds=9.0)
+    first = make_point(questions=len(ROUNDS), batch=1)
+    points = {first: measured(samples), **{one.point: one.measured for one in cell.repeats}}
+    assert results_of([*points], points).cells[first].total.decode_seconds == pytest.approx(cell.total.decode_seconds)
+
+
 def test_without_each_repeat_the_others_say_what_it_took() -> None:
     cell = cell_of([1.2, 0.9])
     expected = [each * 0.04 for each in (0.9, 0.9, 1.0)]
     assert ROUND.formula is not None
     assert list(ROUND.formula(cell.without_each_repeat)) == pytest.approx(expected)
-    # Without the first: what it answered alone changes in proportion.
+    # Without the first: what it answered alone has the others' pace.
     slower = cell_of([1.2, 1.1])
     assert ROUND.formula(slower.without_each_repeat)[0] == pytest.approx(1.1 * 0.04)
 

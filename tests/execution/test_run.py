@@ -125,6 +125,32 @@ def go(
     return run.execute(), progress
 
 
+def test_what_is_to_be_measured_besides_follows_once_a_targets_times_are_there(sweep: Sweep) -> None:
+    """In the same workers, so that no engine is started for it."""
+    (first, *_) = [one for one in assignments(sweep, timed=True) if one.timed]
+    (cell,) = first.cells
+    again = dataclasses.replace(cell, point=dataclasses.replace(cell.point, repeat=3))
+    asked: list[str] = []
+
+    def further(target: str) -> list[Assignment]:
+        asked.append(target)
+        return [dataclasses.replace(first, cells=(again,))] if len(asked) == 1 else []
+
+    display, workers = Quiet(), []
+
+    def launch(setup: WorkerSetup) -> Scripted:
+        workers.append(Scripted(honest))
+        workers[-1].connection.send(setup)
+        return workers[-1]
+
+    slot = Slot("slot", "cpu", "a device", 1, {})
+    work = Work(assignments(sweep, timed=True), further)
+    outcome = CellRun(setup_of(sweep), work, [slot], launch, Never(), display=display).execute()
+    assert asked == [cell.point.target] * 2
+    assert (outcome.measured, outcome.left, len(workers)) == (sum(len(one.cells) for one in work.assignments) + 1, 0, 1)
+    assert sweep.store().records()[again.id].ok
+
+
 def setup_of(sweep: Sweep) -> RunSetup:
     return RunSetup(sweep.suite, sweep.root, sweep.models, {"argv": []})
 

@@ -253,7 +253,7 @@ def _occupancy(results: Results) -> Iterator[Text]:
 
 
 def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
-    """Which cells' times spread too far to be believed."""
+    """Which cells' times hang too much on one of their measurements to be believed."""
     repeated = [cell for cell in results.done if cell.repeats]
     shaky = [cell for cell in repeated if not stable(cell)]
     if shaky:
@@ -262,7 +262,7 @@ def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[T
         worst = max(cell.spread or 0.0 for cell in shaky)
         every = [one.measured.settings.get("other_cores", 0.0) for cell in repeated for one in (cell, *cell.repeats)]
         yield Text(
-            f"{said}: over the repeats a round's seconds spread by more than {STABLE:.0%}, by {worst:.0%} at most. "
+            f"{said}: without one of their measurements they would be more than {STABLE:.0%} longer, up to {worst:.0%}. "
             f"Other programs kept up to {max(every):.1f} cores busy beside a cell.",
             warning=10 * len(shaky) > len(repeated),
         )

@@ -262,8 +262,8 @@ def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[Ce
         deviations = without(lambda each: each.without_each, len(units))
         factors[f"questions of {cell.point.benchmark}"] = Factor.of(units, deviations, question_freedom(cell.questions))
         if quantity.timed and cell.repeats:
-            count = 1 + len(cell.repeats)
-            deviations = without(lambda each: each.without_each_repeat, count)
+            count = 1 + max(len(side[number].repeats) for side in (cells, base) if side)
+            deviations = without(operator.methodcaller("without_each_repeat", count), count)
             factors[_block(cell.point)] = Factor.of(tuple(map(str, range(count))), deviations, count - 1)
     return dataclasses.replace(estimate, factors=factors)
 

@@ -229,10 +229,11 @@ class CellResult:
         count = len(self.columns.question_ids)
         return self.sums(self.least(), np.ones((count, count)) - np.eye(count))
 
-    @functools.cached_property
-    def without_each_repeat(self) -> Sums:
-        """Sums [1 + repeats] over all questions, their seconds by all measurements but one; there are two at least."""
-        return Sums.stacked([self.sums(self.least(without=number)) for number in range(1 + len(self.repeats))])
+    def without_each_repeat(self, count: int) -> Sums:
+        """Sums [count] over all questions, their seconds by all measurements but one, or by all where there are fewer
+        than ``count``; there are two at least."""
+        own = [self.sums(self.least(without=number)) for number in range(1 + len(self.repeats))]
+        return Sums.stacked([*own, *[self.total] * (count - len(own))])
 
     @property
     def cell_ids(self) -> tuple[str, ...]:

@@ -262,8 +262,8 @@ def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[T
         worst = max(cell.spread or 0.0 for cell in shaky)
         every = [one.measured.settings.get("other_cores", 0.0) for cell in repeated for one in (cell, *cell.repeats)]
         yield Text(
-            f"{said}: without one of their measurements they would be more than {STABLE:.0%} longer, up to {worst:.0%}. "
-            f"Other programs kept up to {max(every):.1f} cores busy beside a cell.",
+            f"{said}: without one of their measurements they would be more than {STABLE:.0%} longer, up to {worst:.0%}"
+            f". Other programs kept up to {max(every):.1f} cores busy beside a cell.",
             warning=10 * len(shaky) > len(repeated),
         )
 

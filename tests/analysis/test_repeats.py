@@ -100,10 +100,10 @@ def test_without_each_repeat_the_others_say_what_it_took() -> None:
     cell = cell_of([1.2, 0.9])
     expected = [each * 0.04 for each in (0.9, 0.9, 1.0)]
     assert ROUND.formula is not None
-    assert list(ROUND.formula(cell.without_each_repeat)) == pytest.approx(expected)
+    assert list(ROUND.formula(cell.without_each_repeat(3))) == pytest.approx(expected)
     # Without the first: what it answered alone has the others' pace.
     slower = cell_of([1.2, 1.1])
-    assert ROUND.formula(slower.without_each_repeat)[0] == pytest.approx(1.1 * 0.04)
+    assert ROUND.formula(slower.without_each_repeat(3))[0] == pytest.approx(1.1 * 0.04)
 
 
 def test_a_repeat_whose_rounds_differ_is_compared_by_the_round() -> None:
@@ -238,6 +238,23 @@ def test_a_speed_up_is_over_vanilla_in_the_same_blocks() -> None:
     assert speed_up.bounds is not None
     assert speed_up.value == pytest.approx(40 * 0.01 / (10 * 0.02))
     assert speed_up.bounds == pytest.approx((2.0, 2.0))
+
+
+def test_a_ratio_of_what_was_repeated_unequally_often_is_over_all_measurements() -> None:
+    found = machine(1, 5, block=0.0, own=0.05)
+    fewer = {point: each for point, each in found.items() if point.drafter == "vanilla" or point.repeat < 3}
+    several = {count: estimate(found if count == 5 else fewer, "prism", "speed_up") for count in (3, 5)}
+    for speed_up in several.values():
+        assert speed_up is not None
+        assert speed_up.bounds is not None
+        assert speed_up.bounds[0] < 2.0 < speed_up.bounds[1]
+    # The measurements that PRISM lacks leave its seconds as they are.
+    cells = results_of(asked(3), fewer).cells
+    for point, cell in cells.items():
+        sums = cell.without_each_repeat(5)
+        assert list(sums.decode_seconds[3:]) == pytest.approx(
+            [cell.total.decode_seconds] * 2 if point.drafter != "vanilla" else list(sums.decode_seconds[3:])
+        )
 
 
 def test_a_time_of_which_a_repeat_is_missing_is_missing_and_an_acceptance_length_is_not() -> None:

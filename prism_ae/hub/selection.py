@@ -49,14 +49,14 @@ def folders_of_target(suite: Suite, target: str) -> tuple[str, ...]:
 def target_called(suite: Suite, word: str) -> str | None:
     """The target of that name, role or label, small and capital letters alike; None where there is none."""
     for target in suite.targets.values():
-        if word.casefold() in (name.casefold() for name in (target.name, target.role, target.label)):
+        if word.casefold() in (name.casefold() for name in (target.name, *target.roles, target.label)):
             return target.name
     return None
 
 
 def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
     """The error for a word of ``--only`` that names nothing."""
-    known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, target.role))]
+    known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, *target.roles))]
     return UsageError(f"--only: there is no experiment or target '{word}'{did_you_mean(word, known)}", ", ".join(known))
 
 

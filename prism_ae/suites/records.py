@@ -35,14 +35,15 @@ class TargetRecord:
     """A model that is sped up.
 
     Attributes:
-        role: "llama-2" or "llama-3": figures ask for roles, each suite fills them with its own target.
+        roles: "llama-2", "llama-3" or both: figures ask for roles, each suite fills them with its own targets. One that
+            takes both is measured once, and drawn once.
         folder: below the models folder; None for a target that is trained here and found by its recipe.
         drafter_folder: below the models folder, holds its drafters; small_folder: its small LM.
         capture: hidden states that PRISM* reads, eagle3_capture: that EAGLE-3 reads (numbering: `Llama.forward`).
     """
 
     name: str
-    role: str
+    roles: tuple[str, ...]
     label: str
     template: str
     capture: tuple[int, ...]
@@ -99,9 +100,13 @@ class DrafterRecord:
         """Whether there is something to train or to download."""
         return self.kind in ("draft-head", "model")
 
-    def served_folder(self, role: str, scale: str | None) -> str | None:
+    def exists_for(self, target: TargetRecord) -> bool:
+        """Whether it is a drafter of this target, by the roles of both."""
+        return any(role in self.roles for role in target.roles)
+
+    def served_folder(self, target: TargetRecord, scale: str | None) -> str | None:
         """The folder below the models folder that was published for SGLang, None where none was."""
-        return next((one.folder for one in self.served if (one.role, one.scale) == (role, scale)), None)
+        return next((one.folder for one in self.served if one.role in target.roles and one.scale == scale), None)
 
 
 @record
@@ -207,14 +212,19 @@ class Suite:
     def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""
         for target in self.targets.values():
-            if target.role == role:
+            if role in target.roles:
                 return target
         raise KeyError(role)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those that the suite fills, in the order of its targets."""
+        return tuple(role for target in self.targets.values() for role in target.roles)
 
     def why_unpublished(self, target: str, drafter: str, scale: str | None) -> str:
         """Why no checkpoint of a drafter was published for a target and scale; "" where one was, or is trained here."""
         record = self.drafters[drafter]
-        return "" if record.served_folder(self.targets[target].role, scale) else record.absent or ""
+        return "" if record.served_folder(self.targets[target], scale) else record.absent or ""
 
     def drafter_folder(self, target: str, drafter: str, scale: str | None, engine: str = "torch") -> str | None:
         """The folder below the models folder that holds a drafter for a target.
@@ -231,9 +241,9 @@ class Suite:
             None where none was published: of vanilla decoding, of a drafter that is trained here, or of none at all.
         """
         record, of = self.drafters[drafter], self.targets[target]
-        served = record.served_folder(of.role, scale)
+        served = record.served_folder(of, scale)
         if served and (engine == "sglang" or record.absent):
             return served
-        if record.absent or not record.folder or of.role not in record.roles:
+        if record.absent or not record.folder or not record.exists_for(of):
             return None
         return record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)

@@ -23,7 +23,7 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 def problems(suite: Suite) -> list[str]:
     """Every contradiction, as "key: what is wrong and what would be right"; empty for a sound suite."""
-    roles = [target.role for target in suite.targets.values()]
+    roles = suite.roles
     found = [*_required(suite), *_scales(suite), *_limits(suite)]
     for table, names in (
         ("targets", [(key, record.name) for key, record in suite.targets.items()]),
@@ -35,7 +35,7 @@ def problems(suite: Suite) -> list[str]:
     for target in suite.targets.values():
         found += [f"targets.{target.name}.{problem}" for problem in _target(target, suite)]
     for role in _repeated(roles):
-        found.append(f"targets: role '{role}' is given to two targets; figures ask for one target by its role")
+        found.append(f"targets: role '{role}' is given twice; figures ask for one target by its role")
     for drafter in suite.drafters.values():
         found += [f"drafters.{drafter.name}.{problem}" for problem in _drafter(drafter, suite, roles)]
     for label in _repeated(drafter.label for drafter in suite.drafters.values()):
@@ -104,6 +104,8 @@ def _limits(suite: Suite) -> Iterator[str]:
 
 
 def _target(target: TargetRecord, suite: Suite) -> Iterator[str]:
+    if not target.roles:
+        yield "roles: must not be empty; figures ask for targets by their roles"
     if target.template not in suite.templates:
         yield f"template: there is no template '{target.template}'{suggest(target.template, suite.templates)}"
     for key in ("capture", "eagle3_capture"):
@@ -150,7 +152,7 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
     yield from _served(drafter, suite)
     for target in suite.targets.values():
-        if target.role not in drafter.roles:
+        if not drafter.exists_for(target):
             continue
         for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
             if name in folder and not getattr(target, key):

@@ -33,7 +33,7 @@ def test_both_suites_offer_the_papers_experiments() -> None:
     assert [b.label for b in mini.benchmarks.values()] == [b.label for b in paper.benchmarks.values()]
     assert [b.turns for b in mini.benchmarks.values()] == [b.turns for b in paper.benchmarks.values()]
     assert mini.trees == paper.trees
-    assert [t.role for t in mini.targets.values()] == [t.role for t in paper.targets.values()] == ["llama-2", "llama-3"]
+    assert mini.roles == paper.roles == ("llama-2", "llama-3")
     assert [s.value for s in mini.scales] == [s.value for s in paper.scales]
     assert {name: drafter.label for name, drafter in paper.drafters.items()}.items() <= {
         name: drafter.label for name, drafter in mini.drafters.items()
@@ -68,7 +68,7 @@ def test_the_published_checkpoints_of_figures_1_4_5_6_are_480_cells() -> None:
         (target.name, drafter.folder.replace("{drafters}", target.drafter_folder))
         for target in paper.targets.values()
         for drafter in paper.drafters.values()
-        if drafter.kind == "draft-head" and target.role in drafter.roles and not drafter.absent
+        if drafter.kind == "draft-head" and drafter.exists_for(target) and not drafter.absent
     ]
     assert pairs == [
         ("llama-2-7b-chat", "Llama-2-7B-drafter/Eagle2-{scale}"),
@@ -130,8 +130,8 @@ def test_the_folder_of_a_drafter() -> None:
     assert paper.drafter_folder(target, drafter, "400k", "sglang") == "Llama-3-8B-drafter/PRISM-400k"
     assert paper.drafter_folder("llama-2-7b-chat", "prism", "800k") == "LD-800k"
     assert paper.drafter_folder("llama-2-7b-chat", "prism", "400k") is None
-    assert paper.drafters[drafter].served_folder("llama-3", "800k") == served
-    assert paper.drafters[drafter].served_folder("llama-2", "800k") is None
+    assert paper.drafters[drafter].served_folder(paper.targets["llama-3-8b-instruct"], "800k") == served
+    assert paper.drafters[drafter].served_folder(paper.targets["llama-2-7b-chat"], "800k") is None
 
 
 def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -162,7 +162,9 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ),
         ("targets.mini-llama-2.template", "llama-2", "'llama-2' 'llama-3'"),
         ("targets.mini-llama-2.template", "chatml", "'chatml' llama-2-chat, llama-3"),
-        ("targets.mini-llama-2.role", "llama-3", "targets: 'llama-3'"),
+        ("targets.mini-llama-2.roles", ["llama-3"], "targets: 'llama-3'"),
+        ("targets.mini-llama-2.roles", ["llama-2", "llama-2"], "targets: 'llama-2'"),
+        ("targets.mini-llama-2.roles", [], "targets.mini-llama-2.roles:"),
         ("targets.mini-llama-2.name", "other", "targets.mini-llama-2.name: 'other'"),
         ("targets.mini-llama-2.capture", [7, 3], "targets.mini-llama-2.capture:"),
         ("targets.mini-llama-2.capture", [], "targets.mini-llama-2.capture:"),

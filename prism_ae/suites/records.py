@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 from prism_ae.cells import TreeShape
@@ -153,11 +154,73 @@ class Limits:
 
 
 @record
+class PackagedFile:
+    """A file inside a wheel of the Python package index, and how both are known again.
+
+    Attributes:
+        project, version: of the package.
+        wheel_size, wheel_sum: bytes and sha256 (hex) of its wheel.
+        file: its path inside the wheel; file_size, file_sum: its bytes and sha256 (hex).
+    """
+
+    project: str
+    version: str
+    wheel_size: int
+    wheel_sum: str
+    file: str
+    file_size: int
+    file_sum: str
+
+    @property
+    def requirement(self) -> str:
+        """As pip is asked for it, and as its source is noted."""
+        return f"{self.project}=={self.version}"
+
+
+@record
+class PackagedModel:
+    """A model in a package, as a GGUF file.
+
+    Attributes:
+        source: where that file is.
+        folder_size: bytes, at least, of the folder that is made of it.
+    """
+
+    source: PackagedFile
+    folder_size: int
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the disk that it takes meanwhile; ``folder_size`` remain."""
+        return self.source.wheel_size + self.source.file_size + self.folder_size
+
+
+@record
+class PackagedQuestions:
+    """A benchmark whose question file is made of HumanEval's tasks in a package.
+
+    Attributes:
+        source: where HumanEval's own file is, compressed.
+        before: text in front of each task's prompt.
+        order: numbers of the tasks, in the order of the questions.
+    """
+
+    source: PackagedFile
+    before: str
+    order: tuple[int, ...]
+
+
+@record
 class Hub:
     """Where a suite's models and questions are published.
 
     Attributes:
         modelscope, huggingface: the repository that holds every folder of the suite, on either hub.
+        whole: the one folder that these repositories are, where they do not hold folders.
+        revision: of the repository on Hugging Face; "" for its main branch.
+        sums: file name -> sha256 (hex) of ``whole``, on either hub; {} where they are not known before.
+        packages: folder -> the package that has the same model.
+        packaged_questions: benchmark -> the package that its question file can be made of.
         official: folder -> the Hugging Face repository of those who published that model first.
         questions: address of a benchmark's question file, with {file} for its ``Benchmark.file``.
         question_sums: benchmark -> sha256 (hex) of its question file.
@@ -166,10 +229,15 @@ class Hub:
 
     modelscope: str
     huggingface: str
-    official: dict[str, str]
     questions: str
     question_sums: dict[str, str]
     size_note: str = ""
+    official: dict[str, str] = dataclasses.field(default_factory=dict)
+    whole: OptionalText = None
+    revision: str = ""
+    sums: dict[str, str] = dataclasses.field(default_factory=dict)
+    packages: dict[str, PackagedModel] = dataclasses.field(default_factory=dict)
+    packaged_questions: dict[str, PackagedQuestions] = dataclasses.field(default_factory=dict)
 
 
 @record
@@ -208,6 +276,11 @@ class Suite:
     seed_scales: tuple[str, ...] = ()
     repeats: int = 1
     repeat_questions: int = 1
+
+    @property
+    def download_command(self) -> str:
+        """What fetches it, where it is downloaded."""
+        return "prism-ae download" + ("" if self.name == "paper" else f" --suite {self.name}")
 
     def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""

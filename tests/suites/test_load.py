@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from raising import raises
 
@@ -22,8 +23,8 @@ SERVED = {"role": "llama-2", "scale": "8x", "folder": "x/y"}
 
 
 def test_names() -> None:
-    assert suite_names() == ("mini", "paper")
-    assert [load_suite(name).name for name in suite_names()] == ["mini", "paper"]
+    assert suite_names() == ("mini", "paper", "smollm2")
+    assert [load_suite(name).name for name in suite_names()] == ["mini", "paper", "smollm2"]
 
 
 def test_both_suites_offer_the_papers_experiments() -> None:
@@ -43,6 +44,43 @@ def test_both_suites_offer_the_papers_experiments() -> None:
     assert all(mini.drafters[name].control for name in ("hass_cont", "hass_star", "hass_star_cont", "hass2_cont"))
     assert mini.controls
     assert not paper.controls
+
+
+def test_the_smollm2_suite_offers_the_papers_experiments_on_one_target() -> None:
+    smollm2, paper = load_suite("smollm2"), load_suite("paper")
+    assert list(smollm2.targets) == ["smollm2"]
+    assert smollm2.roles == paper.roles
+    assert smollm2.benchmarks == paper.benchmarks
+    assert smollm2.trees == paper.trees
+    assert [s.value for s in smollm2.scales] == [s.value for s in paper.scales]
+    assert smollm2.hub is not None
+    assert paper.hub is not None
+    assert (smollm2.hub.questions, smollm2.hub.question_sums) == (paper.hub.questions, paper.hub.question_sums)
+    labels = {name: drafter.label for name, drafter in paper.drafters.items()}
+    assert labels.items() <= {name: drafter.label for name, drafter in smollm2.drafters.items()}.items()
+    assert {name for name, drafter in smollm2.drafters.items() if drafter.absent} == {"standard", "hass3", "prism3"}
+    assert smollm2.drafter_folder("smollm2", "prism", "1x") is None
+    order = smollm2.hub.packaged_questions["humaneval"].order
+    assert (len(order), len(set(order)), max(order) < 164) == (80, 80, True)
+
+
+def test_the_smollm2_template_is_the_tokenizers_own() -> None:
+    """The chat template of its tokenizer_config.json, run by the library that transformers runs it by."""
+    own = (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    suite = load_suite("smollm2")
+    template = suite.templates["chatml"]
+    first = template.first.format(system=suite.system_prompt, user=" What?\n")
+    said = [{"role": "user", "content": " What?\n"}]
+    render = jinja2.Template(own).render
+    assert render(messages=said, add_generation_prompt=True) == first
+    said += [{"role": "assistant", "content": "That."}, {"role": "user", "content": "Why?"}]
+    both = first + template.answer.format(answer="That.") + template.later.format(user="Why?")
+    assert render(messages=said, add_generation_prompt=True) == both
 
 
 def test_the_papers_settings() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -288,3 +289,11 @@ def test_every_contradiction_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_suite(data, "mine.toml")
     assert caught.value.what.count("mine.toml: ") == 2
+
+
+def test_the_suite_of_the_page_on_ones_own_target_is_sound() -> None:
+    page = (FOLDER.parents[1] / "docs/own-target.md").read_text()
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    suite = parse_suite(tomllib.loads(text), "own-target.md")
+    assert suite.templates["chatml"] == load_suite("smollm2").templates["chatml"]
+    assert suite.drafter_folder("my-llama", "prism", "all") == "my-llama-prism-all"

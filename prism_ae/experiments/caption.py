@@ -17,7 +17,7 @@ from prism_ae.analysis.text_agreement import Texts
 from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.style import ADDED, SeriesStyle
 from prism_ae.drawing.text import Text
-from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.kinds.base import Kind, roles_taken
 from prism_ae.experiments.limit import limit_words
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import SuiteChoice
@@ -95,6 +95,9 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
         yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
     remarks = (experiment.remark, experiment.suites.get(suite.name, SuiteChoice()).remark)
     yield from (Text(f"{remark}.") for remark in remarks if remark)
+    for target in (suite.targets[name] for name in unique(point.target for point in results.points)):
+        if len(taken := roles_taken(experiment, target)) > 1:
+            yield Text(f"{target.label} stands for {len(taken)} targets ({_joined(taken)}): it is drawn once.")
     if any(name in experiment.added for name in subject.styles):
         yield Text(f"{ADDED} Not in the paper's {experiment.folder.removesuffix('s')}: added here.")
     yield from _lookups(suite, results, subject.styles)

@@ -102,7 +102,7 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
-    if of.role not in record.roles:
+    if not record.exists_for(of):
         return Absent(f"there is no {record.label} for {of.label}", "")
     from prism_ae.mini import catalogue
 

@@ -224,8 +224,8 @@ def test_table_4_has_the_same_numbers_on_rows() -> None:
         found.blocks, [(t, T) for t in ("mini-llama-2", "mini-llama-3") for T in (0.0, 1.0)], strict=True
     ):
         asked = [*load_experiment("table4").drafters, *load_experiment("table4").added]
-        role = MINI.targets[target].role
-        for row, drafter in zip(block, [d for d in asked if role in MINI.drafters[d].roles], strict=True):
+        record = MINI.targets[target]
+        for row, drafter in zip(block, [d for d in asked if MINI.drafters[d].exists_for(record)], strict=True):
             entries = [
                 e
                 for e in drawing.material.summaries

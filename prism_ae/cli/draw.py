@@ -77,8 +77,8 @@ def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
 
     Only for points whose model is here: its folder is named after the digest of today's recipe, so that recipe made it.
     """
-    from prism_ae.mini.catalogue import SUITE
-    from prism_ae.mini.recipes import load_recipes, passes_summary, recipe_summary
+    from prism_ae.recipes.catalogue import SUITE
+    from prism_ae.recipes.file import load_recipes, passes_summary, recipe_summary
 
     if suite.name != SUITE:
         return ()

@@ -75,7 +75,7 @@ def _check_name(name: str) -> None:
     """Raises UsageError for a drafter that no recipe makes."""
     from prism_ae.errors import UsageError
     from prism_ae.io.schema import did_you_mean
-    from prism_ae.mini.recipes import load_recipes
+    from prism_ae.recipes.file import load_recipes
 
     known = ("mini", *load_recipes().drafters)
     if name not in known:
@@ -89,9 +89,9 @@ def _train_suite(models_dir: Path, suite: SuiteTraining, devices: o.DeviceOption
     from prism_ae.cli.output import say
     from prism_ae.experiments.expand import check_seeds
     from prism_ae.io.words import pluralise
-    from prism_ae.mini.catalogue import SuiteOrder
-    from prism_ae.mini.recipes import load_recipes
     from prism_ae.processes.progress import display_on
+    from prism_ae.recipes.catalogue import SuiteOrder
+    from prism_ae.recipes.file import load_recipes
     from prism_ae.training.run import train_suite
 
     check_seeds(suite.seeds)

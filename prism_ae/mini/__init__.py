@@ -1,1 +1,1 @@
-"""What the mini suite is, as data: corpus, recipes, the names of its models. Without torch."""
+"""The corpus of the mini suite. Without torch."""

@@ -53,7 +53,7 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
     record = suite.targets[target]
     if record.folder:
         return _downloaded(models_dir, record.folder, suite, ("config.json", "tokenizer.json"), watch)
-    from prism_ae.mini import catalogue
+    from prism_ae.recipes import catalogue
 
     try:
         folder = catalogue.target_folder(models_dir, target)
@@ -104,7 +104,7 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         return Absent(record.absent, "")
     if not record.exists_for(of):
         return Absent(f"there is no {record.label} for {of.label}", "")
-    from prism_ae.mini import catalogue
+    from prism_ae.recipes import catalogue
 
     at = f" at {scale}" if scale is not None else ""
     seed = f" with training seed {training_seed}" if training_seed else ""

@@ -8,7 +8,7 @@ evaluation, and examples do not attend to each other.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 import torch
@@ -57,13 +57,16 @@ class Encoded:
     unknown: dict[int, str]
 
 
-def encode(data: Sequence[Turns], conversation: Conversation, max_seq_len: int) -> Encoded:
+def encode(
+    data: Sequence[Turns], conversation: Conversation, max_seq_len: int, cut_answers: Collection[int] = ()
+) -> Encoded:
     """Per conversation its turns as examples, in the ids that evaluation gives the target.
 
     Args:
         data: conversations, each of (question, answer).
         conversation: with the target that is trained, or trained for.
         max_seq_len: most tokens of an example.
+        cut_answers: numbers of conversations whose last answer has no end token (`jsonl.Told.cut`).
     """
     turns: list[list[Example]] = [[] for _ in data]
     unknown: dict[int, str] = {}
@@ -85,7 +88,8 @@ def encode(data: Sequence[Turns], conversation: Conversation, max_seq_len: int) 
             elif len(prompt) >= max_seq_len:
                 left_out += len(data[row]) - turn
             else:
-                ids = [*prompt, *answer, conversation.stop_id]
+                is_cut = row in cut_answers and turn == len(data[row]) - 1
+                ids = [*prompt, *answer, *([] if is_cut else [conversation.stop_id])]
                 cut += len(ids) > max_seq_len
                 turns[row].append(Example(tuple(ids[:max_seq_len]), len(prompt)))
                 fed_back[row].append(conversation.answer_text(answer))
@@ -155,6 +159,32 @@ def order(lengths: Sequence[int], rows: int, seed: str) -> list[list[int]]:
         batches += [similar[at : at + rows] for at in range(0, len(similar), rows)]
     random.shuffle(batches)
     return batches
+
+
+def order_by_tokens(lengths: Sequence[int], tokens: int, seed: str) -> list[list[int]]:
+    """As `order`, but a batch has about ``tokens`` tokens, whatever the number of its examples.
+
+    A pass has `batches_by_tokens` batches, fewer where examples are longer than that; each has every example once.
+    """
+    random = Random(seed)
+    indices = list(range(len(lengths)))
+    random.shuffle(indices)
+    batches: list[list[int]] = [[] for _ in range(batches_by_tokens(lengths, tokens))]
+    span = max(1, _SORTED_BATCHES * len(lengths) // len(batches))
+    total, before = sum(lengths), 0
+    for start in range(0, len(indices), span):
+        for index in sorted(indices[start : start + span], key=lambda index: lengths[index]):
+            # The batch in which its middle lies, of equal parts of all tokens.
+            batches[(2 * before + lengths[index]) * len(batches) // (2 * total)].append(index)
+            before += lengths[index]
+    found = [batch for batch in batches if batch]
+    random.shuffle(found)
+    return found
+
+
+def batches_by_tokens(lengths: Sequence[int], tokens: int) -> int:
+    """Batches of a pass in which each has about ``tokens`` tokens."""
+    return max(1, round(sum(lengths) / tokens))
 
 
 _SORTED_BATCHES = 8

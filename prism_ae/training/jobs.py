@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.errors import PrismError
-from prism_ae.mini.catalogue import SUITE, Artifact
-from prism_ae.mini.recipes import Recipes, load_recipes
+from prism_ae.recipes.catalogue import SUITE, Artifact
+from prism_ae.recipes.file import Recipes, load_recipes
 from prism_ae.suites.load import load_suite
 
 if TYPE_CHECKING:

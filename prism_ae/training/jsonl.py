@@ -43,6 +43,7 @@ class Told:
         records: in the file, those included that say nothing.
         defects: what was left out, the most frequent first.
         sha256: of the file (hex), as it was read.
+        cut: numbers of conversations whose last answer has no end: a record says so by ``"cut": true``.
     """
 
     conversations: tuple[Conversation, ...]
@@ -50,6 +51,7 @@ class Told:
     records: int
     defects: tuple[Defect, ...]
     sha256: str
+    cut: frozenset[int] = frozenset()
 
     def in_words(self) -> list[str]:
         """Lines for people: how much is used, then what is not and why."""
@@ -64,7 +66,8 @@ def read_conversations(path: Path) -> Told:
     Three layouts are understood, also mixed: ``{"conversations": [{"user": …, "assistant": …}, …]}``, ShareGPT's
     ``{"conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}, …]}``, and
     ``{"messages": [{"role": "user", "content": …}, …]}``. System messages before the first question are left out
-    without a word, since the target's own is used; so is a question at the end that has no answer.
+    without a word, since the target's own is used; so is a question at the end that has no answer. A record with
+    ``"cut": true`` has a last answer that was cut at a limit: it is learnt from without an end token.
 
     Raises:
         MissingError: no such file.
@@ -73,10 +76,14 @@ def read_conversations(path: Path) -> Told:
     records = read_records(path)
     conversations: list[Conversation] = []
     places: list[str] = []
+    cut: set[int] = set()
     found: list[Problem] = list(records.problems)
     for place, data in records.found:
         turns, reason = _turns(data)
         if turns:
+            # An answer before a defect is whole: what is cut is the last one of all.
+            if isinstance(data, dict) and data.get("cut") is True and not reason:
+                cut.add(len(conversations))
             conversations.append(turns)
             places.append(place)
         if reason:
@@ -84,7 +91,7 @@ def read_conversations(path: Path) -> Told:
     if not conversations:
         raise ConfigError(listed(path, found) or f"{path} holds no conversation", _LAYOUTS)
     total = len(records.found) + len(records.problems)
-    return Told(tuple(conversations), tuple(places), total, _counted(found), records.sha256)
+    return Told(tuple(conversations), tuple(places), total, _counted(found), records.sha256, frozenset(cut))
 
 
 def _counted(problems: Sequence[Problem]) -> tuple[Defect, ...]:

@@ -19,12 +19,12 @@ from prism_ae.errors import PrismError, StoreError
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import why_not
 from prism_ae.io.words import duration
-from prism_ae.mini.catalogue import SUITE, Artifact, SuiteOrder
 from prism_ae.processes import DEATHS
 from prism_ae.processes.child import Child
 from prism_ae.processes.interrupts import Signals
 from prism_ae.processes.pool import Affinity, Pool, Process
 from prism_ae.processes.progress import Display
+from prism_ae.recipes.catalogue import SUITE, Artifact, SuiteOrder
 from prism_ae.training.jobs import JobFailed, JobProgress, TrainingJob, plan_jobs
 
 _LOCK = ".training.lock"

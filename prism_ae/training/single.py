@@ -13,11 +13,11 @@ from prism_ae.drafters.config import authors_states
 from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
 from prism_ae.io.schema import suggest
-from prism_ae.mini.recipes import MINI, load_recipes
 from prism_ae.models.weights import open_weights
 from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
 from prism_ae.prompts.json_lines import Problem, listed
 from prism_ae.prompts.tokenizer import RULES, TOKENIZER
+from prism_ae.recipes.file import MINI, load_recipes
 from prism_ae.suites.records import Template
 from prism_ae.training.jobs import Report, StepCounter, provenance
 from prism_ae.training.jsonl import Told, read_conversations
@@ -180,7 +180,7 @@ def _examples(
     """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
     from prism_ae.training.examples import encode, joined
 
-    encoded = encode(told.conversations, conversation, max_seq_len)
+    encoded = encode(told.conversations, conversation, max_seq_len, told.cut)
     if encoded.unknown:
         problems = [
             Problem(told.places[row], f"{tokens}, beyond the target's vocabulary")

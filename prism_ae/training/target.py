@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prism_ae.mini.recipes import Shape, TargetTraining
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
+from prism_ae.recipes.file import Shape, TargetTraining
 from prism_ae.training.examples import Example, ExampleBatch, collate, order
 from prism_ae.training.muon import Muon
 

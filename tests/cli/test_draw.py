@@ -13,7 +13,7 @@ from prism_ae.experiments.expand import expand
 from prism_ae.experiments.load import load_experiment
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.request import make_request
-from prism_ae.mini.recipes import load_recipes, passes_summary, recipe_summary
+from prism_ae.recipes.file import load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 MINI, PAPER = load_suite("mini"), load_suite("paper")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from prism_ae import __main__ as entry
-from prism_ae.mini.catalogue import SuiteOrder
 from prism_ae.processes.progress import display_on
+from prism_ae.recipes.catalogue import SuiteOrder
 from prism_ae.suites.load import load_suite
 from prism_ae.training import run, single
 from prism_ae.training.run import job_state, suite_state

@@ -241,7 +241,7 @@ def test_the_mini_suite_before_training(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", MINI.targets)
 def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
-    from prism_ae.mini import catalogue
+    from prism_ae.recipes import catalogue
 
     folder = catalogue.target_folder(tmp_path, name)
     manifest = publish(folder, Manifest("target", name, None, {}), lambda path: fill(path, "config.json") and None)
@@ -257,7 +257,7 @@ def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
 
 def test_suite_and_recipes_state_the_same_facts() -> None:
     """Figures are drawn by the suite and checkpoints are made by the recipes: they must not disagree."""
-    from prism_ae.mini.recipes import load_recipes
+    from prism_ae.recipes.file import load_recipes
 
     recipes = load_recipes()
     assert list(recipes.targets) == list(MINI.targets)

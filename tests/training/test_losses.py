@@ -12,7 +12,13 @@ from prism_ae.drafters.config import DrafterConfig
 from prism_ae.drafters.model import Drafter
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
-from prism_ae.training.losses import Labels, LossWeights, labels, loss
+from prism_ae.training.losses import Labels, LossWeights, Scoring, backpropagate, labels, lean_labels
+
+
+def loss(drafter: Drafter, outputs: list[torch.Tensor], truth: Labels, weights: LossWeights) -> torch.Tensor:
+    """Of a batch in one part."""
+    return backpropagate(drafter, outputs, truth, Scoring(weights), truth.counts(len(outputs)))
+
 
 SIZES = LlamaConfig(17, 8, 12, 3, 2, 2, 1e-5, 100.0, 32)
 
@@ -72,9 +78,8 @@ def test_the_loss_equals_its_definition(eagle3: bool, weights: LossWeights) -> N
     answer = torch.rand(3, 7) < 0.6
     answer[0] = True  # positions t < step are in the mask: they must be left out
     outputs = [torch.randn(3, 6, SIZES.hidden_size) for _ in range(3)]
-    with torch.no_grad():
-        truth = labels(drafter, answer, hidden, target.head)
-        value = loss(drafter, outputs, truth, weights)
+    truth = labels(drafter, answer, hidden, target.head)
+    value = loss(drafter, outputs, truth, weights)
     assert value.item() == pytest.approx(_by_hand(target, drafter, answer, hidden, outputs, weights), rel=1e-4)
     assert eagle3 == (len(truth.index) < int(answer[:, 2:].sum()))
 
@@ -84,9 +89,8 @@ def test_the_definition_notices_labels_of_another_position() -> None:
     hidden, answer = torch.randn(2, 6, SIZES.hidden_size), torch.ones(2, 6, dtype=torch.bool)
     outputs = [torch.randn(2, 5, SIZES.hidden_size)]
     weights = LossWeights(1, 1, 0, 1, 1)
-    with torch.no_grad():
-        shifted = labels(drafter, answer, hidden.roll(1, dims=1), target.head)
-        wrong = loss(drafter, outputs, shifted, weights).item()
+    shifted = labels(drafter, answer, hidden.roll(1, dims=1), target.head)
+    wrong = loss(drafter, outputs, shifted, weights).item()
     assert wrong != pytest.approx(_by_hand(target, drafter, answer, hidden, outputs, weights), rel=1e-3)
 
 
@@ -104,3 +108,56 @@ def test_a_batch_without_an_answer_costs_nothing() -> None:
     truth = labels(drafter, torch.zeros(1, 5, dtype=torch.bool), torch.randn(1, 5, SIZES.hidden_size), target.head)
     assert isinstance(truth, Labels)
     assert loss(drafter, [torch.randn(1, 4, 8)], truth, LossWeights(1, 1, 0, 1, 1)).item() == 0
+
+
+@pytest.mark.parametrize("eagle3", [False, True])
+@pytest.mark.parametrize("span", [1, 4, 100])
+@pytest.mark.parametrize("weights", [LossWeights(1, 0.1, 0, 1, 1), LossWeights(0.3, 0.2, 0.7, 3, 0.5)])
+def test_spans_and_parts_give_the_gradient_of_the_whole(eagle3: bool, span: int, weights: LossWeights) -> None:
+    """Labels without distributions, some positions at a time, in two parts of different sizes."""
+    target, drafter = _bound(eagle3)
+    hidden, answer = 2 * torch.randn(5, 7, SIZES.hidden_size), torch.rand(5, 7) < 0.6
+    answer[0] = True
+    outputs = [torch.randn(5, 6, SIZES.hidden_size) for _ in range(3)]
+
+    def gradients(parts: list[slice], lean: bool) -> tuple[float, list[torch.Tensor]]:
+        drafter.zero_grad()
+        leaves = [output.clone().requires_grad_() for output in outputs]
+        inside = torch.isin(target.head(hidden).argmax(-1), drafter.draft_ids) if eagle3 else None
+        rows = target.head.weight.detach()[drafter.draft_ids] if eagle3 else target.head.weight.detach()
+        found = [
+            lean_labels(answer[part], hidden[part], None if inside is None else inside[part])
+            if lean
+            else labels(drafter, answer[part], hidden[part], target.head)
+            for part in parts
+        ]
+        totals = [sum(counts) for counts in zip(*(one.counts(3) for one in found), strict=True)]
+        scoring = Scoring(weights, rows, span) if lean else Scoring(weights)
+        value = sum(
+            backpropagate(drafter, [leaf[part] for leaf in leaves], truth, scoring, totals).item()
+            for part, truth in zip(parts, found, strict=True)
+        )
+        own = [parameter.grad.clone() for parameter in drafter.parameters() if parameter.grad is not None]
+        return value, [*(leaf.grad for leaf in leaves if leaf.grad is not None), *own]
+
+    whole, expected = gradients([slice(0, 5)], lean=False)
+    value, found = gradients([slice(0, 2), slice(2, 5)], lean=True)
+    assert value == pytest.approx(whole, rel=1e-6)
+    assert len(found) == len(expected) == 3 + 2 * eagle3
+    for mine, theirs in zip(found, expected, strict=True):
+        assert (mine - theirs).abs().max() <= 1e-6 * theirs.abs().max()
+
+
+def test_parts_that_each_take_their_own_mean_are_noticed() -> None:
+    """The comparison above sees the usual mistake: a mean over parts in place of one over positions."""
+    target, drafter = _bound(False)
+    hidden, answer = torch.randn(3, 7, SIZES.hidden_size), torch.ones(3, 7, dtype=torch.bool)
+    answer[0, 3:] = False
+    outputs, weights = [torch.randn(3, 6, SIZES.hidden_size)], LossWeights(1, 1, 0, 1, 1)
+    whole = loss(drafter, outputs, labels(drafter, answer, hidden, target.head), weights).item()
+    parts = [slice(0, 1), slice(1, 3)]
+    means = [
+        loss(drafter, [outputs[0][part]], labels(drafter, answer[part], hidden[part], target.head), weights).item()
+        for part in parts
+    ]
+    assert sum(means) / 2 != pytest.approx(whole, rel=1e-3)

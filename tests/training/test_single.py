@@ -11,14 +11,14 @@ from raising import raises
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.errors import ConfigError, MissingError, UsageError
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import load_recipes
 from prism_ae.models.checkpoints import load_target, read_manifest, save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
+from prism_ae.recipes.file import load_recipes
 from prism_ae.suites.load import load_suite
 from prism_ae.training.drafter import Data, frequent_tokens, new_drafter, train, warm_started
 from prism_ae.training.examples import Example, encode
-from prism_ae.training.features import Features
+from prism_ae.training.features import FeaturePlace, Features
 from prism_ae.training.jsonl import write_jsonl
 from prism_ae.training.single import DrafterOrder, TrainingReports, captured_states, train_drafter
 from prism_ae.training.target import new_target
@@ -110,7 +110,7 @@ def _data(place: Path, cache_bytes: int) -> Data:
     talk = open_conversation(place / "target", TEMPLATE, SYSTEM)
     turns = encode(corpus.conversations(24, 8), talk, 256).turns
     examples = [example for conversation in turns for example in conversation]
-    return Data(Features(target, examples, (2, 4, 6), cache_bytes), len(examples), "8x")
+    return Data(Features(target, examples, (2, 4, 6), FeaturePlace(cache_bytes)), len(examples), "8x")
 
 
 def test_cached_features_are_what_the_target_says(place: Path) -> None:

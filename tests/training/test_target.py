@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import TargetTraining
 from prism_ae.models.checkpoints import load_target, save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.prompts.conversation import open_conversation
 from prism_ae.prompts.templates import render_turn
+from prism_ae.recipes.file import TargetTraining
 from prism_ae.suites.load import load_suite
 from prism_ae.training.examples import Example, collate, encode, order
 from prism_ae.training.muon import Muon, orthogonalize

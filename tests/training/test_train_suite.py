@@ -26,11 +26,11 @@ from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import DeviceError, PrismError, StoreError
 from prism_ae.io.digests import file_digest
-from prism_ae.mini.catalogue import Artifact, SuiteOrder
-from prism_ae.mini.recipes import load_recipes
 from prism_ae.models.checkpoints import load_target, read_manifest
 from prism_ae.models.llama import Llama
 from prism_ae.processes.pool import Ready
+from prism_ae.recipes.catalogue import Artifact, SuiteOrder
+from prism_ae.recipes.file import load_recipes
 from prism_ae.training.drafter import Data, new_drafter, train, training_steps
 from prism_ae.training.examples import Example
 from prism_ae.training.features import Features
@@ -41,7 +41,7 @@ TINY = Path(__file__).parent / "tiny.toml"
 _CHILD = """
 import sys
 from pathlib import Path
-from prism_ae.mini.catalogue import SuiteOrder
+from prism_ae.recipes.catalogue import SuiteOrder
 from prism_ae.training.run import train_suite
 from prism_ae.processes.progress import PlainLines
 train_suite(SuiteOrder(Path(sys.argv[1]), Path(sys.argv[2])), 2, PlainLines(sys.stderr))

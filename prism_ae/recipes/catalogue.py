@@ -16,7 +16,7 @@ from typing import Any, Literal
 from prism_ae.errors import ConfigError
 from prism_ae.io.digests import digest, plain
 from prism_ae.mini import corpus
-from prism_ae.mini.recipes import MINI, Recipes, load_recipes
+from prism_ae.recipes.file import MINI, Recipes, decisive, load_recipes
 from prism_ae.suites.load import load_suite
 from prism_ae.suites.records import Suite
 
@@ -167,7 +167,7 @@ def _of_target(target: str, recipes: Recipes, suite: Suite, models_dir: Path, tr
     own = {"shape": plain(recipe.small_shape), "training": plain(recipe.small_training)}
     found = [main, language_model("model", STANDARD, f"{target}-{STANDARD}", own)]
     training = recipes.drafter_training.of_seed(training_seed)
-    shared = {key: value for key, value in plain(training).items() if key not in ("scratch", "extra")}
+    shared = {key: value for key, value in decisive(training).items() if key not in ("scratch", "extra")}
     made: dict[tuple[str, str], Artifact] = {}
     by_start = sorted(recipes.drafters.items(), key=lambda item: bool(item[1].start))
     for name, drafter in by_start:
@@ -189,7 +189,7 @@ def _of_target(target: str, recipes: Recipes, suite: Suite, models_dir: Path, tr
                     "passes": stage.passes[scale.name],
                 },
                 "drafter": {
-                    key: value for key, value in plain(drafter).items() if key not in ("targets", "start", "variant")
+                    key: value for key, value in decisive(drafter).items() if key not in ("targets", "start", "variant")
                 },
             }
             needs: tuple[Path, ...] = (main.folder,)

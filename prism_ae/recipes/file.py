@@ -1,18 +1,19 @@
 """The recipe file: everything that decides what a training yields, as data.
 
-``recipes.toml`` beside this module is the mini suite's. No torch here: a plan needs a recipe's digest, not its models.
+``suites/recipes/`` has those of the suites. No torch here: a plan needs a recipe's digest, not its models.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from prism_ae.errors import ConfigError
+from prism_ae.io.digests import plain
 from prism_ae.io.schema import check, read_toml, record
 
-MINI = Path(__file__).parent / "recipes.toml"
+MINI = Path(__file__).parents[1] / "suites" / "recipes" / "mini.toml"
 
 
 @record
@@ -110,6 +111,11 @@ class DrafterTraining:
         clip: largest gradient norm.
         seed: of initial weights and order.
         scratch, extra: of drafters from scratch, and of those with a warm start.
+        dtype: what the drafter's matrix products are computed in. Weights, gradients and the optimiser's state are
+            float32 whatever it says.
+        tokens: a step has examples of so many tokens together, in place of ``rows`` examples; 0: ``rows``.
+        accumulate: parts that a step is computed in, one after the other: less memory, the same gradient.
+        positions: most positions whose scores over the vocabulary are held at once, to save memory; 0: all.
     """
 
     rows: int
@@ -120,6 +126,10 @@ class DrafterTraining:
     seed: int
     scratch: Stage
     extra: Stage
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    tokens: int = 0
+    accumulate: int = 1
+    positions: int = 0
 
     def stage(self, recipe: DrafterRecipe) -> Stage:
         """The one that trains a drafter of this recipe."""
@@ -145,6 +155,8 @@ class DrafterRecipe:
         context: "entry", "own" or "misrouted", see `unroll`.
         feature_weight, soft_weight, top_k_weight, top_k, step_decay: see `losses.LossWeights`.
         variant: trained on request only.
+        counted: the tokens that are learnt from: of "answers", or "all", questions and system prompt included.
+        layers_from_target: of a drafter without ``start``: its layers begin as the target's last ones, not at random.
     """
 
     targets: tuple[str, ...]
@@ -163,6 +175,24 @@ class DrafterRecipe:
     step_decay: float = 1.0
     draft_vocabulary: int = 0
     variant: bool = False
+    counted: Literal["answers", "all"] = "answers"
+    layers_from_target: bool = False
+
+
+_LATER: dict[type, tuple[str, ...]] = {
+    DrafterTraining: ("dtype", "tokens", "accumulate", "positions"),
+    DrafterRecipe: ("counted", "layers_from_target"),
+}
+"""Fields that came after models had been named by the rest."""
+
+
+def decisive(part: DrafterTraining | DrafterRecipe) -> dict[str, Any]:
+    """`plain` of a part of a recipe, for a digest: without a later field that has its default.
+
+    So a new field renames no model whose recipe does not use it.
+    """
+    later = {field.name: field.default for field in dataclasses.fields(part) if field.name in _LATER[type(part)]}
+    return {key: value for key, value in plain(part).items() if key not in later or value != later[key]}
 
 
 @record
@@ -181,7 +211,13 @@ def load_recipes(path: Path = MINI) -> Recipes:
     for key, stage in (("scratch", recipes.drafter_training.scratch), ("extra", recipes.drafter_training.extra)):
         if min(stage.passes.values(), default=0.0) <= 0:
             raise ConfigError(f"{path}: drafter_training.{key}.passes: every scale needs a number above 0")
+    training = recipes.drafter_training
+    for key, least in (("rows", 1), ("tokens", 0), ("accumulate", 1), ("positions", 0)):
+        if getattr(training, key) < least:
+            raise ConfigError(f"{path}: drafter_training.{key}: must be {least} or more, got {getattr(training, key)}")
     for name, recipe in recipes.drafters.items():
+        if recipe.start and recipe.layers_from_target:
+            raise ConfigError(f"{path}: drafters.{name}.layers_from_target: it starts from '{recipe.start}' already")
         if recipe.start and recipe.start not in recipes.drafters:
             known = ", ".join(recipes.drafters)
             raise ConfigError(f"{path}: drafters.{name}.start: no recipe '{recipe.start}'", f"recipes: {known}")

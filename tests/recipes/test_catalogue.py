@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from prism_ae.errors import ConfigError
-from prism_ae.mini.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
-from prism_ae.mini.recipes import MINI, load_recipes, passes_summary, recipe_summary
+from prism_ae.recipes.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
+from prism_ae.recipes.file import MINI, load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
@@ -20,7 +22,7 @@ MODELS = Path("models")
 
 def test_it_imports_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from prism_ae.mini.catalogue import catalogue;"
+        "import sys; from pathlib import Path; from prism_ae.recipes.catalogue import catalogue;"
         "catalogue(Path('models')); sys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -96,11 +98,50 @@ def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) 
     assert _changed(tmp_path, ("unit = 6", "unit = 7")) == everything - standard - {"mini-llama-3"}
 
 
+def test_the_suite_keeps_its_names() -> None:
+    """What was trained and measured stays valid: a field that came later and has its default renames nothing."""
+    names = "\n".join(artifact.folder.name for artifact in (*catalogue(MODELS), *catalogue(MODELS, training_seed=1)))
+    found = hashlib.sha256(names.encode()).hexdigest()
+    assert found == "ccf24c91104194d56a7149ca89dc0ece35e4fd5aecc599b040434538e486c1dc"
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "renamed"),
+    [
+        ("[drafter_training]", "tokens = 0\ndtype = 'float32'\naccumulate = 1\npositions = 0", ""),
+        ("[drafter_training]", "tokens = 2048", " "),
+        ("[drafter_training]", "dtype = 'bfloat16'", " "),
+        ("[drafter_training]", "accumulate = 2", " "),
+        ("[drafters.hass]", "counted = 'answers'\nlayers_from_target = false", ""),
+        ("[drafters.hass]", "counted = 'all'", " hass "),
+        ("[drafters.hass]", "layers_from_target = true", " hass "),
+    ],
+)
+def test_a_later_field_renames_where_it_is_used(part: str, said: str, renamed: str, tmp_path: Path) -> None:
+    heads = {label for label, one in _edited(tmp_path).items() if one.kind == "draft-head"}
+    builds_on_it = {label for label in heads if renamed == " hass " and "prism" in label}
+    expected = {label for label in heads if renamed and renamed in label} | builds_on_it
+    assert _changed(tmp_path, (f"{part}\n", f"{part}\n{said}\n")) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "key"),
+    [
+        ("[drafter_training]", "accumulate = 0", "drafter_training.accumulate"),
+        ("[drafter_training]", "tokens = -1", "drafter_training.tokens"),
+        ("[drafters.prism]", "layers_from_target = true", "drafters.prism.layers_from_target"),
+    ],
+)
+def test_a_later_field_is_checked(part: str, said: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        _edited(tmp_path, (f"{part}\n", f"{part}\n{said}\n"))
+
+
 def test_another_corpus_or_trainer_renames_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {artifact.folder for artifact in catalogue(MODELS, TINY)}
     for name, value in (("corpus.VERSION", "other"), ("TRAINER_VERSION", -1)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"prism_ae.mini.catalogue.{name}", value)
+            patch.setattr(f"prism_ae.recipes.catalogue.{name}", value)
             catalogue.cache_clear()
             assert before.isdisjoint(artifact.folder for artifact in catalogue(MODELS, TINY))
     catalogue.cache_clear()

@@ -1,0 +1,1 @@
+"""Conversations that a target writes itself, for the training of its drafters."""

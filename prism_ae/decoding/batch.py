@@ -25,7 +25,7 @@ from prism_ae.decoding.tree import DraftTree, root_only, visible
 from prism_ae.decoding.verify import Walk, walk
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import CheckpointError
-from prism_ae.models.llama import Llama
+from prism_ae.models.llama import Attend, Llama
 
 _Verified = tuple[Walk, Tensor, Tensor | None]
 
@@ -191,7 +191,7 @@ class Batch:
             done, hidden, aux_hidden = self._verify_step_by_step(tree, length, answered, prefix)
             finite = torch.isfinite(hidden).all()
         found = self._examine(done, answered) if self.verdicts is not None else done.tokens[:, :0]
-        if self.drafting or not aligned:  # else each root is where it belongs
+        if self.drafting:  # else each root is where it stays
             self.cache.commit(longest + done.nodes, length.unsqueeze(1) + self._numbers[: self.depth + 1])
         counts = done.accepted + 1
         self._root[:rows] = done.tokens.gather(1, done.accepted.unsqueeze(1)).squeeze(1)
@@ -246,14 +246,23 @@ class Batch:
 
     def _verify_all(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified:
         """The target's walk, its hidden states at every node [n, v, H], and the auxiliary ones [n, v, features]."""
-        rows, count = tree.tokens.shape
-        nodes = self.cache.mask(visible(tree.parents, self.depth)) if count > 1 else prefix.new_zeros(rows, 1, 1)
-        mask = torch.cat([prefix.expand(rows, count, prefix.shape[-1]), nodes], dim=-1).unsqueeze(1)
-        attend = self.cache.write_slice(rows, prefix.shape[-1], mask)
+        attend = self._attend(tree, length, prefix)
         positions = length.unsqueeze(1) + tree.depths
         hidden, aux_hidden = self.target(tree.tokens, positions, attend, self.aux_hidden_layers)
         self.clock.lap(VERIFY)
         return walk(tree, self.depth, self._sampler(tree, hidden, answered)), hidden, aux_hidden
+
+    def _attend(self, tree: DraftTree, length: Tensor, prefix: Tensor) -> Attend:
+        """Attention of the tree's nodes over the committed text and their own ancestors."""
+        rows, count = tree.tokens.shape
+        width = prefix.shape[-1]
+        if not self.drafting and min(self.lengths) < width:
+            # Nothing here is tentative: each root is written where it stays.
+            seen = self._numbers[: width + 1] <= length.unsqueeze(1)
+            return self.cache.scatter_write(length.unsqueeze(1), width + 1, self.cache.mask(seen)[:, None, None])
+        nodes = self.cache.mask(visible(tree.parents, self.depth)) if count > 1 else prefix.new_zeros(rows, 1, 1)
+        mask = torch.cat([prefix.expand(rows, count, width), nodes], dim=-1).unsqueeze(1)
+        return self.cache.write_slice(rows, width, mask)
 
     def _verify_known(self, tree: DraftTree, length: Tensor, answered: Tensor, prefix: Tensor) -> _Verified | None:
         """The same for the nodes along the known texts alone; None where a text is unknown or turns out wrong."""

@@ -41,12 +41,24 @@ def sample_tokens(logits: Tensor, uniforms: Tensor, temperature: Tensor | None) 
     Returns:
         Token ids [...]: the least x whose cumulative probability exceeds the uniform number.
     """
-    best = logits.argmax(dim=-1)
+    # `max` finds what `argmax` does, the first of equal ones, and a CPU in half precision in a quarter of the time.
+    best = logits.max(dim=-1).indices
     if temperature is None:
         return best
     sampled = temperature > 0
-    scale = torch.where(sampled, temperature, 1.0).unsqueeze(-1)
-    total = torch.softmax(logits.double() / scale, dim=-1).cumsum_(dim=-1)
-    # A number scaled by the last sum can never lie beyond it, whatever rounding did to that sum.
-    token = torch.searchsorted(total, (uniforms.unsqueeze(-1) * total[..., -1:]), right=True).squeeze(-1)
+    scale = torch.where(sampled, temperature, 1.0)
+    at_once = len(logits) if logits.device.type != "cpu" else max(1, _FP64_NUMBERS // logits.shape[1:].numel())
+    parts = (logits.split(at_once), uniforms.split(at_once), scale.split(at_once))
+    token = torch.cat([_inverse(*part) for part in zip(*parts, strict=True)])
     return torch.where(sampled, token.clamp_(max=logits.shape[-1] - 1), best)
+
+
+_FP64_NUMBERS = 1 << 18
+"""Of distributions that are computed together on a CPU: what its cache holds. Each row is computed by itself."""
+
+
+def _inverse(logits: Tensor, uniforms: Tensor, scale: Tensor) -> Tensor:
+    """The inverse of each cumulative distribution at its uniform number [...]; ``scale`` [...] is the temperature."""
+    total = torch.softmax(logits.double() / scale.unsqueeze(-1), dim=-1).cumsum_(dim=-1)
+    # A number scaled by the last sum can never lie beyond it, whatever rounding did to that sum.
+    return torch.searchsorted(total, uniforms.unsqueeze(-1) * total[..., -1:], right=True).squeeze(-1)

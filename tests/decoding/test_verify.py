@@ -68,6 +68,23 @@ def test_sample_tokens_mixes_temperatures_in_one_batch() -> None:
     assert got.tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize("shape", [(7,), (5, 3), (0,)])
+def test_rows_are_sampled_alike_in_parts_and_at_once(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In half precision with many equal logits; greedy rows take the first of the largest."""
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randint(-3, 4, (*shape, 29), generator=generator).to(torch.bfloat16)
+    numbers = torch.rand(shape, dtype=torch.float64, generator=generator)
+    temperature = torch.randint(0, 3, shape, generator=generator).double()
+    expected = []
+    for row, number, warmth in zip(logits.view(-1, 29), numbers.flatten(), temperature.flatten(), strict=True):
+        p = (row.double() / (warmth or 1.0)).softmax(-1)
+        total = p.cumsum(-1) if warmth else (row == row.max()).double().cumsum(-1)
+        expected.append(int((total > (number * total[-1] if warmth else 0)).nonzero()[0]))
+    for at_once in (1, 60, 1 << 18):
+        monkeypatch.setattr("prism_ae.decoding.sampling._FP64_NUMBERS", at_once)
+        assert sample_tokens(logits, numbers, temperature).flatten().tolist() == expected
+
+
 def test_numbers_at_the_ends_choose_tokens_that_can_occur() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, 0.0, float("-inf")]] * 2)
     numbers = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)

@@ -38,7 +38,7 @@ from prism_ae.training.tokenizer import save_tokenizer, train_tokenizer
 from prism_ae.training.written import filters
 from prism_ae.training.written.filters import Duplicates, gist, repeated_share
 from prism_ae.training.written.order import DataOrder
-from prism_ae.training.written.run import launch_writer, write_data
+from prism_ae.training.written.run import _with_room, launch_writer, write_data
 from prism_ae.training.written.shards import Shard, Taken, Written, load_shard, part_file, read_data, save_shard
 from prism_ae.training.written.writing import ShardWriter, user_side
 
@@ -429,6 +429,18 @@ def test_what_cannot_be_used_is_said(target: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with raises(StoreError, tmp_path / "file"):
         write_data(dataclasses.replace(asked, folder=tmp_path / "file"), Shown())
+
+
+def test_workers_share_the_memory_that_is_free(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = (dataclasses.replace(SLOTS[0], device="cuda:0"),) * 2
+    found = [len(_with_room(slots, 10, free)) for slots, free in ((SLOTS, 25), (SLOTS, 24), (SLOTS, 0), (gpu, 0))]
+    assert found == [2, 1, 1, 2]
+    shown, asked = Shown(), order(tmp_path / "data", target, tokens=1, slots=2)
+    wide = dataclasses.replace(RECIPE, rows=10**9)
+    assert dataclasses.replace(asked, recipe=wide).worker_bytes() > 1e13 > 2e9 > asked.worker_bytes()
+    monkeypatch.setattr("prism_ae.training.written.run.available", lambda: 0)
+    write_data(asked, shown)
+    assert any("1 worker, not 2" in note for note in shown.notes)
 
 
 def test_a_target_that_gives_nothing_is_not_asked_for_ever(target: Path, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from prism_ae.devices.slots import Slot
+from prism_ae.io.paths import size_of
 from prism_ae.io.words import duration, format_bytes, pluralise
+from prism_ae.models.checkpoints import read_target_config
 from prism_ae.models.locate import Located
 from prism_ae.recipes.data import DataRecipe, data_content
 from prism_ae.suites.records import Template
@@ -38,6 +40,18 @@ class DataOrder:
     def content(self) -> dict[str, Any]:
         """What decides the conversations."""
         return data_content(self.recipe, self.target.fingerprint, self.template, self.system)
+
+    def worker_bytes(self) -> int:
+        """Memory that a worker takes at most, rather more than less; raises MissingError or CheckpointError."""
+        config, recipe = read_target_config(self.target.path), self.recipe
+        size = 4 if recipe.dtype == "float32" else 2
+        positions = recipe.user.max_tokens + recipe.answer.max_tokens + _TEMPLATE_TOKENS
+        row = 2 * config.num_hidden_layers * config.key_value_size * positions * size + config.vocab_size * (size + 4)
+        return _WORKER_BYTES + size_of([self.target.path]) + recipe.rows * row
+
+
+_WORKER_BYTES, _TEMPLATE_TOKENS = 600_000_000, 100
+"""Of Python, torch and a pass over prompts; and what a template and its system prompt are taken for."""
 
 
 @dataclasses.dataclass(frozen=True)

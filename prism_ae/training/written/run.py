@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from prism_ae.devices.slots import Slot
+from prism_ae.engines.sglang.memory import available
 from prism_ae.errors import ConfigError, PrismError, StoreError
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import size_of
-from prism_ae.io.words import duration, format_bytes
+from prism_ae.io.words import duration, format_bytes, pluralise
 from prism_ae.processes import DEATHS
 from prism_ae.processes.child import Child
 from prism_ae.processes.interrupts import Signals
@@ -54,6 +55,7 @@ def write_data(order: DataOrder, display: Display, launch: Launch = launch_write
         KeyboardInterrupt: after the workers were stopped; complete shards are kept.
     """
     check_data_recipe(order.recipe, "data")
+    each = order.worker_bytes()
     with _held(order):
         taken = Taken(order.folder)
         taken.read_on()
@@ -63,11 +65,27 @@ def write_data(order: DataOrder, display: Display, launch: Launch = launch_write
             display.note(
                 f"{missing:,} answer tokens to write into {order.folder}, about {format_bytes(missing * _DISK_BYTES)}"
             )
-            slots = {slot.label: _starting(launch, order, slot) for slot in order.slots}
+            used = _with_room(order.slots, each, available())
+            if len(used) < len(order.slots):
+                display.note(
+                    f"{pluralise(len(used), 'worker')}, not {len(order.slots)}: each takes up to {format_bytes(each)}"
+                )
+            slots = {slot.label: _starting(launch, order, slot) for slot in used}
             # Nobody counts signals: Ctrl-C ends the workers at once.
             pool = Pool(writing.queue, slots, writing.heard, writing.died, interrupts=Signals(), note=display.note)
             pool.run()
         return writing.summary()
+
+
+_MEMORY_SHARE = 0.8
+"""Of the memory that is free, what workers may take."""
+
+
+def _with_room(slots: Sequence[Slot], each: int, free: int) -> Sequence[Slot]:
+    """As many of them as there is memory for, but one; a GPU has memory of its own."""
+    if slots[0].device != "cpu":
+        return slots
+    return slots[: max(1, int(free * _MEMORY_SHARE) // each)]
 
 
 def _starting(launch: Launch, order: DataOrder, slot: Slot) -> Callable[[], Process]:
@@ -158,7 +176,6 @@ class _Writing:
         """Of every shard of this run, by number."""
         self._peaks: dict[int, int] = {}
         self._began = time.monotonic()
-        self._had = taken.answer_tokens
 
     def heard(self, job: ShardJob, message: ShardProgress | JobFailed) -> None:
         if isinstance(message, JobFailed):
@@ -183,17 +200,21 @@ class _Writing:
         self.queue.put_back(job)
 
     def show(self) -> None:
-        seconds = time.monotonic() - self._began
-        have = self._taken.answer_tokens + sum(
-            one.answer_tokens for number, one in self._progress.items() if number >= self._taken.shards
-        )
-        wanted, gained = self._order.answer_tokens, have - self._had
-        left = f", {duration(seconds * (wanted - have) / gained)} left" if gained > 0 and have < wanted else ""
-        dropped = sum(self._taken.dropped.values())
+        taken, wanted = self._taken, self._order.answer_tokens
+        ahead = [one for number, one in self._progress.items() if number >= taken.shards]
+        have = min(wanted, taken.answer_tokens + sum(one.answer_tokens for one in ahead))
+        rate = self._written() / (time.monotonic() - self._began)
+        left = ""
+        if taken.answer_tokens and rate:
+            # As many tokens again for each answer token as so far: of user turns, and of what is dropped.
+            each = taken.spent / taken.answer_tokens
+            rest = (wanted - taken.answer_tokens) * each - sum(one.user_tokens + one.answer_tokens for one in ahead)
+            left = f", {duration(max(0.0, rest) / rate)} left"
+        dropped = sum(taken.dropped.values())
         self._display.show(
-            f"{min(have, wanted):,} of {wanted:,} answer tokens{left}; {self._written() / seconds:,.0f} tokens/s; "
-            f"{dropped:,} of {self._taken.begun:,} user turns dropped",
-            min(have, wanted),
+            f"{have:,} of {wanted:,} answer tokens{left}; {rate:,.0f} tokens/s; "
+            f"{dropped:,} of {taken.begun:,} user turns dropped",
+            have,
         )
 
     def _written(self) -> int:

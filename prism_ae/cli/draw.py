@@ -77,13 +77,13 @@ def _recipes(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
 
     Only for points whose model is here: its folder is named after the digest of today's recipe, so that recipe made it.
     """
-    from prism_ae.recipes.catalogue import SUITE
     from prism_ae.recipes.file import load_recipes, passes_summary, recipe_summary
 
-    if suite.name != SUITE:
+    if not suite.recipes:
         return ()
-    recipes = load_recipes()
-    drafters = dict.fromkeys(point.drafter for point in points if point.drafter in recipes.drafters)
+    recipes = load_recipes(Path(suite.recipes))
+    trained = {name for name in recipes.drafters if name in suite.drafters and not suite.drafters[name].folder}
+    drafters = dict.fromkeys(point.drafter for point in points if point.drafter in trained)
     if not drafters:
         return ()
     extra = any(recipes.drafters[drafter].start for drafter in drafters)

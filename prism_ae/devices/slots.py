@@ -60,7 +60,7 @@ def plan_slots(
         if workers is not None and not 1 <= workers <= _MOST_WORKERS:
             raise UsageError(f"--workers must be from 1 to {_MOST_WORKERS:,}, got {workers:,}")
         count = workers or cores
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} | _threads(1)
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} | cpu_threads(1)
         return tuple(Slot(f"cpu slot {number}", "cpu", processor, 1, hidden) for number in range(count))
     if workers is not None:
         raise UsageError("--gpus and --workers exclude each other", "a GPU has one worker; leave --workers out")
@@ -86,7 +86,7 @@ def plan_slots(
             device="cuda:0",
             name=there.gpus[number].name,
             threads=threads,
-            environment={"CUDA_VISIBLE_DEVICES": there.gpus[number].visible} | _threads(threads),
+            environment={"CUDA_VISIBLE_DEVICES": there.gpus[number].visible} | cpu_threads(threads),
         )
         for number in numbers
     )
@@ -103,7 +103,8 @@ def _absence(number: int, there: Found) -> DeviceError:
     return DeviceError(": ".join([what, *filter(None, ["; ".join(there.notes)])]), hint)
 
 
-def _threads(count: int) -> dict[str, str]:
+def cpu_threads(count: int) -> dict[str, str]:
+    """Variables that give a process so many threads."""
     return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
 
 

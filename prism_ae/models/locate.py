@@ -7,7 +7,7 @@ sums of the files an engine would read; it is never written to, so the sums are 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -17,6 +17,8 @@ from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import MANIFEST, read_manifest
 from prism_ae.models.weights import WEIGHTS, files_in, find_format
+from prism_ae.recipes.catalogue import Catalogue
+from prism_ae.recipes.own_data import read_own_data
 from prism_ae.suites.records import DrafterRecord, Suite
 
 
@@ -53,13 +55,22 @@ def locate_target(suite: Suite, target: str, models_dir: Path, watch: Watch | No
     record = suite.targets[target]
     if record.folder:
         return _downloaded(models_dir, record.folder, suite, ("config.json", "tokenizer.json"), watch)
-    from prism_ae.recipes import catalogue
-
     try:
-        folder = catalogue.target_folder(models_dir, target)
+        artifact = _recipes_of(suite, models_dir).target(target)
     except KeyError:
         return _nameless(f"targets.{target}", f"trains {target}", suite)
-    return _trained(folder, f"target {target} is not trained yet", suite.models_hint)
+    return _trained(artifact.folder, f"target {target} is not trained yet", suite.models_hint)
+
+
+def catalogue_of(suite: Suite, models_dir: Path, watch: Watch | None = None) -> Catalogue:
+    """What is trained here of a suite, for those of its downloaded targets that are here.
+
+    Raises:
+        ConfigError: the suite has no recipes, or what its folder says about its data is damaged.
+    """
+    found = {name: locate_target(suite, name, models_dir, watch) for name, one in suite.targets.items() if one.folder}
+    here = {name: one.fingerprint for name, one in found.items() if isinstance(one, Located)}
+    return _with_own_data(Catalogue(suite, models_dir, here))
 
 
 class DrafterKey(NamedTuple):
@@ -104,17 +115,33 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         return Absent(record.absent, "")
     if not record.exists_for(of):
         return Absent(f"there is no {record.label} for {of.label}", "")
-    from prism_ae.recipes import catalogue
-
     at = f" at {scale}" if scale is not None else ""
     seed = f" with training seed {training_seed}" if training_seed else ""
+    fingerprints: dict[str, str] = {}
+    if of.folder and suite.recipes:
+        its = locate_target(suite, target, models_dir, watch)
+        if isinstance(its, Absent):
+            return Absent(f"{record.label} is trained here for {of.label}, which is missing: {its.reason}", its.hint)
+        fingerprints[target] = its.fingerprint
     try:
-        artifact = catalogue.drafter_artifact(models_dir, target, drafter, scale, training_seed)
+        artifact = _recipes_of(suite, models_dir, fingerprints).drafter(target, drafter, scale, training_seed)
     except KeyError:
         return _nameless(f"drafters.{drafter}", f"trains {record.label} for {target}{at}", suite)
     hint = f"run '{artifact.command}'" if training_seed or artifact.variant else suite.models_hint
     found = _trained(artifact.folder, f"{record.label} for {of.label}{at}{seed} is not trained yet", hint)
     return dataclasses.replace(found, opt_in=artifact.variant) if isinstance(found, Absent) else found
+
+
+def _recipes_of(suite: Suite, models_dir: Path, fingerprints: Mapping[str, str] | None = None) -> Catalogue:
+    """As `catalogue_of`, for targets that were located; raises KeyError where no recipe makes anything of the suite."""
+    if not suite.recipes:
+        raise KeyError(suite.name)
+    return _with_own_data(Catalogue(suite, models_dir, fingerprints or {}))
+
+
+def _with_own_data(catalogue: Catalogue) -> Catalogue:
+    own = read_own_data(catalogue.folder)
+    return dataclasses.replace(catalogue, data_sum=own.sum) if own else catalogue
 
 
 _LOOKUP = "lookup-1"

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
 from prism_ae.errors import ConfigError
 from prism_ae.io.digests import plain
 from prism_ae.io.schema import check, read_toml, record
+from prism_ae.recipes.data import DataRecipe, check_data_recipe
 
 MINI = Path(__file__).parents[1] / "suites" / "recipes" / "mini.toml"
 
@@ -145,7 +147,7 @@ class DrafterRecipe:
     """One drafter.
 
     Attributes:
-        targets: trained for these.
+        targets: trained for these; () is all of the suite.
         cell, layers, step_mapping, draft_vocabulary: see `drafters.model.DrafterConfig`; draft_vocabulary 0 is the
             target's.
         reads: hidden states read at step 0: "final", or the suite's "capture" or "eagle3_capture".
@@ -159,7 +161,6 @@ class DrafterRecipe:
         layers_from_target: of a drafter without ``start``: its layers begin as the target's last ones, not at random.
     """
 
-    targets: tuple[str, ...]
     cell: Literal["eagle", "eagle3"]
     layers: int
     step_mapping: tuple[int, ...]
@@ -168,6 +169,7 @@ class DrafterRecipe:
     detach: bool
     feature_weight: float
     soft_weight: float
+    targets: tuple[str, ...] = ()
     start: str = ""
     context: Literal["entry", "own", "misrouted"] = "entry"
     top_k_weight: float = 0.0
@@ -196,41 +198,100 @@ def decisive(part: DrafterTraining | DrafterRecipe) -> dict[str, Any]:
 
 
 @record
-class Recipes:
-    """A recipe file."""
+class MeasuredRates:
+    """What training took on one machine: for saying beforehand about how long it takes, and for nothing else.
 
-    corpus: CorpusRecipe
-    targets: dict[str, TargetRecipe]
+    Attributes:
+        machine: which, in words; ``cores`` of it were used.
+        written: tokens a second that the target writes, those of what is dropped included.
+        kept: the part of them that are answers of the data.
+        read_per_answer: tokens of the data, prompts included, per answer token.
+        states: tokens a second whose hidden states the target computes.
+        base, forward: seconds per 1,000 tokens that a drafter learns from: whatever it is, and per forward and layer.
+    """
+
+    machine: str
+    cores: int
+    written: float
+    kept: float
+    read_per_answer: float
+    states: float
+    base: float
+    forward: float
+
+
+@record
+class Recipes:
+    """A recipe file.
+
+    Attributes:
+        targets: those that are trained here, from ``corpus``; {} where the suite's targets are downloaded.
+        corpus: of a suite whose targets are trained here: its drafters learn from the same embedded corpus.
+        data: of a suite whose targets are downloaded: its drafters learn from what the target writes.
+    """
+
     drafter_training: DrafterTraining
     drafters: dict[str, DrafterRecipe]
+    targets: dict[str, TargetRecipe] = dataclasses.field(default_factory=dict)
+    corpus: CorpusRecipe | None = None
+    data: DataRecipe | None = None
+    measured: MeasuredRates | None = None
+
+
+@functools.lru_cache(maxsize=32)
+def _read(path: Path, changed: int) -> Recipes:
+    return check(read_toml(path), Recipes, str(path))
 
 
 def load_recipes(path: Path = MINI) -> Recipes:
     """Read and check a recipe file; raises ConfigError naming file and key."""
-    recipes = check(read_toml(path), Recipes, str(path))
-    for key, stage in (("scratch", recipes.drafter_training.scratch), ("extra", recipes.drafter_training.extra)):
-        if min(stage.passes.values(), default=0.0) <= 0:
-            raise ConfigError(f"{path}: drafter_training.{key}.passes: every scale needs a number above 0")
-    training = recipes.drafter_training
-    for key, least in (("rows", 1), ("tokens", 0), ("accumulate", 1), ("positions", 0)):
-        if getattr(training, key) < least:
-            raise ConfigError(f"{path}: drafter_training.{key}: must be {least} or more, got {getattr(training, key)}")
+    recipes = _read(path, path.stat().st_mtime_ns if path.exists() else 0)
+    _check_data(recipes, path)
+    _check_training(recipes.drafter_training, path)
     for name, recipe in recipes.drafters.items():
         if recipe.start and recipe.layers_from_target:
             raise ConfigError(f"{path}: drafters.{name}.layers_from_target: it starts from '{recipe.start}' already")
         if recipe.start and recipe.start not in recipes.drafters:
             known = ", ".join(recipes.drafters)
             raise ConfigError(f"{path}: drafters.{name}.start: no recipe '{recipe.start}'", f"recipes: {known}")
-        if unknown := set(recipe.targets) - set(recipes.targets):
+        if recipes.targets and (unknown := set(recipe.targets) - set(recipes.targets)):
             raise ConfigError(f"{path}: drafters.{name}.targets: no target '{min(unknown)}'")
-        start = recipes.drafters.get(recipe.start)
-        if start is not None and (start.start or set(recipe.targets) - set(start.targets)):
-            raise ConfigError(
-                f"{path}: drafters.{name}.start: '{recipe.start}' must be trained from scratch, for the same targets"
-            )
-        if start is not None and (start.cell, start.layers, start.reads) != (recipe.cell, recipe.layers, recipe.reads):
-            raise ConfigError(f"{path}: drafters.{name}.start: '{recipe.start}' has another cell, depth or input")
+        if start := recipes.drafters.get(recipe.start):
+            _check_start(name, recipe, start, path)
     return recipes
+
+
+def _check_data(recipes: Recipes, path: Path) -> None:
+    if (recipes.corpus is None) == (recipes.data is None):
+        raise ConfigError(
+            f"{path}: what drafters learn from: either [corpus] or [data] must be there",
+            "[data] for targets that are downloaded and write it themselves, [corpus] for those of [targets]",
+        )
+    if bool(recipes.targets) != (recipes.corpus is not None):
+        raise ConfigError(f"{path}: targets: [targets] and [corpus] belong together: targets that are trained here")
+    if recipes.data is not None:
+        check_data_recipe(recipes.data, f"{path}: data")
+
+
+def _check_training(training: DrafterTraining, path: Path) -> None:
+    for key, stage in (("scratch", training.scratch), ("extra", training.extra)):
+        if min(stage.passes.values(), default=0.0) <= 0:
+            raise ConfigError(f"{path}: drafter_training.{key}.passes: every scale needs a number above 0")
+    for key, least in (("rows", 1), ("tokens", 0), ("accumulate", 1), ("positions", 0)):
+        if getattr(training, key) < least:
+            raise ConfigError(f"{path}: drafter_training.{key}: must be {least} or more, got {getattr(training, key)}")
+
+
+def _check_start(name: str, recipe: DrafterRecipe, start: DrafterRecipe, path: Path) -> None:
+    fewer = set(start.targets) and (not recipe.targets or set(recipe.targets) - set(start.targets))
+    if start.start or fewer:
+        raise ConfigError(
+            f"{path}: drafters.{name}.start: '{recipe.start}' must be trained from scratch, for the same targets"
+        )
+    if (start.cell, start.layers, start.reads) != (recipe.cell, recipe.layers, recipe.reads):
+        raise ConfigError(f"{path}: drafters.{name}.start: '{recipe.start}' has another cell, depth or input")
+    if start.draft_vocabulary != recipe.draft_vocabulary:
+        raise ConfigError(f"{path}: drafters.{name}.start: '{recipe.start}' has another draft_vocabulary")
 
 
 def recipe_summary(drafter: str, recipes: Recipes) -> str:

@@ -6,6 +6,7 @@ drafter names roles) is checked here.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def load_suite(name_or_path: str | Path) -> Suite:
                 f"suites: {', '.join(names)}; or give the path of a .toml file",
             )
         path = Path(__file__).parent / f"{name_or_path}.toml"
-    return parse_suite(read_toml(path), str(path))
+    suite = parse_suite(read_toml(path), str(path))
+    recipes = str(path.parent / suite.recipes) if suite.recipes else None
+    return dataclasses.replace(suite, source=str(name_or_path), recipes=recipes)
 
 
 def parse_suite(data: dict[str, Any], where: str) -> Suite:

@@ -253,6 +253,9 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
+        recipes: recipe file of a suite whose drafters are trained here, named relative to the suite's own (`load_suite`
+            makes it a path); None for a suite that is only downloaded.
+        source: what ``--suite`` takes for it, by `load_suite`.
         repeats: how often times are measured; most_repeats: at most, where they are unstable; repeat_questions: of
             each benchmark, after the first time (all of them where several are decoded together).
     """
@@ -274,6 +277,8 @@ class Suite:
     hub: Hub | None = None
     controls: bool = False
     seed_scales: tuple[str, ...] = ()
+    recipes: OptionalText = None
+    source: str = ""
     repeats: int = 1
     most_repeats: int = 1
     repeat_questions: int = 1

@@ -159,10 +159,8 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
             if name in folder and not getattr(target, key):
                 yield f"folder: {name} is empty for target '{target.name}'; give it a '{key}'"
-        found_by_recipe = (
-            not target.folder or suite.seed_scales
-        )  # which only a suite has whose drafters are trained here
-        if drafter.has_checkpoint and not (found_by_recipe or drafter.folder or drafter.absent):
+        is_found = drafter.folder or drafter.absent or suite.recipes or not target.folder
+        if drafter.has_checkpoint and not is_found:
             yield f"folder: is missing, and target '{target.name}' is not trained here; name a folder, or say 'absent'"
 
 

@@ -1,31 +1,19 @@
-"""One job of training: from a recipe to a published folder. What a worker process runs.
-
-What exists already is kept, so that a job can be run again after any interruption.
-"""
+"""The jobs of training: what is to be made, what a worker says of it, and where it keeps what it goes on from."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.errors import PrismError
-from prism_ae.recipes.catalogue import SUITE, Artifact
-from prism_ae.recipes.file import Recipes, load_recipes
-from prism_ae.suites.load import load_suite
+from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
+from prism_ae.recipes.file import DrafterTraining
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    import torch
 
-    from prism_ae.prompts.conversation import Conversation
-    from prism_ae.suites.records import Template
-    from prism_ae.training.drafter import Data
-    from prism_ae.training.examples import Example
 
 Report = Callable[[float, float | None], None]
 """Called with the part done (0 to 1) and the current loss."""
@@ -50,10 +38,22 @@ class TrainingJob:
 
 @dataclasses.dataclass(frozen=True)
 class JobProgress:
-    """The part done (0 to 1) and the current loss."""
+    """The part done (0 to 1) and the current loss; ``preparing``: of the target's hidden states of the data."""
 
     part: float
     loss: float | None
+    preparing: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class JobEffort:
+    """What a part of a job took: tokens that the target or the drafter read, and the process's peak memory so far."""
+
+    stage: Literal["states", "drafters"]
+    tokens: int
+    seconds: float
+    process: int
+    peak_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,29 +64,29 @@ class JobFailed:
     trace: str = ""
 
 
-def plan_jobs(artifacts: Sequence[Artifact], recipe_file: Path) -> tuple[TrainingJob, ...]:
+def plan_jobs(order: SuiteOrder) -> tuple[TrainingJob, ...]:
     """The jobs that make what does not exist yet."""
-    recipes = load_recipes(recipe_file)
-    return tuple(TrainingJob(one, _cost(one, recipes)) for one in artifacts if not one.folder.exists())
+    catalogue = order.catalogue
+    return tuple(TrainingJob(one, _cost(one, catalogue)) for one in order.artifacts if not one.folder.exists())
 
 
-def _cost(artifact: Artifact, recipes: Recipes) -> float:
+def _cost(artifact: Artifact, catalogue: Catalogue) -> float:
     """Tokens times layers times size: good enough to start long jobs first and to guess the time left."""
+    recipes = catalogue.recipes
+    if artifact.kind == "draft-head":
+        drafter = recipes.drafters[artifact.name]
+        work = (0.5 + drafter.forwards * drafter.layers) * artifact.recipe["training"]["passes"]
+        if catalogue.is_downloaded(artifact.target):
+            return float(artifact.recipe["data"]["answer_tokens"] * work)
+        data, size = artifact.recipe["corpus"], recipes.targets[artifact.target].shape.hidden_size
+        return float(data["scale"] * data["unit"] * work * size)
     target = recipes.targets[artifact.target]
-    if artifact.kind == "target":
-        return float(target.training.conversations * target.shape.layers * target.shape.hidden_size)
-    if artifact.kind == "model":
-        return float(target.small_training.conversations * target.small_shape.layers * target.small_shape.hidden_size)
-    drafter = recipes.drafters[artifact.name]
-    conversations = artifact.recipe["corpus"]["scale"] * recipes.corpus.unit * artifact.recipe["training"]["passes"]
-    return float(conversations * (0.5 + drafter.forwards * drafter.layers) * target.shape.hidden_size)
+    small = artifact.kind == "model"
+    shape, training = (target.small_shape, target.small_training) if small else (target.shape, target.training)
+    return float(training.conversations * shape.layers * shape.hidden_size)
 
 
-def run_job(job: TrainingJob, recipe_file: Path, report: Report) -> None:
-    """Train and publish; raises StoreError, or CheckpointError if what it needs is damaged."""
-    # Torch is loaded here, not when jobs are planned.
-    train = _train_drafter if job.artifact.kind == "draft-head" else _train_language_model
-    train(job.artifact, recipe_file, report)
+Tell = Callable[["JobProgress | JobEffort"], None]
 
 
 class StepCounter:
@@ -115,118 +115,18 @@ def provenance(seconds: float, **facts: Any) -> dict[str, Any]:
     }
 
 
-def _train_language_model(artifact: Artifact, recipe_file: Path, report: Report) -> None:
-    from prism_ae.mini import corpus
-    from prism_ae.models.checkpoints import Manifest, publish, save_target
-    from prism_ae.prompts.templates import stop_ids
-    from prism_ae.training.examples import encode
-    from prism_ae.training.target import answer_quality, new_target, target_config, train_target, training_steps
-    from prism_ae.training.tokenizer import save_tokenizer, special_tokens, train_tokenizer
-
-    began = time.monotonic()
-    recipe, suite = load_recipes(recipe_file).targets[artifact.target], load_suite(SUITE)
-    template = suite.templates[suite.targets[artifact.target].template]
-    small = artifact.kind == "model"
-    shape, training = (recipe.small_shape, recipe.small_training) if small else (recipe.shape, recipe.training)
-    # Both models of a target learn the same tokenizer, from the same conversations.
-    told = corpus.conversations(recipe.tokenizer.conversations, recipe.training.seed)
-    tokenizer = train_tokenizer(
-        told, template, suite.system_prompt, recipe.tokenizer.vocabulary, single_digits=recipe.tokenizer.single_digits
-    )
-
-    conversation = _conversation(tokenizer, template, suite.system_prompt, shape.window)
-
-    def ready(data: Sequence[corpus.Conversation]) -> list[Example]:
-        return _flat(encode(data, conversation, shape.window).turns)
-
-    examples = ready(corpus.conversations(training.conversations, training.seed))
-    target = new_target(target_config(shape, tokenizer.get_vocab_size()), training.embedding_std, training.seed)
-    train_target(target, examples, training, StepCounter(training_steps(len(examples), training), report).tick)
-    unseen = [
-        example
-        for benchmark in suite.benchmarks
-        for example in ready(corpus.held_out_conversations(benchmark, _UNSEEN))
-    ]
-    quality = {name: round(value, 4) for name, value in answer_quality(target, unseen).items()}
-
-    def write(folder: Path) -> None:
-        begin = tokenizer.token_to_id(special_tokens(template)[0])
-        extra = {"bos_token_id": begin, "eos_token_id": stop_ids(template, tokenizer)[0]}
-        save_target(folder, target, extra)
-        save_tokenizer(folder, tokenizer, template, shape.window)
-
-    facts = provenance(time.monotonic() - began, unseen=quality)
-    kind = "drafter" if small else "target"
-    publish(artifact.folder, Manifest(kind, artifact.name, None, artifact.recipe, provenance=facts), write)
+def work_folder(catalogue: Catalogue) -> Path:
+    """What trainings keep for themselves: hidden states, and the states that they go on from."""
+    return catalogue.folder / "training"
 
 
-def _conversation(tokenizer: Tokenizer, template: Template, system: str, max_seq_len: int) -> Conversation:
-    """The conversation with a target that is not there yet: its tokenizer as it will be saved, read as it will be."""
-    from prism_ae.prompts.conversation import open_conversation
-    from prism_ae.training.tokenizer import save_tokenizer
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "config.json").write_text(json.dumps({"vocab_size": tokenizer.get_vocab_size()}))
-        save_tokenizer(folder, tokenizer, template, max_seq_len)
-        return open_conversation(folder, template, system)
+def state_file(artifact: Artifact, catalogue: Catalogue) -> Path:
+    """What the training of a drafter goes on from."""
+    return work_folder(catalogue) / f"{artifact.folder.name}.state"
 
 
-_UNSEEN = 20
-"""Held-out conversations per benchmark that a target's quality is stated on."""
-
-
-def _flat(turns: list[list[Example]]) -> list[Example]:
-    return [example for conversation in turns for example in conversation]
-
-
-@functools.lru_cache(maxsize=1)
-def suite_data(folder: Path, target_name: str, recipe_file: Path) -> dict[str, Data]:
-    """The drafters' training data of each scale, with the features of the target in ``folder``.
-
-    Kept for the next job of the same target, which saves most of a short job's time.
-    """
+def dtype_of(training: DrafterTraining) -> torch.dtype:
+    """What the target's hidden states are computed and kept in: what the drafter's products are."""
     import torch
 
-    from prism_ae.mini import corpus
-    from prism_ae.models.checkpoints import load_target
-    from prism_ae.prompts.conversation import open_conversation
-    from prism_ae.training.drafter import Data
-    from prism_ae.training.examples import encode
-    from prism_ae.training.features import Features
-
-    recipes, suite = load_recipes(recipe_file), load_suite(SUITE)
-    record = suite.targets[target_name]
-    target = load_target(folder, torch.float32, torch.device("cpu"))
-    counts = {scale.name: round(scale.value * recipes.corpus.unit) for scale in suite.scales}
-    told = corpus.conversations(max(counts.values()), recipes.corpus.seed)
-    conversation = open_conversation(folder, suite.templates[record.template], suite.system_prompt)
-    turns = encode(told, conversation, target.config.max_position_embeddings).turns
-    capture = sorted({*record.capture, *record.eagle3_capture})
-    features = Features(target, _flat(turns), capture)
-    return {scale: Data(features, len(_flat(turns[:count])), scale) for scale, count in counts.items()}
-
-
-def _train_drafter(artifact: Artifact, recipe_file: Path, report: Report) -> None:
-    import torch
-
-    from prism_ae.drafters.checkpoint import load_drafter, save_drafter
-    from prism_ae.models.checkpoints import Manifest, publish
-    from prism_ae.training.drafter import new_drafter, train, training_steps, warm_started
-
-    began = time.monotonic()
-    recipes, scale = load_recipes(recipe_file), str(artifact.scale)
-    recipe = recipes.drafters[artifact.name]
-    training = recipes.drafter_training.of_seed(artifact.training_seed)
-    data = suite_data(artifact.needs[0], artifact.target, recipe_file)[scale]
-    target = data.features.target
-    if recipe.start:
-        start = load_drafter(artifact.needs[1], target, torch.float32, torch.device("cpu"))
-        drafter = warm_started(recipe, target, start)
-    else:
-        drafter = new_drafter(recipe, target, artifact.recipe["capture"], data.examples, training.seed)
-    progress = StepCounter(training_steps(recipe, training, data), report)
-    train(recipe, training, data, drafter, progress.tick)
-    facts = provenance(time.monotonic() - began, loss=round(progress.loss, 4))
-    about = Manifest("drafter", artifact.name, scale, artifact.recipe, provenance=facts)
-    publish(artifact.folder, about, lambda folder: save_drafter(folder, drafter))
+    return torch.bfloat16 if training.dtype == "bfloat16" else torch.float32

@@ -1,50 +1,84 @@
-"""Training the whole suite: every missing model, in several processes, surviving anything.
+"""Training a whole suite: every missing model, in several processes, surviving anything.
 
-Worker processes run one job at a time, each on one thread. A folder is published whole or not at
-all, so whatever is killed, the next call makes the rest; a job that was cut off starts anew (the longest takes a
-few minutes, which is less than a resumable state would be worth). Workers die with their parent. A lock keeps a
-second run from training the same models.
+Worker processes run one job at a time: the mini suite's on one thread each, so that a recipe gives the same bytes
+anywhere, real targets' drafters on as many as their slot has. A folder is published whole or not at all, so whatever is
+killed, the next call makes the rest. A job of the mini suite that was cut off starts anew (the longest takes a few
+minutes, which is less than a state to go on from would be worth), a drafter of a real target goes on. Workers die with
+their parent. A lock keeps a second run from training the same models.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from prism_ae.devices.slots import Slot
 from prism_ae.errors import PrismError, StoreError
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import why_not
-from prism_ae.io.words import duration
+from prism_ae.io.words import duration, format_bytes
 from prism_ae.processes import DEATHS
 from prism_ae.processes.child import Child
 from prism_ae.processes.interrupts import Signals
 from prism_ae.processes.pool import Affinity, Pool, Process
 from prism_ae.processes.progress import Display
-from prism_ae.recipes.catalogue import SUITE, Artifact, SuiteOrder
-from prism_ae.training.jobs import JobFailed, JobProgress, TrainingJob, plan_jobs
+from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
+from prism_ae.training.jobs import JobEffort, JobFailed, JobProgress, TrainingJob, plan_jobs, work_folder
 
 _LOCK = ".training.lock"
 
 
-def launch_trainer(recipe_file: Path) -> Process:
+Launch = Callable[[SuiteOrder, Slot], Process]
+
+
+def launch_trainer(order: SuiteOrder, slot: Slot) -> Process:
     """A worker process; raises DeviceError, StoreError."""
-    return Child("prism_ae.training.worker", "a worker", recipe_file, {"TOKENIZERS_PARALLELISM": "false"})
+    variables = {"TOKENIZERS_PARALLELISM": "false", **slot.environment}
+    return Child("prism_ae.training.worker", "a worker", (order, slot), variables)
 
 
-def train_suite(
-    order: SuiteOrder, workers: int, display: Display, launch: Callable[[Path], Process] = launch_trainer
-) -> tuple[int, int]:
-    """Train what is missing of the mini suite.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What there is, and what this run did for it.
+
+    Attributes:
+        made: models trained now; total: all that were asked for.
+        efforts: of real targets' drafters, what each part took.
+        seconds: of the whole run.
+    """
+
+    made: int
+    total: int
+    efforts: tuple[JobEffort, ...] = ()
+    seconds: float = 0.0
+
+    def in_words(self) -> list[str]:
+        """Lines for people: tokens a second of each part, and memory."""
+        lines = []
+        for stage, what in (("states", "hidden states of the data"), ("drafters", "drafters")):
+            parts = [one for one in self.efforts if one.stage == stage]
+            tokens, seconds = sum(one.tokens for one in parts), sum(one.seconds for one in parts)
+            if parts and seconds:
+                rate = f"{tokens / seconds:,.0f} a second and worker"
+                lines.append(f"  {what}: {tokens:,} tokens in {duration(seconds)} of all workers, {rate}")
+        if self.efforts:
+            peaks = dict[int, int]()
+            for one in self.efforts:
+                peaks[one.process] = max(one.peak_bytes, peaks.get(one.process, 0))
+            lines.append(f"  {duration(self.seconds)} in all; peak memory {format_bytes(sum(peaks.values()))}")
+        return lines
+
+
+def train_suite(order: SuiteOrder, slots: Sequence[Slot], display: Display, launch: Launch = launch_trainer) -> Trained:
+    """Train what is missing of a suite; the data must be there.
 
     Args:
-        workers: processes, one thread each.
-
-    Returns:
-        Number of models trained now, and of all that were asked for.
+        slots: a worker each.
 
     Raises:
         ConfigError: the recipe file is wrong.
@@ -53,19 +87,34 @@ def train_suite(
         PrismError: a job failed; the others were finished first.
         KeyboardInterrupt: after the workers were stopped; what was finished is kept.
     """
-    artifacts, recipe_file = order.artifacts, order.recipe_file
-    with _locked(order.models_dir / SUITE):
-        before = _existing(artifacts)
-        if jobs := plan_jobs(artifacts, recipe_file):
-            training = _Training(jobs, artifacts, display)
-            slots = {f"cpu slot {number}": lambda: launch(recipe_file) for number in range(min(workers, len(jobs)))}
+    artifacts, began = order.artifacts, time.monotonic()
+    with _locked(order.catalogue.folder):
+        before, efforts = _existing(artifacts), tuple[JobEffort, ...]()
+        if jobs := plan_jobs(order):
+            shared = frozenset(order.downloaded_targets) if len(slots) > 1 else frozenset[str]()
+            training = _Training(_JobQueue(jobs, shared), artifacts, display)
+            starts = {slot.label: _starting(launch, order, slot) for slot in slots[: len(jobs)]}
             # Nobody counts signals: no job can be finished early, and Ctrl-C ends the workers at once.
-            pool = Pool(training.queue, slots, training.heard, training.died, interrupts=Signals(), note=display.note)
+            pool = Pool(training.queue, starts, training.heard, training.died, interrupts=Signals(), note=display.note)
             pool.run()
             training.show()
             if training.errors:
                 raise training.errors[0]
-        return len(artifacts) - before, len(artifacts)
+            efforts = tuple(training.efforts)
+        _remove_states(order.catalogue)
+        return Trained(len(artifacts) - before, len(artifacts), efforts, time.monotonic() - began)
+
+
+def _starting(launch: Launch, order: SuiteOrder, slot: Slot) -> Callable[[], Process]:
+    return lambda: launch(order, slot)
+
+
+def _remove_states(catalogue: Catalogue) -> None:
+    """The target's hidden states, gigabytes that can be computed again; states of unfinished trainings stay."""
+    for file in work_folder(catalogue).glob("features-*"):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        work_folder(catalogue).rmdir()
 
 
 def _existing(artifacts: Sequence[Artifact]) -> int:
@@ -92,10 +141,16 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class _JobQueue:
-    """The jobs of one run (`pool.WorkQueue`), and how far those under way are: their part done and loss, by label."""
+    """The jobs of one run (`pool.WorkQueue`), and how far those under way are: their part done and loss, by label.
 
-    def __init__(self, jobs: Sequence[TrainingJob]) -> None:
+    Args:
+        shared: targets whose hidden states one worker computes for all: until they are there, only one job of such a
+            target is given out.
+    """
+
+    def __init__(self, jobs: Sequence[TrainingJob], shared: frozenset[str] = frozenset()) -> None:
         self.waiting, self.cost_done = list(jobs), 0.0
+        self.unprepared = set(shared)
         self.under_way: dict[str, tuple[TrainingJob, float, float | None]] = {}
 
     @property
@@ -122,26 +177,47 @@ class _JobQueue:
         del self.under_way[job.label]
 
     def _ready(self) -> list[TrainingJob]:
-        return [job for job in self.waiting if all(folder.exists() for folder in job.artifact.needs)]
+        busy = {job.artifact.target for job, _, _ in self.under_way.values()} & self.unprepared
+        return [
+            job
+            for job in self.waiting
+            if job.artifact.target not in busy and all(folder.exists() for folder in job.artifact.needs)
+        ]
 
 
 class _Training:
     """What becomes of the jobs, shown and noted."""
 
-    def __init__(self, jobs: Sequence[TrainingJob], artifacts: Sequence[Artifact], display: Display) -> None:
-        self.queue, self.errors = _JobQueue(jobs), list[PrismError]()
+    def __init__(self, queue: _JobQueue, artifacts: Sequence[Artifact], display: Display) -> None:
+        self.queue, self.errors, self.efforts = queue, list[PrismError](), list[JobEffort]()
         self._artifacts, self._display = artifacts, display
         self._deaths: Counter[str] = Counter()
         self._began = time.monotonic()
 
-    def heard(self, job: TrainingJob, message: JobProgress | JobFailed) -> None:
+    def heard(self, job: TrainingJob, message: JobProgress | JobEffort | JobFailed) -> None:
+        if isinstance(message, JobEffort):
+            self.efforts.append(message)
+            if message.stage == "states":
+                self.queue.unprepared.discard(job.artifact.target)
+                self._began = time.monotonic()  # what is left is trainings, whose costs compare
+            return
         if isinstance(message, JobProgress):
+            if message.preparing:
+                self._prepare(job, message.part)
+                return
             self.queue.under_way[job.label] = job, message.part, message.loss
             self.show()
             return
         self.errors.append(message.error)
         if message.trace:
             self._display.note(message.trace)
+
+    def _prepare(self, job: TrainingJob, part: float) -> None:
+        """Show how far the target's hidden states are."""
+        seconds = time.monotonic() - self._began
+        left = f", {duration(seconds * (1 - part) / part)} left" if part > 0 else ""
+        there = _existing(self._artifacts)
+        self._display.show(f"{job.artifact.target}: hidden states of the data {part:.0%}{left}", there)
 
     def died(self, job: TrainingJob, label: str, how: str, words: bytes) -> None:
         """Another worker takes its job, unless that happened before."""

@@ -14,16 +14,15 @@ from prism_ae.errors import ConfigError, UsageError
 from prism_ae.io.digests import file_digest, plain
 from prism_ae.io.schema import suggest
 from prism_ae.models.weights import open_weights
-from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, Conversation, open_conversation
-from prism_ae.prompts.json_lines import Problem, listed
+from prism_ae.prompts.conversation import CONFIG, GENERATION_CONFIG, open_conversation
 from prism_ae.prompts.tokenizer import RULES, TOKENIZER
-from prism_ae.recipes.file import MINI, load_recipes
+from prism_ae.recipes.file import MINI, decisive, load_recipes
 from prism_ae.suites.records import Template
-from prism_ae.training.jobs import Report, StepCounter, provenance
-from prism_ae.training.jsonl import Told, read_conversations
+from prism_ae.training.jobs import Report, StepCounter, dtype_of, provenance
+from prism_ae.training.jsonl import read_conversations
 
 if TYPE_CHECKING:
-    from prism_ae.training.examples import Example
+    pass
 
 
 def captured_states(reads: str, layers: int) -> tuple[int, ...]:
@@ -112,6 +111,7 @@ def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Pat
 
     from prism_ae.drafters.checkpoint import save_drafter
     from prism_ae.models.checkpoints import Manifest, check_place, load_target, publish, read_target_config
+    from prism_ae.training.conversations import learnt
     from prism_ae.training.drafter import (
         Data,
         new_drafter,
@@ -127,18 +127,19 @@ def train_drafter(order: DrafterOrder, reports: TrainingReports = NOBODY) -> Pat
     sums = target_sums(order.target)
     conversation = open_conversation(order.target, order.template, order.system)
     told = read_conversations(order.data)
-    examples, lines = _examples(told, conversation, config.max_position_embeddings, order.data)
+    found = learnt(told, conversation, config.max_position_embeddings, order.data)
+    examples, lines = found.examples, found.lines
     reports.data(lines)
     made = {
-        "drafter": dataclasses.asdict(recipe),
-        "start": dataclasses.asdict(first) if recipe.start else None,
-        "training": plain(training),
+        "drafter": decisive(recipe),
+        "start": decisive(first) if recipe.start else None,
+        "training": decisive(training),
         "data": told.sha256,
         "target": sums,
         "template": plain(order.template),
         "system": order.system,
     }
-    target = load_target(order.target, torch.float32, torch.device(order.device))
+    target = load_target(order.target, dtype_of(training), torch.device(order.device))
     features = Features(target, examples, capture, tick=reports.prepared)
     data = Data(features, len(examples), list(training.scratch.passes)[-1])
 
@@ -172,32 +173,3 @@ def target_sums(folder: Path) -> dict[str, str]:
     texts = (CONFIG, GENERATION_CONFIG, TOKENIZER, RULES)
     files = {folder / name for name in texts if (folder / name).exists()} | {weights.source, *weights.files.values()}
     return {path.name: file_digest(path) for path in sorted(files)}
-
-
-def _examples(
-    told: Told, conversation: Conversation, max_seq_len: int, data_file: Path
-) -> tuple[list[Example], list[str]]:
-    """What is trained on, and lines about it; raises ConfigError where there is nothing, or what has no token."""
-    from prism_ae.training.examples import encode, joined
-
-    encoded = encode(told.conversations, conversation, max_seq_len, told.cut)
-    if encoded.unknown:
-        problems = [
-            Problem(told.places[row], f"{tokens}, beyond the target's vocabulary")
-            for row, tokens in sorted(encoded.unknown.items())
-        ]
-        raise ConfigError(
-            listed(data_file, problems), f"use the tokenizer that belongs to {conversation.folder}, or leave these out"
-        )
-    examples = [example for turns in encoded.turns for example in joined(turns)]
-    lines = told.in_words()
-    if encoded.left_out:
-        lines.append(f"  {encoded.left_out:,} answers left out: behind the target's {max_seq_len:,} tokens")
-    if encoded.cut:
-        lines.append(f"  {encoded.cut:,} answers cut at the target's {max_seq_len:,} tokens")
-    if not any(len(example.ids) - example.start > 1 for example in examples):
-        raise ConfigError(
-            f"{data_file} holds no answer that fits into the target's {max_seq_len} tokens",
-            f"the system prompt alone has {len(conversation.system_prompt):,} letters; shorten it, or the texts",
-        )
-    return examples, lines

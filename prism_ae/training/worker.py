@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import traceback
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from prism_ae.devices.slots import Slot
 from prism_ae.errors import PrismError
 from prism_ae.processes.interrupts import leave_to_parent
 from prism_ae.processes.pool import AssignmentDone, Ready, Stop
-from prism_ae.training.jobs import JobFailed, JobProgress, TrainingJob, run_job
+from prism_ae.training.bench import Bench
+from prism_ae.training.jobs import JobEffort, JobFailed, JobProgress, TrainingJob
 
 _REPORT_SECONDS = 0.5
 
@@ -19,18 +20,19 @@ _REPORT_SECONDS = 0.5
 def main(connection: Connection[Any, Any]) -> None:
     """Run jobs until told to stop."""
     leave_to_parent()
-    recipe_file: Path = connection.recv()
-    single_thread()
+    order, slot = connection.recv()
+    use_threads(slot)
+    bench, report = Bench(order, slot.device), _Reporter(connection)
     connection.send(Ready())
     while not isinstance(job := connection.recv(), Stop):
-        if failure := _failure(job, recipe_file, _Reporter(connection)):
+        if failure := _failure(job, bench, report):
             connection.send(failure)
         connection.send(AssignmentDone())
 
 
-def _failure(job: TrainingJob, recipe_file: Path, report: _Reporter) -> JobFailed | None:
+def _failure(job: TrainingJob, bench: Bench, report: _Reporter) -> JobFailed | None:
     try:
-        run_job(job, recipe_file, report)
+        bench.run(job, report)
     except PrismError as error:
         return JobFailed(error)
     except Exception as error:  # a bug: its trace is for us, the other jobs go on
@@ -39,12 +41,12 @@ def _failure(job: TrainingJob, recipe_file: Path, report: _Reporter) -> JobFaile
     return None
 
 
-def single_thread() -> None:
-    """One thread, deterministic kernels: the same recipe gives the same bytes."""
+def use_threads(slot: Slot) -> None:
+    """Deterministic kernels on a CPU: the same recipe and number of threads give the same bytes."""
     import torch
 
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
+    torch.set_num_threads(slot.threads)
+    torch.use_deterministic_algorithms(mode=slot.device == "cpu")
 
 
 class _Reporter:
@@ -53,8 +55,8 @@ class _Reporter:
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self.connection, self.last = connection, 0.0
 
-    def __call__(self, part: float, loss: float | None) -> None:
+    def __call__(self, message: JobProgress | JobEffort) -> None:
         now = time.monotonic()
-        if now - self.last >= _REPORT_SECONDS:
+        if isinstance(message, JobEffort) or now - self.last >= _REPORT_SECONDS:
             self.last = now
-            self.connection.send(JobProgress(part, loss))
+            self.connection.send(message)

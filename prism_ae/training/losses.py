@@ -63,7 +63,7 @@ def labels(drafter: Drafter, answer: Tensor, hidden: Tensor, head: torch.nn.Modu
     index = counted.flatten().nonzero().squeeze(1)
     goal = hidden[:, 1:].reshape(batch * last, -1)[index]
     logits = head(goal)
-    if drafter.own_head is not None:
+    if drafter.config.draft_vocab_size is not None:
         inside = torch.isin(logits.argmax(-1), drafter.draft_ids)
         index, goal, logits = index[inside], goal[inside], logits[inside][:, drafter.draft_ids]
     return Labels(index, index % last, goal, logits.softmax(-1))

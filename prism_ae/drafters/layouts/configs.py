@@ -184,7 +184,7 @@ def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 def check_sizes(config: DrafterConfig) -> None:
     """Raises ValueError for what no drafter is, beside its layers (`LlamaConfig`): JSON may hold anything."""
     size = config.draft_vocab_size
-    if config.cell == "eagle3" and (type(size) is not int or size < 1):
+    if (size is not None or config.cell == "eagle3") and (type(size) is not int or size < 1):
         raise ValueError(f"draft_vocab_size is {size!r}, not a positive integer")
     if config.cell not in ("eagle", "eagle3"):
         raise ValueError(f"cell {config.cell!r} is unknown")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.cells import TreeShape
+from prism_ae.models.weights import TOKEN_MAP
 from prism_ae.sglang_prism.algorithm import NAMES, PRISM, PRISM_CAPTURED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _UNQUANTISED = "unquant"
 """SGLang's value for a drafter that is not quantised, whatever the target is."""
 
-WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin")
+WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin", TOKEN_MAP)
 """The files that are downloaded from a drafter's repository: never code."""
 
 

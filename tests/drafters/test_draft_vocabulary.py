@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,17 @@ from torch import Tensor
 
 from prism_ae.drafters.checkpoint import load_drafter, save_drafter
 from prism_ae.drafters.config import DrafterConfig
+from prism_ae.drafters.layouts.configs import NOTE
+from prism_ae.drafters.layouts.read import read_drafter
 from prism_ae.drafters.layouts.records import stored_shapes
+from prism_ae.drafters.layouts.table import OWN, SGLANG_EAGLE
+from prism_ae.drafters.layouts.write import FORMS, in_layout, layout_for, write_files
 from prism_ae.drafters.model import Drafter
 from prism_ae.drafters.sizes import forward_pass
+from prism_ae.errors import CheckpointError, MissingError, UsageError
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
+from prism_ae.models.weights import TOKEN_MAP
 
 SIZES = LlamaConfig(40, 16, 24, 4, 4, 2, 1e-5, 10000.0, 64)
 LAYER = dataclasses.replace(SIZES, num_hidden_layers=1)
@@ -117,3 +126,84 @@ def test_a_step_reads_its_rows_of_the_head() -> None:
     assert (whole.shared, some.shared) == (40 * 16, 11 * 16)
     assert dataclasses.replace(some, shared=whole.shared) == whole
     assert stored_shapes(dataclasses.replace(WHOLE["prism"], draft_vocab_size=11))["draft_ids"] == (11,)
+
+
+@pytest.mark.parametrize(("name", "form"), [(name, form) for name in WHOLE for form in FORMS])
+def test_a_layout_holds_it_or_refuses_it(tmp_path: Path, target: Llama, name: str, form: str) -> None:
+    _, some = pair(name, target, part())
+    own, out = tmp_path / "own", tmp_path / "out"
+    own.mkdir()
+    out.mkdir()
+    save_drafter(own, some)
+    stored = read_drafter(own, None)
+    layout = layout_for(form, stored.config)
+    embedding = target.embedding.weight if layout.embedding else None
+    if layout not in (OWN, SGLANG_EAGLE):
+        with pytest.raises(UsageError, match="drafts among 11 tokens"):
+            in_layout(stored.config, stored.state, layout, "it", embedding)
+        return
+    write_files(out, *in_layout(stored.config, stored.state, layout, "it", embedding))
+    again = read_drafter(out, None)
+    assert (again.config, again.layout) == (stored.config, layout.name)
+    assert all(torch.equal(again.state[key], tensor) for key, tensor in stored.state.items())
+
+
+@pytest.fixture
+def served(tmp_path: Path, target: Llama) -> Path:
+    """A drafter in SGLang's layout."""
+    own, out = tmp_path / "own", tmp_path / "served"
+    own.mkdir()
+    out.mkdir()
+    save_drafter(own, pair("eagle2", target, part())[1])
+    stored = read_drafter(own, None)
+    write_files(out, *in_layout(stored.config, stored.state, SGLANG_EAGLE, "it"))
+    return out
+
+
+def test_the_file_is_what_sglang_reads(served: Path) -> None:
+    """As its `load_token_map` does: without SGLang here."""
+    found = torch.load(served / TOKEN_MAP, weights_only=True)
+    assert type(found) is list
+    assert torch.equal(torch.tensor(found, dtype=torch.int64), read_drafter(served, None).state["draft_ids"])
+
+
+class Harmful:
+    """A pickle that would write a file if it were loaded."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.place),)
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, 2], [*range(10), 40], [0, *range(10)], [-1, *range(10)], {"a": 1}, [1.5] * 11, [True] * 11, "text"]
+)
+def test_another_list_is_refused(served: Path, ids: object) -> None:
+    torch.save(ids, served / TOKEN_MAP)
+    with pytest.raises(CheckpointError, match=TOKEN_MAP):
+        read_drafter(served, None)
+
+
+def test_a_damaged_file_is_refused_and_nothing_is_run(served: Path) -> None:
+    harm = served / "harm"
+    (served / TOKEN_MAP).write_bytes(pickle.dumps(Harmful(harm)))
+    with pytest.raises(CheckpointError, match=TOKEN_MAP):
+        read_drafter(served, None)
+    assert not harm.exists()
+    for content in (b"", b"<html>", b"version https://git-lfs.github.com/spec/v1\n"):
+        (served / TOKEN_MAP).write_bytes(content)
+        with pytest.raises(CheckpointError, match=TOKEN_MAP):
+            read_drafter(served, None)
+    (served / TOKEN_MAP).unlink()
+    with pytest.raises(MissingError, match=TOKEN_MAP):
+        read_drafter(served, None)
+
+
+@pytest.mark.parametrize("note", [{"draft_vocab_size": "11"}, {"draft_vocab_size": 0}, {"capture": [1]}, 7])
+def test_a_note_that_says_something_else_is_refused(served: Path, note: object) -> None:
+    data = json.loads((served / "config.json").read_text())
+    (served / "config.json").write_text(json.dumps(data | {NOTE: note}))
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        read_drafter(served, None)

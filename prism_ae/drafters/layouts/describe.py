@@ -82,7 +82,10 @@ def sglang_prism(config: DrafterConfig, dtype: str) -> Data:
 
 def sglang_eagle(config: DrafterConfig, dtype: str) -> Data:
     """EAGLE-2 and HASS for SGLang."""
-    return config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
+    data = config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
+    # Not as a key of SGLang's own: it is told the file by an option, and without it drafts among all tokens.
+    size = config.draft_vocab_size
+    return data if size is None else data | {NOTE: {"draft_vocab_size": size}}
 
 
 def _sglang(architecture: str) -> Data:

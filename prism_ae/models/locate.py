@@ -16,7 +16,7 @@ from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import MANIFEST, read_manifest
-from prism_ae.models.weights import WEIGHTS, files_in, find_format
+from prism_ae.models.weights import TOKEN_MAP, WEIGHTS, files_in, find_format
 from prism_ae.recipes.catalogue import Catalogue
 from prism_ae.recipes.own_data import read_own_data
 from prism_ae.suites.records import DrafterRecord, Suite
@@ -186,7 +186,7 @@ def _downloaded(
         return Absent(f"{folder} does not exist", suite.models_hint)
     if (folder / MANIFEST).exists():
         return _trained(folder, "", suite.models_hint)
-    files = [*texts, *_weights(folder)]
+    files = [*texts, *_weights(folder), *(name for name in (TOKEN_MAP,) if (folder / name).exists())]
     for name in files:
         if not (folder / name).is_file():
             return Absent(f"{folder / name} is missing", suite.models_hint)

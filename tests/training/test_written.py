@@ -23,13 +23,13 @@ from prism_ae.devices.slots import Slot
 from prism_ae.errors import ConfigError, MissingError, StoreError
 from prism_ae.io.digests import file_digest
 from prism_ae.mini import corpus
-from prism_ae.recipes.file import TargetTraining
 from prism_ae.models.checkpoints import load_target, save_target
 from prism_ae.models.config import LlamaConfig
 from prism_ae.models.llama import Llama
 from prism_ae.models.locate import Located
 from prism_ae.prompts.conversation import Conversation, open_conversation
 from prism_ae.recipes.data import DataRecipe, TurnRecipe, check_data_recipe
+from prism_ae.recipes.file import TargetTraining
 from prism_ae.suites.load import load_suite
 from prism_ae.training.examples import encode
 from prism_ae.training.jsonl import read_conversations

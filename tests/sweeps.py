@@ -38,7 +38,8 @@ def write_suite(folder: Path) -> Path:
     table = ""
     for line in (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text().splitlines():
         changed = {"name": 'name = "tiny"', "repeats": "repeats = 1"}.get(line.partition(" = ")[0], line)
-        lines.append(line if table else changed)
+        if not line.startswith("recipes = "):
+            lines.append(line if table else changed)
         if line.startswith("["):
             table, _, name = line.strip("[]").partition(".")
             if table == "targets":

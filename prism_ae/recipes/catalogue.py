@@ -283,6 +283,7 @@ class SuiteOrder:
         drafters: these alone, and what they start from; () is all.
         scales: these alone; () is all.
         data: file of the conversations of one's own whose sum the catalogue has.
+        state_seconds: between the states that a real target's drafter can go on from.
     """
 
     catalogue: Catalogue
@@ -291,6 +292,7 @@ class SuiteOrder:
     drafters: tuple[str, ...] = ()
     scales: tuple[str, ...] = ()
     data: Path | None = None
+    state_seconds: float = 120.0
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

@@ -192,7 +192,6 @@ class Bench:
         from prism_ae.drafters.checkpoint import load_drafter, save_drafter
         from prism_ae.models.checkpoints import Manifest, publish
         from prism_ae.training.drafter import (
-            IN_ONE_GO,
             Course,
             new_drafter,
             train,
@@ -214,7 +213,8 @@ class Bench:
             drafter = new_drafter(recipe, target, artifact.recipe["capture"], data.examples, training.seed)
         progress = StepCounter(training_steps(recipe, training, data), lambda part, loss: tell(JobProgress(part, loss)))
         state = state_file(artifact, self.catalogue) if downloaded else None
-        train(recipe, training, data, drafter, progress.tick, course=Course(state=state) if state else IN_ONE_GO)
+        course = Course(state=state, every=self.order.state_seconds)
+        train(recipe, training, data, drafter, progress.tick, course=course)
         seconds, tokens = time.monotonic() - began, training_tokens(recipe, training, data)
         facts = provenance(seconds, loss=round(progress.loss, 4))
         if downloaded:

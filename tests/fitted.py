@@ -30,9 +30,10 @@ def scale_layers(model: torch.nn.Module, factor: float) -> None:
 def make_drafter(config: DrafterConfig, target: Llama, texts: Tensor, fit: int = FIT) -> Drafter:
     """Fitted for a second, so that some of its drafts are right at every depth."""
     drafter = Drafter(config, target)
-    if drafter.own_head is not None:
+    if config.draft_vocab_size is not None:
         ids = torch.randperm(target.config.vocab_size)[: config.draft_vocab_size].sort().values
         drafter.draft_ids.copy_(ids)
+    if drafter.own_head is not None:
         with torch.no_grad():
             drafter.own_head.weight.copy_(target.head.weight[ids])
     positions = torch.arange(texts.shape[1] - 1)[None]

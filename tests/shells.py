@@ -42,6 +42,6 @@ def write_suite_folders(models: Path, suite: Suite, names: list[str]) -> None:
     for target in suite.targets.values():
         for name in {target.folder, *folders_of_target(suite, target.name)} & set(names):
             if name in (target.folder, target.small_folder):
-                write_target(models / name, target.role)
+                write_target(models / name, target.roles[0])
             else:
                 write_drafter(models / name)

@@ -57,7 +57,7 @@ def write_models(folder: Path, suite: Suite) -> Path:
         _checkpoint(folder / target.folder, head=False)
         _talking(folder / target.folder, suite.templates[target.template])
         for drafter in suite.drafters.values():
-            if drafter.has_checkpoint and target.role in drafter.roles:
+            if drafter.has_checkpoint and drafter.exists_for(target):
                 for scale in suite.scales if drafter.scaled else [None]:
                     names = {"drafters": target.name, "small": target.name, "scale": scale and scale.name}
                     _checkpoint(folder / drafter.folder.format(**names), head=drafter.kind == "draft-head")

@@ -39,7 +39,7 @@ class Estimate:
         cell_ids: what it was made of.
         seeds: trainings behind it, the fewest of its parts.
         repeats: how often its times were measured, the fewest of its parts; None where it is not made of time.
-        unstable: of ``cell_ids``, those whose times spread too far over their repeats (`STABLE`).
+        unstable: of ``cell_ids``, those whose times hang on one of their measurements (`STABLE`).
     """
 
     value: float
@@ -112,7 +112,7 @@ class Summary:
     Attributes:
         values: by the quantity's name; what is not there is missing, or undefined (vanilla decoding has no rounds).
         asked: cells it needs; cell_ids: those measured; vanilla_ids: those that its ratios are over.
-        unstable: cells whose times spread too far over their repeats; repeats: how often times were measured.
+        unstable: cells whose times hang on one of their measurements; repeats: how often times were measured.
         questions: with rounds, over its benchmarks; without_rounds: those left out of the acceptance length.
         overshoot: tokens that were committed behind the answers' ends.
     """
@@ -183,7 +183,7 @@ def _summary(
     alike = [plain.get(_ALIKE(cell.point)) for cell in cells]
     base = [results.cells[point] for point in alike if point is not None and point in results.cells]
     complete = len(cells) == len(points) and len({cell.checkpoint for cell in cells}) == 1
-    comparable = complete and [_compared(cell) for cell in base] == [_compared(cell) for cell in cells]
+    comparable = complete and [cell.setting for cell in base] == [cell.setting for cell in cells]
     repeated, alike_repeated = (not any(cell.lacks_repeats for cell in side) for side in (cells, base))
     wanted = [quantity for quantity in quantities if quantity.applies(vanilla=place.tree is None)]
     values = {
@@ -210,18 +210,13 @@ def _summary(
 
 
 STABLE = 0.03
-"""The spread of a cell's times over its repeats (`CellResult.spread`) up to which it counts as stable: what is claimed
-of speeds is a few percent, too."""
+"""The spread of a cell's times (`CellResult.spread`) up to which it counts as stable: what is claimed of speeds is a
+few percent, too."""
 
 
 def stable(cell: CellResult) -> bool:
     """Whether the cell's times spread no further than `STABLE`; of one measurement nothing is known against it."""
     return cell.spread is None or cell.spread <= STABLE
-
-
-def _compared(cell: CellResult) -> tuple[Any, ...]:
-    """What cells must share for a ratio of their times."""
-    return *cell.setting, len(cell.repeats)
 
 
 def _over_trainings(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[CellResult]) -> Estimate | None:
@@ -267,8 +262,8 @@ def _estimate(quantity: Quantity, cells: Sequence[CellResult], base: Sequence[Ce
         deviations = without(lambda each: each.without_each, len(units))
         factors[f"questions of {cell.point.benchmark}"] = Factor.of(units, deviations, question_freedom(cell.questions))
         if quantity.timed and cell.repeats:
-            count = 1 + len(cell.repeats)
-            deviations = without(lambda each: each.without_each_repeat, count)
+            count = 1 + max(len(side[number].repeats) for side in (cells, base) if side)
+            deviations = without(operator.methodcaller("without_each_repeat", count), count)
             factors[_block(cell.point)] = Factor.of(tuple(map(str, range(count))), deviations, count - 1)
     return dataclasses.replace(estimate, factors=factors)
 

@@ -72,10 +72,15 @@ class Columns:
         """[n, 2 + stages]: prefill, decode, and by stage."""
         return np.column_stack([self.prefill, self.decode, self.stages])
 
-    def longer(self, factors: Floats) -> Columns:
-        """The same with its ``seconds`` times ``factors`` [2 + stages]."""
-        prefill, decode, *stages = (self.seconds * factors).T
+    def taking(self, seconds: Floats) -> Columns:
+        """The same with other ``seconds`` [n, 2 + stages]."""
+        prefill, decode, *stages = seconds.T
         return dataclasses.replace(self, prefill=prefill, decode=decode, stages=np.column_stack(stages))
+
+    @property
+    def units(self) -> Ints:
+        """[n], what decoding a question consists of: its rounds, or its decoded tokens where nothing drafts."""
+        return np.maximum(np.where(self.rounds > 0, self.rounds, self.generated - self.turns), 1)
 
     @property
     def rounds(self) -> Ints:
@@ -161,8 +166,11 @@ _NO_STAGES = (math.nan,) * len(STAGES)
 class CellResult:
     """A measured cell, checked; its sums are computed once however many drawn values it is part of.
 
-    A cell whose time is measured may have *repeats*, which answer its first questions again. Work is the same in each,
-    seconds are not: `factors` says how they compare, and what is summed are the cell's seconds times the mean factor.
+    A cell whose time is measured may have *repeats*, which answer its first questions again: the same work, in other
+    seconds. What else a machine does only ever makes work longer, so the least seconds are nearest to what it takes
+    (Chen and Revels, "Robust benchmarking in noisy environments", 2016): a question's seconds are those of the
+    measurement that decoded it fastest. Those that were answered only once count at the pace of those that were
+    repeated: what disturbed them nobody knows.
 
     Attributes:
         repeats: further measurements of its times; ``lacks_repeats``: whether some that were asked for are missing.
@@ -174,29 +182,38 @@ class CellResult:
     repeats: tuple[CellResult, ...] = ()
     lacks_repeats: bool = False
 
-    @functools.cached_property
-    def factors(self) -> Floats:
-        """[1 + repeats, 2 + stages]: each measurement's `Columns.seconds`, over the questions that both have, in those
-        of the cell itself. Decoding is compared by the round, or by the token where nothing drafts."""
-        rows = [np.ones(2 + len(STAGES))]
-        for repeat in self.repeats:
-            count = len(repeat.columns.question_ids)
-            own, other = _per_round(self.columns, count), _per_round(repeat.columns, count)
-            rows.append(np.where(own > 0, other / np.where(own > 0, own, 1.0), 1.0))
-            rows[-1][np.isnan(own) | np.isnan(other)] = np.nan
-        return np.array(rows)
+    def least(self, *, without: int | None = None) -> Columns:
+        """The cell's columns with the least seconds over its measurements, or over all ``without`` that one.
+
+        Measurements are compared by the round, because a text in half precision may part in a tie. What is read before
+        an answer has the least seconds of its own, or changes in proportion where it was measured once.
+        """
+        if not self.repeats:
+            return self.columns
+        every = [one.columns for one in (self, *self.repeats)]
+        several = [columns for number, columns in enumerate(every) if number != without]
+        count = min(len(columns.question_ids) for columns in every)
+        units, prefill = self.columns.units, self.columns.prefill
+        paces = np.array([columns.seconds[:count, 1:] / columns.units[:count, None] for columns in several])
+        decoded = paces[paces[:, :, 0].argmin(axis=0), np.arange(count)] * units[:count, None]
+        read = np.min([columns.prefill[:count] for columns in several], axis=0)
+        before = prefill[:count].sum()
+        read = np.concatenate([read, prefill[count:] * (read.sum() / before if before else 1.0)])
+        once = units[count:, None] * (decoded.sum(axis=0) / units[:count].sum())
+        return self.columns.taking(np.column_stack([read, np.concatenate([decoded, once])]))
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of a round's seconds over the repeats, in their mean; None of one measurement."""
+        """How much longer decoding would count as, in parts of what it does, without one of its measurements: the
+        worst. None of one measurement."""
         if not self.repeats:
             return None
-        decode = self.factors[:, 1]
-        return float(np.std(decode, ddof=1) / np.mean(decode))
+        without = [self.least(without=number).decode.sum() for number in range(1 + len(self.repeats))]
+        least = self.least().decode.sum()
+        return float(max(without) / least - 1) if least else 0.0
 
-    def sums(self, factors: Floats, weights: Floats | None = None) -> Sums:
-        """`Columns.sums` with seconds times ``factors`` [2 + stages], the wall seconds as much longer as the served."""
-        columns = self.columns.longer(factors)
+    def sums(self, columns: Columns, weights: Floats | None = None) -> Sums:
+        """`Columns.sums` of its columns in other seconds, the wall seconds as much longer as the served."""
         served, before = (each.prefill.sum() + each.decode.sum() for each in (columns, self.columns))
         longer = served / before if self.point.batch and before else 1.0
         sums = columns.sums(self.measured.wall_seconds * longer, self.point.batch, weights)
@@ -204,19 +221,19 @@ class CellResult:
 
     @functools.cached_property
     def total(self) -> Sums:
-        return self.sums(self.factors.mean(axis=0))
+        return self.sums(self.least())
 
     @functools.cached_property
     def without_each(self) -> Sums:
         """Sums [n] over all questions but one, for each of them."""
         count = len(self.columns.question_ids)
-        return self.sums(self.factors.mean(axis=0), np.ones((count, count)) - np.eye(count))
+        return self.sums(self.least(), np.ones((count, count)) - np.eye(count))
 
-    @functools.cached_property
-    def without_each_repeat(self) -> Sums:
-        """Sums [1 + repeats] over all questions, their seconds by all measurements but one; there are two at least."""
-        rows = self.factors
-        return Sums.stacked([self.sums(np.delete(rows, number, axis=0).mean(axis=0)) for number in range(len(rows))])
+    def without_each_repeat(self, count: int) -> Sums:
+        """Sums [count] over all questions, their seconds by all measurements but one, or by all where there are fewer
+        than ``count``; there are two at least."""
+        own = [self.sums(self.least(without=number)) for number in range(1 + len(self.repeats))]
+        return Sums.stacked([*own, *[self.total] * (count - len(own))])
 
     @property
     def cell_ids(self) -> tuple[str, ...]:
@@ -239,13 +256,6 @@ class CellResult:
     def questions(self) -> int:
         """Questions that an interval is over: with rounds, or all where nothing drafts."""
         return int(np.count_nonzero(self.columns.rounds)) or len(self.columns.question_ids)
-
-
-def _per_round(columns: Columns, count: int) -> Floats:
-    """[2 + stages]: `Columns.seconds` of the first questions, decoding's per round or decoded token."""
-    seconds, rounds = columns.seconds[:count].sum(axis=0), columns.rounds[:count].sum()
-    seconds[1:] /= max(1, rounds or (columns.generated - columns.turns)[:count].sum())
-    return seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +336,8 @@ def mixtures(measured: Mapping[Point, Measured]) -> list[str]:
 
 
 def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, authors: bool = False) -> Results:
-    """The results of some points; those of others are left aside. A repeat is part of its cell's, where that is asked.
+    """The results of some points; those of others are left aside. A repeat is part of its cell's, where that is asked;
+    so are repeats beyond those asked for, which a run makes of cells whose times are unstable.
 
     Args:
         authors: acceptance is counted as in the authors' evaluation (`rounds.as_authors_count`).
@@ -336,8 +347,14 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, a
             needs; names the cell.
     """
     asked = tuple(points)
-    found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
     firsts = {dataclasses.replace(point, questions=0): point for point in asked if not point.repeat}
+    known = set(asked)
+    asked += tuple(
+        point
+        for point in measured
+        if point.repeat > 1 and point not in known and dataclasses.replace(point, repeat=1) in known
+    )
+    found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
     alone: list[Point] = []
     repeats: dict[Point, tuple[Point, ...]] = {}
     for point in asked:

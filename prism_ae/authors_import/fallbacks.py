@@ -17,7 +17,7 @@ Fallbacks = Mapping[tuple[str, str, str, float], frozenset[float]]
 def fallbacks_of(experiment: Experiment, suite: Suite) -> Fallbacks:
     """The stored numbers, from the paper's values that figure 4 carries (their source is that script)."""
     scales = {scale.value: scale.name for scale in suite.scales}
-    targets = {target.role: target.name for target in suite.targets.values()}
+    targets = {role: target.name for target in suite.targets.values() for role in target.roles}
     found: dict[tuple[str, str, str, float], frozenset[float]] = {}
     for curve in experiment.paper.values:
         if curve.drafter in _STORED and curve.role in targets:

@@ -64,8 +64,8 @@ def _models(forecast: Forecast, models_dir: str) -> list[str]:
         lines += wrapped(f"question files that are not here: {', '.join(inventory.questions)}", "    ")
     taken = f"the models here take {format_bytes(inventory.size)}, " if inventory.here else ""
     lines += wrapped(f"disk: {taken}{format_bytes(inventory.free)} are free for the folder {models_dir}")
-    if inventory.absent and forecast.size_note is not None:
-        lines += wrapped("'prism-ae download --dry-run' shows the size of the missing files", "    ")
+    if inventory.absent and forecast.download is not None:
+        lines += wrapped(f"'{forecast.download} --dry-run' shows the size of the missing files", "    ")
         if forecast.size_note:
             lines += wrapped(f"the authors say: {forecast.size_note}", "    ")
     return lines

@@ -161,10 +161,11 @@ def _recipe(
     import json
 
     from prism_ae.io.digests import file_digest
-    from prism_ae.models.weights import open_weights
+    from prism_ae.models.weights import TOKEN_MAP, open_weights
 
     weights = open_weights(drafter)
-    files = sorted({drafter / "config.json", weights.source, *weights.files.values()})
+    beside = [file for file in (drafter / TOKEN_MAP,) if file.is_file()]
+    files = sorted({drafter / "config.json", weights.source, *weights.files.values(), *beside})
     recipe = {
         "kind": "converted",
         "files": {file.name: file_digest(file) for file in files},

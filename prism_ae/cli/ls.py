@@ -56,7 +56,9 @@ def _entries(kind: str, suite: Any) -> list[tuple[str, str]]:
         case "experiments":
             return [(name, load_experiment(name).title) for name in experiment_names()]
         case "targets":
-            return [(name, f"{target.label} (role {target.role})") for name, target in suite.targets.items()]
+            return [
+                (name, f"{target.label} (role {' and '.join(target.roles)})") for name, target in suite.targets.items()
+            ]
         case "drafters":
             return [(name, _drafter(drafter)) for name, drafter in suite.drafters.items()]
         case "benchmarks":

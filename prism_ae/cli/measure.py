@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prism_ae.analysis.results import Measured
     from prism_ae.cells import Point
     from prism_ae.devices.slots import Slot
+    from prism_ae.engines.protocol import Assignment
     from prism_ae.execution.run import Outcome
 
 
@@ -46,7 +48,7 @@ def measure(
         DeviceError: no worker can be started.
     """
     from prism_ae.engines.registry import check_environment
-    from prism_ae.execution.run import CellRun, cells_state
+    from prism_ae.execution.run import CellRun, Work, cells_state
     from prism_ae.execution.worker import RunSetup, WorkerSetup
     from prism_ae.processes.child import Child
     from prism_ae.processes.interrupts import Signals
@@ -66,9 +68,31 @@ def measure(
             what = f"a worker for {worker.slot.label}"
             return Child("prism_ae.execution.worker", what, worker, worker.slot.environment, [lock])
 
+        def further(target: str) -> Sequence[Assignment]:
+            return to_measure_again(request, resolved, store, [target])
+
         with display_on(sys.stderr, cells_state(0, plan.to_measure, 0, 0.0), plan.to_measure) as display:
-            outcome = CellRun(setup, plan.assignments, where, launch, signals, display=display).execute()
+            # Nothing may be left but what an interrupted run would have measured again.
+            first = plan.assignments or to_measure_again(request, resolved, store, request.suite.targets)
+            outcome = CellRun(setup, Work(first, further), where, launch, signals, display=display).execute()
     return plan, outcome
+
+
+def to_measure_again(
+    request: Request, resolved: Resolved, store: Store, targets: Collection[str]
+) -> Sequence[Assignment]:
+    """The next repeats of those cells of ``targets`` whose times are unstable; none where the user said how many there
+    are. Raises StoreError."""
+    from prism_ae.planning.further import unstable_again
+
+    if request.options.repeats is not None:
+        return ()
+    timed = {
+        point: cell for point, cell in resolved.cells.items() if point.batch is not None and point.target in targets
+    }
+    asked = dataclasses.replace(resolved, cells=timed, missing=())
+    again = unstable_again(asked, measured(make_plan(asked, store.records()), store), request.suite.most_repeats)
+    return make_plan(again, store.records()).assignments
 
 
 def recall(request: Request, runs_dir: Path, models_dir: Path) -> tuple[Plan, Store]:

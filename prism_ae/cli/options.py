@@ -29,7 +29,9 @@ SomeExperiments = Annotated[
     list[str] | None,
     typer.Argument(help="Names as in 'prism-ae ls', paths of .toml files; default: all.", metavar="[EXPERIMENT]"),
 ]
-SuiteName = Annotated[str, typer.Option("--suite", help="paper, mini, or the path of a .toml file.", metavar="NAME")]
+SuiteName = Annotated[
+    str, typer.Option("--suite", help="paper, smollm2, mini, or the path of a .toml file.", metavar="NAME")
+]
 WithPaper = Annotated[bool, typer.Option("--with-paper", help="Draw the paper's values as a light reference layer.")]
 ModelsDir = Annotated[Path, typer.Option(help="Where the models are.", envvar="PRISM_AE_MODELS", metavar="DIR")]
 RunsDir = Annotated[Path, typer.Option(help="Where measurements are kept.", metavar="DIR")]

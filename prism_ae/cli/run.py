@@ -40,7 +40,7 @@ def run(
     could have a result have none.
     """
     from prism_ae.cli.draw import check_writable, draw
-    from prism_ae.cli.measure import measure, open_store
+    from prism_ae.cli.measure import measure, open_store, to_measure_again
     from prism_ae.cli.output import flush, note
     from prism_ae.cli.summary import check_complete, run_summary
     from prism_ae.experiments.request import left_out_in_words
@@ -54,7 +54,7 @@ def run(
     store = open_store(folders.runs_dir, request.suite)
     resolved = resolve(request.all_points, LocalLookup(request.suite, folders.models_dir), request.suite.drafters)
     plan, outcome = make_plan(resolved, store.records()), None
-    if plan.assignments:
+    if plan.assignments or to_measure_again(request, resolved, store, request.suite.targets):
         plan, outcome = measure(request, resolved, store, folders.models_dir, slots)
     note([_result(plan, outcome)])
     if outcome is not None and outcome.interrupted:

@@ -173,7 +173,7 @@ def _setting(suite: Suite, target: str, drafter: str, tuning: TuneOptions) -> Se
     from prism_ae.tuning.points import Setting
 
     find(tuning.engine)
-    roles = {record.role: name for name, record in suite.targets.items()}
+    roles = {role: name for name, record in suite.targets.items() for role in record.roles}
     o.check_word("TARGET", target, (*suite.targets, *roles))
     drafters = {name: record for name, record in suite.drafters.items() if record.kind == "draft-head"}
     o.check_word("DRAFTER", drafter, drafters)

@@ -53,7 +53,7 @@ def save_drafter(folder: Path, drafter: Drafter) -> None:
     """Write ``config.json`` and ``model.safetensors`` into an existing folder."""
     config = drafter.config
     state = published_state(drafter, parameter_names(config), config.layer)
-    if config.cell == "eagle3":
+    if config.draft_vocab_size is not None:
         state[DRAFT_IDS] = drafter.draft_ids.cpu()
     write_files(folder, *in_layout(config, state, OWN, str(folder)))
 

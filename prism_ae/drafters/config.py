@@ -25,7 +25,8 @@ class DrafterConfig:
         step_mapping: module of each draft step; later steps use the last entry.
         aux_hidden_layers: target layers whose outputs are read at step 0, in `Llama.forward`'s numbering; () reads the
             last hidden state, after the final norm. ``capture`` in files.
-        draft_vocab_size: size of EAGLE-3's own vocabulary, None for the target's.
+        draft_vocab_size: tokens that it drafts among, None for all of the target's. EAGLE-3 has a head of its own over
+            them, the other cell reads their rows of the target's head.
     """
 
     cell: Literal["eagle", "eagle3"]
@@ -41,8 +42,6 @@ class DrafterConfig:
         one = self.modules == self.layer.num_hidden_layers == 1
         if self.cell == "eagle3" and not (one and self.draft_vocab_size is not None and self.aux_hidden_layers):
             raise ValueError("EAGLE-3 has one module of one layer, auxiliary hidden states and a draft vocabulary")
-        if self.cell == "eagle" and self.draft_vocab_size is not None:
-            raise ValueError("only EAGLE-3 has a draft vocabulary")
 
     @property
     def vocabulary(self) -> int:

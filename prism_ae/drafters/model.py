@@ -11,12 +11,15 @@ step still runs one module (PRISM, MLSys 2026, figure 3; step 0 -> module 0, lat
 Modules share one KV cache: module 1 attends to the keys and values that module 0 wrote.
 
 EAGLE-3 is its own cell: the layer sees (embedding, hidden) side by side, and it brings a head over its own, smaller
-vocabulary. Embedding and, for all but EAGLE-3, the head are the target's, shared and frozen.
+vocabulary. Embedding and, for all but EAGLE-3, the head are the target's, shared and frozen. Of a small target with a
+large vocabulary the head is most of what a draft step reads, so the other cell, too, may draft among some tokens only:
+then it reads their rows of the target's head (FR-Spec, Zhao et al. 2025, as SGLang's --speculative-token-map).
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prism_ae.drafters.config import DrafterConfig
@@ -83,7 +86,7 @@ class Drafter(nn.Module):
     """
 
     draft_ids: Tensor
-    """EAGLE-3: target token id of each draft token id [draft_vocab]; empty for other drafters."""
+    """Target token id of each draft token id [draft_vocab]; empty for a drafter that drafts among all of them."""
 
     def __init__(self, config: DrafterConfig, target: Llama) -> None:
         super().__init__()
@@ -96,15 +99,14 @@ class Drafter(nn.Module):
             self.hidden_proj = nn.Linear(read * size, size) if read else nn.Identity()
             self.norm: nn.Module = nn.Identity()
             self.own_head: Linear | None = None
-            draft_ids = torch.empty(0, dtype=torch.long)
         else:
             assert config.draft_vocab_size is not None
             self.modules_ = nn.ModuleList([Eagle3Module(layer)])
             self.hidden_proj = Linear(read * size, size)
             self.norm = RMSNorm(size, layer.rms_norm_eps)
             self.own_head = Linear(size, config.draft_vocab_size)
-            draft_ids = torch.arange(config.draft_vocab_size)
-        self.register_buffer("draft_ids", draft_ids)
+        self.register_buffer("draft_ids", torch.arange(config.draft_vocab_size or 0))
+        self._rows: _HeadRows | None = None
         self.rotary = Rotary(layer)
 
     @property
@@ -137,9 +139,42 @@ class Drafter(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores of token t+2 over the draft vocabulary [..., V or draft_vocab]; no final norm except EAGLE-3's."""
-        head = self.own_head if self.own_head is not None else self._shared[1]
-        return head(self.norm(hidden))
+        if self.own_head is not None:
+            return self.own_head(self.norm(hidden))
+        if self.config.draft_vocab_size is None:
+            return self._shared[1](hidden)
+        return F.linear(hidden, self.head_rows())
+
+    def head_rows(self) -> Tensor:
+        """The target's head at the draft vocabulary's tokens [draft_vocab, H], in its dtype, on its device.
+
+        Gathered once, and again when the ids or the head have changed. For a cell that has no head of its own.
+        """
+        weight = self._shared[1].weight
+        if self._rows is None or not self._rows.current(self.draft_ids, weight):
+            self._rows = _HeadRows(self.draft_ids, weight)
+        return self._rows.rows
 
     def token_ids(self, draft_tokens: Tensor) -> Tensor:
-        """Target token ids of draft vocabulary indices, of the same shape; the same numbers unless EAGLE-3."""
-        return self.draft_ids[draft_tokens] if self.own_head is not None else draft_tokens
+        """Target token ids of draft vocabulary indices, of the same shape; without such a vocabulary the same."""
+        return draft_tokens if self.config.draft_vocab_size is None else self.draft_ids[draft_tokens]
+
+
+class _HeadRows:
+    """Rows of a head, and of which ids and weights they are."""
+
+    def __init__(self, ids: Tensor, weight: Tensor) -> None:
+        self._ids, self._of = ids, _state(ids, weight)
+        # Ordinary tensors, whatever mode they are first asked for in: training may follow an evaluation.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self.rows = weight.detach()[ids.to(weight.device)].clone()
+
+    def current(self, ids: Tensor, weight: Tensor) -> bool:
+        """Whether these are still the rows of ``ids`` in ``weight``."""
+        return self._ids is ids and self._of == _state(ids, weight)
+
+
+def _state(ids: Tensor, weight: Tensor) -> tuple[object, ...]:
+    """What changes when a tensor is written to, moved, cast or replaced; one made for inference counts no writes."""
+    writes = [0 if tensor.is_inference() else tensor._version for tensor in (ids, weight)]
+    return (*writes, ids.data_ptr(), weight.data_ptr(), weight.dtype, weight.device)

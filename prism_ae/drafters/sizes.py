@@ -7,7 +7,7 @@ idea: its modules are its parameters, one of them is what a draft step reads.
 A forward pass reads all weights of its layers and its head, of an embedding table the rows of its tokens alone, and the
 keys and values of the context. Activations stay in caches and are not counted. Of a draft head the embedding is the
 target's, and so is the head unless it has its own (EAGLE-3): *shared*, read by each draft step, no parameters of the
-drafter.
+drafter. Of a shared head a draft step reads the rows of the draft vocabulary.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def forward_pass(config: Model, step: int = 0) -> Pass:
     own = _count(
         shape for name, shape in stored_shapes(config).items() if name.startswith(module) or not name.startswith(idle)
     )
-    shared = 0 if config.draft_vocab_size else layer.vocab_size * layer.hidden_size
+    shared = 0 if config.cell == "eagle3" else config.vocabulary * layer.hidden_size
     return Pass(own, shared, layer.hidden_size, 2 * layer.num_hidden_layers * layer.key_value_size)
 
 

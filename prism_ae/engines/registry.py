@@ -66,7 +66,7 @@ def _sglang() -> Callable[[Suite, Path, str, int], Engine]:
 ENGINES = {
     record.name: record
     for record in (
-        EngineRecord(name="torch", version="torch-3", verifier=VERIFIER, uses_common_random_numbers=True, load=_torch),
+        EngineRecord(name="torch", version="torch-4", verifier=VERIFIER, uses_common_random_numbers=True, load=_torch),
         EngineRecord(name="sglang", version=f"sglang-3/{SGLANG_VERSION}", verifier="sglang-tree-1", load=_sglang),
     )
 }

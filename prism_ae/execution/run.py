@@ -38,11 +38,23 @@ class Outcome:
     seconds: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a run measures.
+
+    Attributes:
+        assignments: in order of preference.
+        further: of a target whose timed cells all have an outcome, what is to be measured of it besides.
+    """
+
+    assignments: Sequence[Assignment]
+    further: Callable[[str], Sequence[Assignment]] = lambda target: ()
+
+
 class CellRun:
     """One run over a store whose lock is held by the caller.
 
     Args:
-        assignments: what to measure, in order of preference.
         slots: at least one; more than there are assignments are not used.
         launch: starts a worker in a slot; interrupts: counts what the user asked for.
     """
@@ -50,7 +62,7 @@ class CellRun:
     def __init__(
         self,
         setup: RunSetup,
-        assignments: Sequence[Assignment],
+        work: Work,
         slots: Sequence[Slot],
         launch: Callable[[WorkerSetup], Process],
         interrupts: Interrupts,
@@ -58,14 +70,14 @@ class CellRun:
         display: Display,
     ) -> None:
         # All slots are of one kind; those of the CPU share it.
-        self._queue = Queue(assignments, alone=slots[0].device == "cpu")
+        self._queue = Queue(work.assignments, alone=slots[0].device == "cpu")
         self._total = self._queue.unfinished
         self._setup, self._store = setup, setup.open_store()
-        slots = slots[: max(1, len(assignments))]
+        slots = slots[: max(1, len(work.assignments))]
         self._devices = {slot.label: slot.name for slot in slots}
         starts = {slot.label: functools.partial(launch, WorkerSetup(setup, slot)) for slot in slots}
         self._pool = Pool(self._queue, starts, self._heard, self._died, interrupts=interrupts, note=display.note)
-        self._interrupts, self._display = interrupts, display
+        self._interrupts, self._display, self._further = interrupts, display, work.further
         self._measured = 0
         self._failed: dict[str, str] = {}
         self._begin = 0.0
@@ -90,6 +102,9 @@ class CellRun:
     def _heard(self, assignment: Assignment, message: CellFinished) -> None:
         self._queue.finished(message.cell_id)
         self._count(message.cell_id, message.status, message.message)
+        point = assignment.cells[0].point
+        if point.batch is not None and not self._queue.waits_for_times(point.target):
+            self._total += self._queue.add(self._further(point.target))
 
     def _died(self, assignment: Assignment, label: str, how: str, words: bytes) -> None:
         self._display.note(f"the worker of {label} died ({how}); its unfinished cells are tried again")

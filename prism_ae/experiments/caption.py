@@ -17,7 +17,7 @@ from prism_ae.analysis.text_agreement import Texts
 from prism_ae.cells import EXACT, STOCK
 from prism_ae.drawing.style import ADDED, SeriesStyle
 from prism_ae.drawing.text import Text
-from prism_ae.experiments.kinds.base import Kind
+from prism_ae.experiments.kinds.base import Kind, roles_taken
 from prism_ae.experiments.limit import limit_words
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import SuiteChoice
@@ -95,6 +95,9 @@ def _paragraphs(subject: Subject) -> Iterator[Text]:
         yield from (Text(f"{_DRAFTING[way]}.") for way in unique(p.drafting for p in results.points if p.tree))
     remarks = (experiment.remark, experiment.suites.get(suite.name, SuiteChoice()).remark)
     yield from (Text(f"{remark}.") for remark in remarks if remark)
+    for target in (suite.targets[name] for name in unique(point.target for point in results.points)):
+        if len(taken := roles_taken(experiment, target)) > 1:
+            yield Text(f"{target.label} stands for {len(taken)} targets ({_joined(taken)}): it is drawn once.")
     if any(name in experiment.added for name in subject.styles):
         yield Text(f"{ADDED} Not in the paper's {experiment.folder.removesuffix('s')}: added here.")
     yield from _lookups(suite, results, subject.styles)
@@ -253,7 +256,7 @@ def _occupancy(results: Results) -> Iterator[Text]:
 
 
 def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[Text]:
-    """Which cells' times spread too far to be believed."""
+    """Which cells' times hang too much on one of their measurements to be believed."""
     repeated = [cell for cell in results.done if cell.repeats]
     shaky = [cell for cell in repeated if not stable(cell)]
     if shaky:
@@ -262,8 +265,8 @@ def _unstable(results: Results, styles: Mapping[str, SeriesStyle]) -> Iterator[T
         worst = max(cell.spread or 0.0 for cell in shaky)
         every = [one.measured.settings.get("other_cores", 0.0) for cell in repeated for one in (cell, *cell.repeats)]
         yield Text(
-            f"{said}: over the repeats a round's seconds spread by more than {STABLE:.0%}, by {worst:.0%} at most. "
-            f"Other programs kept up to {max(every):.1f} cores busy beside a cell.",
+            f"{said}: without one of their measurements they would be more than {STABLE:.0%} longer, up to {worst:.0%}"
+            f". Other programs kept up to {max(every):.1f} cores busy beside a cell.",
             warning=10 * len(shaky) > len(repeated),
         )
 

@@ -137,7 +137,7 @@ def _published(suite: Suite, results: Results) -> tuple[Results, list[str]]:
     measured = {(cell.point.target, cell.point.drafter) for cell in results.done}
     for pair in unique((point.target, point.drafter) for point in results.points):
         target, drafter = suite.targets[pair[0]], suite.drafters[pair[1]]
-        served = any(each.role == target.role for each in drafter.served)
+        served = any(each.role in target.roles for each in drafter.served)
         if drafter.absent and not served and pair not in measured:
             left_out.add(pair)
             said.append(f"{drafter.label} is not among {target.label}'s methods: {drafter.absent}.")

@@ -52,7 +52,7 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
     engine = options.engine or experiment.cells.engine
     limits = suite.serving if experiment.timed else suite.limits
     questions = _questions(experiment, suite, options, limits)
-    batches = _batches(experiment, options)
+    batches = _batches(experiment, suite, options)
     trees = _trees(experiment, suite, options, limits)
     drafting = _drafting(experiment, options, engine)
     if options.dtype is not None:
@@ -122,16 +122,17 @@ def expand(experiment: Experiment, suite: Suite, options: Options) -> tuple[Poin
 def drawn_targets(experiment: Experiment, suite: Suite, options: Options) -> tuple[TargetRecord, ...]:
     """The targets of a figure, in the suite's order. Raises as `expand`."""
     if options.targets:
-        known = [*suite.targets, *(target.role for target in suite.targets.values())]
+        known = [*suite.targets, *suite.roles]
         _known("--targets", options.targets, known)
-        return tuple(t for t in suite.targets.values() if t.name in options.targets or t.role in options.targets)
+        return tuple(t for t in suite.targets.values() if {t.name, *t.roles} & set(options.targets))
+    found: dict[str, TargetRecord] = {}  # each once, whatever roles it takes
     for role in experiment.cells.roles:
         try:
-            suite.target_of(role)
+            target = suite.target_of(role)
         except KeyError:
-            roles = [target.role for target in suite.targets.values()]
-            raise _lacks(experiment, suite, "cells.roles", role, roles) from None
-    return tuple(suite.target_of(role) for role in experiment.cells.roles)
+            raise _lacks(experiment, suite, "cells.roles", role, suite.roles) from None
+        found[target.name] = target
+    return tuple(found.values())
 
 
 def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tuple[DrafterRecord, ...]:
@@ -163,7 +164,7 @@ def drawn_drafters(experiment: Experiment, suite: Suite, options: Options) -> tu
 def _pairs(experiment: Experiment, suite: Suite, options: Options) -> Iterator[tuple[TargetRecord, DrafterRecord]]:
     drafters = drawn_drafters(experiment, suite, options)
     for target in drawn_targets(experiment, suite, options):
-        yield from ((target, drafter) for drafter in drafters if target.role in drafter.roles)
+        yield from ((target, drafter) for drafter in drafters if drafter.exists_for(target))
 
 
 def _scales(experiment: Experiment, suite: Suite, options: Options) -> tuple[Scale, ...]:
@@ -226,7 +227,7 @@ def _repeats(experiment: Experiment, suite: Suite, options: Options) -> int:
     return repeats if experiment.timed else 1
 
 
-def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]:
+def _batches(experiment: Experiment, suite: Suite, options: Options) -> tuple[int | None, ...]:
     """Batch sizes, the smallest first; (None,) where acceptance is measured."""
     if not experiment.timed:
         if options.batch_sizes:
@@ -235,7 +236,8 @@ def _batches(experiment: Experiment, options: Options) -> tuple[int | None, ...]
                 "leave the option out",
             )
         return (None,)
-    sizes = tuple(sorted(set(options.batch_sizes or experiment.batches)))
+    own = experiment.suites.get(suite.name, SuiteChoice()).batches
+    sizes = tuple(sorted(set(options.batch_sizes or own or experiment.batches)))
     if not 1 <= sizes[0] <= sizes[-1] <= _MOST:
         wrong = sizes[0] if sizes[0] < 1 else sizes[-1]
         raise UsageError(f"--batch-size must be between 1 and {_MOST}, got {wrong}")

@@ -59,13 +59,15 @@ class Look:
 class SuiteChoice:
     """What one suite measures and draws instead of the experiment's own; None: as the experiment.
 
-    ``questions`` replaces the suite's own limit. ``authors_time`` is how long the authors say that it takes, in words
-    with its source; "" where it is not known. It is only ever quoted. ``remark`` is a sentence of the caption.
+    ``questions`` replaces the suite's own limit, ``batches`` the batch sizes. ``authors_time`` is how long the authors
+    say that it takes, in words with its source; "" where it is not known. It is only ever quoted. ``remark`` is a
+    sentence of the caption.
     """
 
     drafters: tuple[str, ...] | None = None
     controls: tuple[str, ...] | None = None
     questions: int | None = None
+    batches: tuple[int, ...] | None = None
     authors_time: str = ""
     remark: str = ""
 
@@ -214,6 +216,8 @@ class Experiment:
         for suite, choice in self.suites.items():
             if choice.drafters == ():
                 yield f"suites.{suite}.drafters: must not be empty"
+            if choice.batches is not None and not (choice.batches and self.several_batches and min(choice.batches) > 0):
+                yield f"suites.{suite}.batches: only for an experiment over batch sizes, which are positive"
             if choice.questions is not None and choice.questions < 1:
                 yield f"suites.{suite}.questions: must be at least 1"
 

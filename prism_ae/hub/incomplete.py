@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError
@@ -54,22 +54,29 @@ def is_complete(models_dir: Path, folder: str, entry: VerifiedFolder) -> bool:
 
 
 def compare(
-    models_dir: Path, wanted: PublishedFolder, listing: RepositoryListing, entry: VerifiedFolder | None
+    models_dir: Path,
+    wanted: PublishedFolder,
+    listing: RepositoryListing,
+    entry: VerifiedFolder | None,
+    known: Mapping[str, str],
 ) -> IncompleteFolder:
     """What a folder lacks of what its repository holds.
 
     Args:
         entry: what was verified first, None where there is nothing to agree with.
+        known: file name -> sha256 (hex) that the suite says it has.
 
     Raises:
         MissingError: the repository has no checkpoint there.
-        CheckpointError: it holds other files than those verified first, or ones here cannot be replaced.
+        CheckpointError: it holds other files than the suite says or than those verified first, or ones here cannot be
+            replaced.
     """
     files = [listing.files[name] for name in needed(listing.files, wanted.within)]
     where = f"{wanted.within or 'the top'} of {wanted.repository}"
     names = {file.base for file in files}
     if "config.json" not in names or not any(kind.has(name) for kind in FORMATS for name in names):
         raise MissingError(f"{where} holds no checkpoint (config.json and weights)", "take the other hub with --from")
+    files = [_known(file, known, where) for file in files]
     if entry is not None:
         named = [dataclasses.replace(file, name=file.base) for file in files]
         if changed := changes(entry, named):
@@ -80,13 +87,28 @@ def compare(
         files = [dataclasses.replace(file, sha256=entry.files[file.base].sha256) for file in files]
     sums = good_sums(models_dir, wanted.folder, files)
     missing = tuple(file for file in files if file.base not in sums)
-    place = models_dir / wanted.folder
+    refuse_links(models_dir, wanted.folder, missing)
+    return IncompleteFolder(wanted, listing, tuple(files), missing, sums)
+
+
+def refuse_links(models_dir: Path, folder: str, missing: Sequence[HubFile]) -> None:
+    """Raises CheckpointError where files that are missing would be written through a link."""
+    place = models_dir / folder
     if missing and leads_out(place, models_dir):
         raise CheckpointError(
             f"{place} is a link that leads out of {models_dir}, and {missing[0].base} there is missing or damaged",
             "downloads never write through links: remove the link, or repair what it leads to",
         )
-    return IncompleteFolder(wanted, listing, tuple(files), missing, sums)
+
+
+def _known(file: HubFile, known: Mapping[str, str], where: str) -> HubFile:
+    total = known.get(file.base, "")
+    if total and file.sha256 not in ("", total):
+        raise CheckpointError(
+            f"{file.base} at {where} has sha256 {file.sha256[:12]}…, the suite's file says {total[:12]}…",
+            "take the other hub with --from; if that is so there, too, tell the suite's authors",
+        )
+    return dataclasses.replace(file, sha256=total) if total else file
 
 
 def _has_size(path: Path, size: int) -> bool:

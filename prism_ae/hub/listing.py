@@ -22,8 +22,11 @@ class RepositoryListing:
     files: dict[str, HubFile]
 
 
-def list_repository(hub: HubName, repository: str) -> RepositoryListing:
-    """The files of a repository's main branch.
+def list_repository(hub: HubName, repository: str, revision: str = "") -> RepositoryListing:
+    """The files of a repository.
+
+    Args:
+        revision: a commit on Hugging Face; "" for the main branch, which is all that ModelScope has.
 
     Raises:
         UsageError: a variable of the environment keeps the hub's client from working.
@@ -31,9 +34,11 @@ def list_repository(hub: HubName, repository: str) -> RepositoryListing:
         CheckpointError: a file's name leads out of a folder, its size is not said, or this is no list of files at all.
     """
     with told(hub, repository):
-        ask = _huggingface if hub == "huggingface" else _modelscope
-        revision, files = in_time(f"{repository} on {HUBS[hub]}", lambda: ask(repository))
-        return RepositoryListing(hub, repository, revision, checked(files, repository))
+        ask = (
+            (lambda: _huggingface(repository, revision)) if hub == "huggingface" else (lambda: _modelscope(repository))
+        )
+        found, files = in_time(f"{repository} on {HUBS[hub]}", ask)
+        return RepositoryListing(hub, repository, found, checked(files, repository))
 
 
 def checked(files: Iterable[HubFile], repository: str) -> dict[str, HubFile]:
@@ -51,11 +56,11 @@ def checked(files: Iterable[HubFile], repository: str) -> dict[str, HubFile]:
     return found
 
 
-def _huggingface(repository: str) -> tuple[str, list[HubFile]]:
+def _huggingface(repository: str, revision: str) -> tuple[str, list[HubFile]]:
     prepare("huggingface")
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(repository, files_metadata=True)
+    info = HfApi().model_info(repository, revision=revision or None, files_metadata=True)
     files = []
     for entry in info.siblings or []:
         size = -1 if entry.size is None else entry.size

@@ -17,7 +17,7 @@ from prism_ae.errors import PrismError, StoreError
 from prism_ae.hub.failures import UnreachableError
 from prism_ae.hub.files import HubFile
 from prism_ae.hub.incomplete import IncompleteFolder
-from prism_ae.hub.staging import STAGING, ready_folder
+from prism_ae.hub.staging import STAGING, ready_folder, sweep
 from prism_ae.hub.transfer import fetch
 from prism_ae.io.paths import size_of
 
@@ -119,8 +119,7 @@ class DownloadPool:
                 shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             (self._models_dir / STAGING / "sums.json").unlink(missing_ok=True)
-            for path, _, _ in os.walk(self._models_dir / STAGING, topdown=False):
-                os.rmdir(path)
+        sweep(self._models_dir)
 
     def _staging(self, incomplete: IncompleteFolder) -> Path:
         name = f"{incomplete.listing.hub}--{incomplete.listing.repository.replace('/', '--')}"

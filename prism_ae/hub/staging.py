@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from prism_ae.errors import StoreError
@@ -22,6 +24,13 @@ def ready_folder(models_dir: Path, folder: str) -> Path:
     return models_dir / STAGING / "ready" / folder
 
 
+def sweep(models_dir: Path) -> None:
+    """Remove empty folders of the staging folder, and it, where nothing waits in it."""
+    for path, _, _ in os.walk(models_dir / STAGING, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
 def verify(models_dir: Path, incomplete: IncompleteFolder) -> tuple[dict[str, str], dict[str, str]]:
     """Of the fetched files: name -> sha256 of the good ones, and name -> what is wrong with the others."""
     ready = ready_folder(models_dir, incomplete.wanted.folder)
@@ -36,11 +45,31 @@ def verify(models_dir: Path, incomplete: IncompleteFolder) -> tuple[dict[str, st
     return {name: total for name, total in sums.items() if name not in wrong}, wrong
 
 
-def publish(models_dir: Path, incomplete: IncompleteFolder, sums: dict[str, str]) -> VerifiedFolder:
-    """Move verified files into their folder; returns what `manifest` notes of it.
+def move(models_dir: Path, folder: str, names: Sequence[str]) -> None:
+    """Put files of a folder that are ready into their place.
 
     A new folder appears by one rename. Into one that exists files are renamed one by one, config.json last: without it
     no checkpoint is found there.
+
+    Raises:
+        StoreError: the place cannot be written.
+    """
+    ready, place = ready_folder(models_dir, folder), models_dir / folder
+    try:
+        if names and not place.exists():
+            for stray in {path.name for path in ready.iterdir()} - set(names):
+                (ready / stray).unlink()
+            publish_folder(ready, place)
+        else:
+            for name in sorted(names, key=lambda name: name == "config.json"):
+                sync(ready / name)
+                os.replace(ready / name, place / name)
+    except OSError as error:
+        raise StoreError(f"cannot write {place}: {error.strerror}", "correct that, then run again") from error
+
+
+def publish(models_dir: Path, incomplete: IncompleteFolder, sums: dict[str, str]) -> VerifiedFolder:
+    """Move verified files into their folder; returns what `manifest` notes of it.
 
     Args:
         sums: of the fetched files, name -> sha256.
@@ -48,18 +77,7 @@ def publish(models_dir: Path, incomplete: IncompleteFolder, sums: dict[str, str]
     Raises:
         StoreError: the place cannot be written.
     """
-    ready, place = ready_folder(models_dir, incomplete.wanted.folder), models_dir / incomplete.wanted.folder
-    try:
-        if incomplete.missing and not place.exists():
-            for stray in {path.name for path in ready.iterdir()} - set(sums):
-                (ready / stray).unlink()
-            publish_folder(ready, place)
-        else:
-            for file in sorted(incomplete.missing, key=lambda file: file.base == "config.json"):
-                sync(ready / file.base)
-                os.replace(ready / file.base, place / file.base)
-    except OSError as error:
-        raise StoreError(f"cannot write {place}: {error.strerror}", "correct that, then run again") from error
+    move(models_dir, incomplete.wanted.folder, [file.base for file in incomplete.missing])
     known = incomplete.sums | sums
     files = {file.base: HubFile(file.base, file.size, sha256=known[file.base]) for file in incomplete.files}
     return VerifiedFolder(incomplete.listing.hub, incomplete.listing.repository, incomplete.listing.revision, files)

@@ -16,7 +16,7 @@ from prism_ae.errors import CheckpointError
 from prism_ae.io.checksums import Watch, cached_sums
 from prism_ae.io.digests import digest
 from prism_ae.models.checkpoints import MANIFEST, read_manifest
-from prism_ae.models.weights import WEIGHTS, files_in, find_format
+from prism_ae.models.weights import TOKEN_MAP, WEIGHTS, files_in, find_format
 from prism_ae.recipes.catalogue import Catalogue
 from prism_ae.recipes.own_data import read_own_data
 from prism_ae.suites.records import DrafterRecord, Suite
@@ -113,7 +113,7 @@ def locate_drafter(suite: Suite, key: DrafterKey, models_dir: Path, watch: Watch
         return _downloaded(models_dir, folder, suite, ("config.json",), watch)
     if record.absent:
         return Absent(record.absent, "")
-    if of.role not in record.roles:
+    if not record.exists_for(of):
         return Absent(f"there is no {record.label} for {of.label}", "")
     at = f" at {scale}" if scale is not None else ""
     seed = f" with training seed {training_seed}" if training_seed else ""
@@ -186,7 +186,7 @@ def _downloaded(
         return Absent(f"{folder} does not exist", suite.models_hint)
     if (folder / MANIFEST).exists():
         return _trained(folder, "", suite.models_hint)
-    files = [*texts, *_weights(folder)]
+    files = [*texts, *_weights(folder), *(name for name in (TOKEN_MAP,) if (folder / name).exists())]
     for name in files:
         if not (folder / name).is_file():
             return Absent(f"{folder / name} is missing", suite.models_hint)

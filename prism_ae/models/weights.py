@@ -29,6 +29,9 @@ AGAIN = "correct the file if it was changed by hand; else make or fetch the fold
 WEIGHTS = "model.safetensors"
 PICKLED = "pytorch_model.bin"
 
+TOKEN_MAP = "token_map.pt"
+"""Of a drafter in SGLang's layout of EAGLE-2: the tokens that it drafts among (`drafters.layouts.token_map`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class WeightFormat:

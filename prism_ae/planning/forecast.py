@@ -41,6 +41,7 @@ class Forecast:
         complete: the latter, without the cells that are measured; None where nothing is missing that has a remedy.
         slots: of the workers.
         authors_times: what the authors say about the time -> the experiments of this request that it is about.
+        download: the command that fetches the suite's models; None where it is not downloaded.
         size_note: what the publishers say about the models' size, or ""; None where the suite is not downloaded.
     """
 
@@ -49,6 +50,7 @@ class Forecast:
     slots: tuple[Slot, ...]
     inventory: Inventory
     authors_times: Mapping[str, tuple[str, ...]]
+    download: str | None
     size_note: str | None
 
     @property
@@ -95,6 +97,7 @@ def make_forecast(
         slots=slots,
         inventory=take_inventory(request.all_points, lookup, suite, models_dir),
         authors_times=times,
+        download=suite.download_command if suite.hub else None,
         size_note=suite.hub.size_note if suite.hub else None,
     )
 

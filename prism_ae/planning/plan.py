@@ -96,7 +96,8 @@ class Plan:
 
     Attributes:
         done: points with a result, and the record that speaks for each: that of its cell or, where its model is not
-            here and no cell can be named, the newest finished one of the very same point.
+            here and no cell can be named, the newest finished one of the very same point. Finished repeats beyond
+            those asked for are among them.
         from_store_only: those of ``done`` whose model is not here.
         failed: id of a cell whose last attempt failed -> message; it is tried again.
         assignments: what to measure, in order of preference.
@@ -178,6 +179,7 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
         left[point] = cell
         if record is not None:
             failed[cell.id] = record.message
+    done |= _repeated_beyond(resolved.cells, records.values())
     newest = _newest(records.values()) if resolved.missing else {}
     from_store = {one.point: newest[one.point] for one in resolved.missing if one.point in newest}
     missing = tuple(one for one in resolved.missing if one.point not in newest)
@@ -189,6 +191,18 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
     unknown = len(left) - len(seconds)
     estimate = TimeEstimate(sum(seconds.values()), timed, len(seconds), unknown, tuple(sorted(devices)))
     return Plan(done | from_store, frozenset(from_store), failed, assignments, missing, estimate)
+
+
+def _repeated_beyond(cells: Mapping[Point, Cell], records: Iterable[Record]) -> dict[Point, Record]:
+    """The finished repeats of ``cells`` that are not among them: measured again because their times were unstable."""
+    found: dict[Point, Record] = {}
+    for record in records:
+        point = record.cell.point
+        if record.ok and point.repeat > 1 and point not in cells:
+            sibling = cells.get(dataclasses.replace(point, repeat=1))
+            if sibling is not None and sibling.fingerprints == record.cell.fingerprints:
+                found[point] = record
+    return found
 
 
 def _newest(records: Iterable[Record]) -> dict[Point, Record]:

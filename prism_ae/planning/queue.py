@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from prism_ae.cells import Cell
 from prism_ae.engines.protocol import Assignment
@@ -33,7 +33,7 @@ class Queue:
         self._waiting = list(assignments)
         self._under_way: list[Assignment] = []
         self._alone = alone
-        self._unfinished = {cell.id for assignment in self._waiting for cell in assignment.cells}
+        self._unfinished = {cell.id: cell for assignment in self._waiting for cell in assignment.cells}
         self._deaths: Counter[str] = Counter()
 
     @property
@@ -76,9 +76,19 @@ class Queue:
 
     def finished(self, cell_id: str) -> bool:
         """A cell has an outcome; False if that was known."""
-        known = cell_id not in self._unfinished
-        self._unfinished.discard(cell_id)
-        return not known
+        return self._unfinished.pop(cell_id, None) is not None
+
+    def waits_for_times(self, target: str) -> bool:
+        """Whether a timed cell of a target has no outcome."""
+        points = (cell.point for cell in self._unfinished.values())
+        return any(point.target == target and point.batch is not None for point in points)
+
+    def add(self, assignments: Sequence[Assignment]) -> int:
+        """Further assignments, which are the next; returns how many cells they have."""
+        self._waiting[:0] = assignments
+        cells = {cell.id: cell for assignment in assignments for cell in assignment.cells}
+        self._unfinished |= cells
+        return len(cells)
 
     def over(self, assignment: Assignment) -> None:
         """A worker is done with an assignment."""
@@ -98,7 +108,7 @@ class Queue:
                 continue
             self._deaths[cell.id] += 1
             if self._deaths[cell.id] >= DEATHS:
-                self._unfinished.discard(cell.id)
+                del self._unfinished[cell.id]
                 given_up.append(cell)
             else:
                 self._waiting.append(dataclasses.replace(assignment, cells=(cell,)))

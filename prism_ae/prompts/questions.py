@@ -42,7 +42,8 @@ def load_questions(suite: Suite, benchmark: str, count: int, models_dir: Path) -
     if record.file:
         fetched = suite.hub is not None and benchmark in suite.hub.question_sums
         hint = "fetch the file again" if fetched else "correct the file"
-        questions = read_questions(Path(where), record.turns, hint)
+        missing = f"run '{suite.download_command}', or put it there" if fetched else "put it there"
+        questions = read_questions(Path(where), record.turns, hint, missing)
     else:
         from prism_ae.mini import corpus
 
@@ -80,19 +81,19 @@ def origin(suite: Suite, benchmark: str, models_dir: Path) -> str:
     return str(models_dir / FOLDER / file) if file else f"the corpus of suite '{suite.name}'"
 
 
-def read_questions(path: Path, turns: int, hint: str = "") -> tuple[Question, ...]:
+def read_questions(path: Path, turns: int, hint: str = "", missing: str = "") -> tuple[Question, ...]:
     """All questions of a file, in its order.
 
     Args:
         path: JSON lines, or one JSON array.
         turns: user turns that every question must have.
-        hint: what to do about a file that is wrong.
+        hint: what to do about a file that is wrong; missing: about one that is not there.
 
     Raises:
         MissingError: no such file.
         ConfigError: records that are no questions, or an id that occurs twice; names the file and each line.
     """
-    records = read_records(path, "run 'prism-ae download', or put the benchmarks' question files there")
+    records = read_records(path, missing)
     problems = list(records.problems)
     questions: dict[str, Question] = {}
     for place, data in records.found:

@@ -9,6 +9,7 @@ SGLang's internal state.
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -231,6 +232,17 @@ OWN_HOOKS: list[tuple[str, Callable[..., Any], str]] = [
 ]
 """Only in engines that this project starts."""
 
+
+def fork_schedulers(*args: Any, **options: Any) -> None:
+    """After SGLang chose to start its processes anew: a copy of this one has everything imported already, which is
+    most of a start. On a CPU alone: what CUDA has begun cannot be copied."""
+    if os.environ.get("SGLANG_USE_CPU_ENGINE") == "1":
+        multiprocessing.set_start_method("fork", force=True)
+
+
 _DETOKENIZERS = "sglang.srt.entrypoints.engine.Engine._launch_detokenizer_subprocesses"
-MAIN_HOOKS: list[tuple[str, Callable[..., Any], str]] = [(_DETOKENIZERS, without_detokenizer, "around")]
+MAIN_HOOKS: list[tuple[str, Callable[..., Any], str]] = [
+    (_DETOKENIZERS, without_detokenizer, "around"),
+    ("sglang.srt.entrypoints.engine._set_envs_and_config", fork_schedulers, "after"),
+]
 """Only in their main process."""

@@ -77,6 +77,7 @@ class Described:
         return (
             f"{config.cell} cell, {config.modules} module(s) of {config.layer.num_hidden_layers} layer(s), "
             f"step mapping [{steps}], reads {reads}"
+            + (f", drafts among {config.vocabulary} tokens" if config.draft_vocab_size else "")
         )
 
 

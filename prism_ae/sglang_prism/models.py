@@ -20,7 +20,7 @@ from sglang.srt.models.llama_eagle3 import LlamaForCausalLMEagle3
 from torch import Tensor, nn
 
 from prism_ae.drafters.layouts.read import read_drafter
-from prism_ae.drafters.layouts.records import TargetSizes
+from prism_ae.drafters.layouts.records import DRAFT_IDS, TargetSizes
 from prism_ae.sglang_prism.description import KEY
 from prism_ae.sglang_prism.steps import draft_step
 
@@ -89,9 +89,14 @@ class DraftBackbone(nn.Module):
 
 
 class PrismDraftModel(LlamaForCausalLM):
-    """PRISM, PRISM*, EAGLE-2 and HASS with any number of modules and stacked layers."""
+    """PRISM, PRISM*, EAGLE-2 and HASS with any number of modules and stacked layers.
 
-    hot_token_id = None
+    With a draft vocabulary its head is a copy of those rows of the target's: of one process, which has all of them.
+    """
+
+    hot_token_id: Tensor | None = None
+    """Target token id of each draft token id; None until loaded, and for a drafter that drafts among all tokens."""
+
     load_lm_head_from_target = True
     """Read by SGLang in its branch for EAGLE-3: embedding and head are the target's."""
 
@@ -104,14 +109,32 @@ class PrismDraftModel(LlamaForCausalLM):
             self.lm_head = ParallelLMHead(config.vocab_size, config.hidden_size)
         self.logits_processor = LogitsProcessor(config)
         self.capture_aux_hidden_states = False
+        self._target_head: tuple[Tensor, ...] = ()  # a tuple: not among the drafter's own parameters
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Load the described folder, strictly and once; SGLang's ``weights`` are not read.
 
-        SGLang calls this again with the target's weights when those are updated while it runs: the drafter stays.
+        SGLang calls this again with the target's weights when those are updated while it runs, after the target: the
+        drafter stays, with its rows of the new head.
         """
         if not hasattr(self, "prism_ae_folder"):
             self.load_drafter(Path(getattr(self.config, KEY)["drafter"]))
+        self._gather()
+
+    def set_embed_and_head(self, embed: Any, head: Any) -> None:
+        """Take the target's embedding [V, H] and head, of which a draft vocabulary's rows are copied."""
+        if self.hot_token_id is None:
+            super().set_embed_and_head(embed, head)
+            return
+        self.hot_token_id = self.hot_token_id.to(head.device)
+        rows = head.detach()[self.hot_token_id]
+        super().set_embed_and_head(embed, nn.Parameter(rows, requires_grad=False))
+        self._target_head = (head,)
+
+    def _gather(self) -> None:
+        """The rows of the target's head, again: in place, for captured graphs hold them."""
+        if self.hot_token_id is not None and self._target_head:
+            self.lm_head.weight.data.copy_(self._target_head[0].detach()[self.hot_token_id])
 
     def load_drafter(self, folder: Path) -> None:
         """Fill every parameter of the drafter from a folder, in place.
@@ -120,8 +143,12 @@ class PrismDraftModel(LlamaForCausalLM):
             PrismError: the folder is malformed or of another architecture; the drafter has not changed.
         """
         state = _read(folder, self.config)
+        ids = state.pop(DRAFT_IDS, None)
         _fill({name: parameter for name, parameter in self.named_parameters() if _own(name)}, state, _eagle_name)
         self.prism_ae_folder = str(folder)
+        if ids is not None:
+            self.hot_token_id = _replaced(self.hot_token_id, ids)
+            self._gather()
 
 
 class PrismEagle3DraftModel(LlamaForCausalLMEagle3):
@@ -143,14 +170,16 @@ class PrismEagle3DraftModel(LlamaForCausalLMEagle3):
     def load_drafter(self, folder: Path) -> None:
         """See `PrismDraftModel.load_drafter`."""
         state = _read(folder, self.config)
-        ids = state.pop("draft_ids")
+        ids = state.pop(DRAFT_IDS)
         own = {name: parameter for name, parameter in self.named_parameters() if name != "model.embed_tokens.weight"}
         _fill(own, state, _eagle3_name)
         self.prism_ae_folder = str(folder)
-        if self.hot_token_id is None:
-            self.hot_token_id = ids.clone()
-        else:
-            self.hot_token_id.copy_(ids)  # in place: the draft worker and captured graphs hold this tensor
+        self.hot_token_id = _replaced(self.hot_token_id, ids)
+
+
+def _replaced(held: Tensor | None, ids: Tensor) -> Tensor:
+    """Token ids in the place of those that are held, if any: the draft worker and captured graphs hold that tensor."""
+    return ids.clone() if held is None else held.copy_(ids)
 
 
 def _own(name: str) -> bool:

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ae.cells import TreeShape
+from prism_ae.models.weights import TOKEN_MAP
 from prism_ae.sglang_prism.algorithm import NAMES, PRISM, PRISM_CAPTURED
 
 if TYPE_CHECKING:
     from sglang.srt.server_args import ServerArgs
 
+    from prism_ae.drafters.config import DrafterConfig
     from prism_ae.sglang_prism.description import Described, ResolvedTarget
 
 _UNQUANTISED = "unquant"
 """SGLang's value for a drafter that is not quantised, whatever the target is."""
 
-WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin")
+WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors", "*.bin", TOKEN_MAP)
 """The files that are downloaded from a drafter's repository: never code."""
 
 
@@ -64,6 +66,8 @@ def describe_drafter(server_args: ServerArgs) -> None:
     except PrismError as error:
         raise ValueError(str(error)) from error
     if problem := _tree_problem(server_args, described.config.vocabulary):
+        raise ValueError(problem)
+    if problem := _vocabulary_problem(server_args, described.config):
         raise ValueError(problem)
     _log(server_args, described, target)
     server_args.speculative_draft_model_path = str(described.folder)
@@ -159,6 +163,27 @@ def _tree_problem(server_args: ServerArgs, vocabulary: int) -> str:
     return ""
 
 
+def _vocabulary_problem(server_args: ServerArgs, config: DrafterConfig) -> str:
+    """The reason why a drafter's draft vocabulary cannot be served, or ""."""
+    if config.draft_vocab_size is None:
+        return ""
+    if server_args.speculative_token_map is not None:
+        return "--speculative-token-map: this drafter's folder says which tokens it drafts among; leave the option out"
+    if config.cell == "eagle" and server_args.tp_size > 1:
+        return (
+            "--tensor-parallel-size: this drafter reads some rows of the target's head, which is divided among "
+            f"{server_args.tp_size} processes; serve it with one, or a drafter without draft_vocab_size"
+        )
+    return ""
+
+
+def take_draft_vocabulary(result: Any, draft_worker: Any, *args: Any) -> None:
+    """After the draft worker took the target's head: give it the drafter's token ids, as SGLang does in its branch for
+    EAGLE-3 alone."""
+    if draft_worker.speculative_algorithm.name in NAMES and draft_worker.hot_token_id is None:
+        draft_worker.hot_token_id = draft_worker.draft_runner.model.hot_token_id
+
+
 def register_models(*args: Any, **options: Any) -> None:
     """Before SGLang looks up a model class: add ours to its registry."""
     from sglang.srt.models.registry import ModelRegistry
@@ -170,6 +195,7 @@ def register_models(*args: Any, **options: Any) -> None:
 
 
 HOOKS = [
+    ("sglang.srt.speculative.eagle_worker_v2.EagleDraftWorker.init_lm_head", take_draft_vocabulary, "after"),
     ("sglang.srt.server_args.ServerArgs._handle_missing_default_values", keep_the_drafter_unquantised, "before"),
     ("sglang.srt.arg_groups.speculative_hook.handle_speculative_decoding", describe_drafter, "before"),
     ("sglang.srt.model_loader.utils.get_model_architecture", register_models, "before"),

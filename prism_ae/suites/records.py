@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 from prism_ae.cells import TreeShape
@@ -35,14 +36,15 @@ class TargetRecord:
     """A model that is sped up.
 
     Attributes:
-        role: "llama-2" or "llama-3": figures ask for roles, each suite fills them with its own target.
+        roles: "llama-2", "llama-3" or both: figures ask for roles, each suite fills them with its own targets. One that
+            takes both is measured once, and drawn once.
         folder: below the models folder; None for a target that is trained here and found by its recipe.
         drafter_folder: below the models folder, holds its drafters; small_folder: its small LM.
         capture: hidden states that PRISM* reads, eagle3_capture: that EAGLE-3 reads (numbering: `Llama.forward`).
     """
 
     name: str
-    role: str
+    roles: tuple[str, ...]
     label: str
     template: str
     capture: tuple[int, ...]
@@ -99,9 +101,13 @@ class DrafterRecord:
         """Whether there is something to train or to download."""
         return self.kind in ("draft-head", "model")
 
-    def served_folder(self, role: str, scale: str | None) -> str | None:
+    def exists_for(self, target: TargetRecord) -> bool:
+        """Whether it is a drafter of this target, by the roles of both."""
+        return any(role in self.roles for role in target.roles)
+
+    def served_folder(self, target: TargetRecord, scale: str | None) -> str | None:
         """The folder below the models folder that was published for SGLang, None where none was."""
-        return next((one.folder for one in self.served if (one.role, one.scale) == (role, scale)), None)
+        return next((one.folder for one in self.served if one.role in target.roles and one.scale == scale), None)
 
 
 @record
@@ -148,11 +154,73 @@ class Limits:
 
 
 @record
+class PackagedFile:
+    """A file inside a wheel of the Python package index, and how both are known again.
+
+    Attributes:
+        project, version: of the package.
+        wheel_size, wheel_sum: bytes and sha256 (hex) of its wheel.
+        file: its path inside the wheel; file_size, file_sum: its bytes and sha256 (hex).
+    """
+
+    project: str
+    version: str
+    wheel_size: int
+    wheel_sum: str
+    file: str
+    file_size: int
+    file_sum: str
+
+    @property
+    def requirement(self) -> str:
+        """As pip is asked for it, and as its source is noted."""
+        return f"{self.project}=={self.version}"
+
+
+@record
+class PackagedModel:
+    """A model in a package, as a GGUF file.
+
+    Attributes:
+        source: where that file is.
+        folder_size: bytes, at least, of the folder that is made of it.
+    """
+
+    source: PackagedFile
+    folder_size: int
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the disk that it takes meanwhile; ``folder_size`` remain."""
+        return self.source.wheel_size + self.source.file_size + self.folder_size
+
+
+@record
+class PackagedQuestions:
+    """A benchmark whose question file is made of HumanEval's tasks in a package.
+
+    Attributes:
+        source: where HumanEval's own file is, compressed.
+        before: text in front of each task's prompt.
+        order: numbers of the tasks, in the order of the questions.
+    """
+
+    source: PackagedFile
+    before: str
+    order: tuple[int, ...]
+
+
+@record
 class Hub:
     """Where a suite's models and questions are published.
 
     Attributes:
         modelscope, huggingface: the repository that holds every folder of the suite, on either hub.
+        whole: the one folder that these repositories are, where they do not hold folders.
+        revision: of the repository on Hugging Face; "" for its main branch.
+        sums: file name -> sha256 (hex) of ``whole``, on either hub; {} where they are not known before.
+        packages: folder -> the package that has the same model.
+        packaged_questions: benchmark -> the package that its question file can be made of.
         official: folder -> the Hugging Face repository of those who published that model first.
         questions: address of a benchmark's question file, with {file} for its ``Benchmark.file``.
         question_sums: benchmark -> sha256 (hex) of its question file.
@@ -161,10 +229,15 @@ class Hub:
 
     modelscope: str
     huggingface: str
-    official: dict[str, str]
     questions: str
     question_sums: dict[str, str]
     size_note: str = ""
+    official: dict[str, str] = dataclasses.field(default_factory=dict)
+    whole: OptionalText = None
+    revision: str = ""
+    sums: dict[str, str] = dataclasses.field(default_factory=dict)
+    packages: dict[str, PackagedModel] = dataclasses.field(default_factory=dict)
+    packaged_questions: dict[str, PackagedQuestions] = dataclasses.field(default_factory=dict)
 
 
 @record
@@ -183,8 +256,8 @@ class Suite:
         recipes: recipe file of a suite whose drafters are trained here, named relative to the suite's own (`load_suite`
             makes it a path); None for a suite that is only downloaded.
         source: what ``--suite`` takes for it, by `load_suite`.
-        repeats: how often times are measured; repeat_questions: of each benchmark, after the first time (all of them
-            where several are decoded together).
+        repeats: how often times are measured; most_repeats: at most, where they are unstable; repeat_questions: of
+            each benchmark, after the first time (all of them where several are decoded together).
     """
 
     name: str
@@ -207,19 +280,30 @@ class Suite:
     recipes: OptionalText = None
     source: str = ""
     repeats: int = 1
+    most_repeats: int = 1
     repeat_questions: int = 1
+
+    @property
+    def download_command(self) -> str:
+        """What fetches it, where it is downloaded."""
+        return "prism-ae download" + ("" if self.name == "paper" else f" --suite {self.name}")
 
     def target_of(self, role: str) -> TargetRecord:
         """The suite's target for a role; raises KeyError."""
         for target in self.targets.values():
-            if target.role == role:
+            if role in target.roles:
                 return target
         raise KeyError(role)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Those that the suite fills, in the order of its targets."""
+        return tuple(role for target in self.targets.values() for role in target.roles)
 
     def why_unpublished(self, target: str, drafter: str, scale: str | None) -> str:
         """Why no checkpoint of a drafter was published for a target and scale; "" where one was, or is trained here."""
         record = self.drafters[drafter]
-        return "" if record.served_folder(self.targets[target].role, scale) else record.absent or ""
+        return "" if record.served_folder(self.targets[target], scale) else record.absent or ""
 
     def drafter_folder(self, target: str, drafter: str, scale: str | None, engine: str = "torch") -> str | None:
         """The folder below the models folder that holds a drafter for a target.
@@ -236,9 +320,9 @@ class Suite:
             None where none was published: of vanilla decoding, of a drafter that is trained here, or of none at all.
         """
         record, of = self.drafters[drafter], self.targets[target]
-        served = record.served_folder(of.role, scale)
+        served = record.served_folder(of, scale)
         if served and (engine == "sglang" or record.absent):
             return served
-        if record.absent or not record.folder or of.role not in record.roles:
+        if record.absent or not record.folder or not record.exists_for(of):
             return None
         return record.folder.format(drafters=of.drafter_folder, small=of.small_folder, scale=scale)

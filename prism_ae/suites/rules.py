@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from prism_ae.io.schema import suggest
-from prism_ae.suites.records import DrafterRecord, Hub, Suite, TargetRecord, Template
+from prism_ae.suites.records import DrafterRecord, Hub, PackagedFile, Suite, TargetRecord, Template
 
 T = TypeVar("T", bound=Hashable)
 
@@ -23,7 +23,7 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 
 def problems(suite: Suite) -> list[str]:
     """Every contradiction, as "key: what is wrong and what would be right"; empty for a sound suite."""
-    roles = [target.role for target in suite.targets.values()]
+    roles = suite.roles
     found = [*_required(suite), *_scales(suite), *_limits(suite)]
     for table, names in (
         ("targets", [(key, record.name) for key, record in suite.targets.items()]),
@@ -35,7 +35,7 @@ def problems(suite: Suite) -> list[str]:
     for target in suite.targets.values():
         found += [f"targets.{target.name}.{problem}" for problem in _target(target, suite)]
     for role in _repeated(roles):
-        found.append(f"targets: role '{role}' is given to two targets; figures ask for one target by its role")
+        found.append(f"targets: role '{role}' is given twice; figures ask for one target by its role")
     for drafter in suite.drafters.values():
         found += [f"drafters.{drafter.name}.{problem}" for problem in _drafter(drafter, suite, roles)]
     for label in _repeated(drafter.label for drafter in suite.drafters.values()):
@@ -73,9 +73,11 @@ def _scales(suite: Suite) -> Iterator[str]:
     for number, name in enumerate(suite.seed_scales):
         if name not in names:
             yield f"seed_scales.{number}: there is no scale '{name}'{suggest(name, names)}"
-    for key in ("repeats", "repeat_questions"):
+    for key in ("repeats", "most_repeats", "repeat_questions"):
         if getattr(suite, key) < 1:
             yield f"{key}: must be at least 1"
+    if 1 < suite.most_repeats < suite.repeats:
+        yield f"most_repeats: must be at least repeats, {suite.repeats}"
     for name in _repeated(suite.seed_scales):
         yield f"seed_scales: '{name}' occurs twice"
     values = [scale.value for scale in suite.scales]
@@ -104,6 +106,8 @@ def _limits(suite: Suite) -> Iterator[str]:
 
 
 def _target(target: TargetRecord, suite: Suite) -> Iterator[str]:
+    if not target.roles:
+        yield "roles: must not be empty; figures ask for targets by their roles"
     if target.template not in suite.templates:
         yield f"template: there is no template '{target.template}'{suggest(target.template, suite.templates)}"
     for key in ("capture", "eagle3_capture"):
@@ -150,7 +154,7 @@ def _drafter(drafter: DrafterRecord, suite: Suite, roles: Sequence[str]) -> Iter
         yield f"folder: must {'contain' if drafter.scaled else 'not contain'} {{scale}}, because of 'scaled'"
     yield from _served(drafter, suite)
     for target in suite.targets.values():
-        if target.role not in drafter.roles:
+        if not drafter.exists_for(target):
             continue
         for name, key in (("{drafters}", "drafter_folder"), ("{small}", "small_folder")):
             if name in folder and not getattr(target, key):
@@ -175,9 +179,48 @@ def _hub(hub: Hub, suite: Suite) -> Iterator[str]:
     files = {name for name, benchmark in suite.benchmarks.items() if benchmark.file}
     for name in sorted(files ^ set(hub.question_sums)):
         yield f"question_sums.{name}: {'is missing' if name in files else 'no benchmark of that name has a file'}"
-    for name, total in hub.question_sums.items():
-        if not re.fullmatch(r"[0-9a-f]{64}", total):
-            yield f"question_sums.{name}: '{total}' is no sha256, 64 digits 0-9 and a-f"
+    sums = {f"question_sums.{name}": total for name, total in hub.question_sums.items()}
+    sums |= {f"sums.{name}": total for name, total in hub.sums.items()}
+    for key, total in sums.items():
+        yield from _sum(key, total)
+    if hub.whole is not None and hub.whole not in folders:
+        yield f"whole: '{hub.whole}' is the folder of no target and no small LM{suggest(hub.whole, folders)}"
+    if hub.whole is None and (hub.sums or hub.revision):
+        yield "whole: is missing; 'revision' and 'sums' are of the repository that is one folder"
+    if hub.revision and not re.fullmatch(r"[0-9a-f]{40}", hub.revision):
+        yield f"revision: '{hub.revision}' is no commit, 40 digits 0-9 and a-f"
+    for name, model in hub.packages.items():
+        if name not in folders:
+            yield f"packages: '{name}' is the folder of no target and no small LM{suggest(name, folders)}"
+        if model.folder_size < 1:
+            yield f"packages.{name}.folder_size: must be at least 1"
+        yield from _packaged(f"packages.{name}.source", model.source)
+    for name, questions in hub.packaged_questions.items():
+        if name not in hub.question_sums:
+            yield f"packaged_questions: '{name}' has no question file{suggest(name, hub.question_sums)}"
+        if not questions.order or min(questions.order) < 0 or _repeated(questions.order):
+            yield f"packaged_questions.{name}.order: must be numbers of tasks, each once"
+        yield from _packaged(f"packaged_questions.{name}.source", questions.source)
+
+
+def _packaged(key: str, source: PackagedFile) -> Iterator[str]:
+    """What could make an option of pip's, or a path outside, of a name."""
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", source.project):
+        yield f"{key}.project: '{source.project}' is no name of a package"
+    if not re.fullmatch(r"[0-9][A-Za-z0-9.!+]*", source.version):
+        yield f"{key}.version: '{source.version}' is no version"
+    if problem := _outside(source.file) or ("must not be empty" if not source.file else ""):
+        yield f"{key}.file: {problem}"
+    for name in ("wheel_size", "file_size"):
+        if getattr(source, name) < 1:
+            yield f"{key}.{name}: must be at least 1"
+    for name in ("wheel_sum", "file_sum"):
+        yield from _sum(f"{key}.{name}", getattr(source, name))
+
+
+def _sum(key: str, total: str) -> Iterator[str]:
+    if not re.fullmatch(r"[0-9a-f]{64}", total):
+        yield f"{key}: '{total}' is no sha256, 64 digits 0-9 and a-f"
 
 
 def _served(drafter: DrafterRecord, suite: Suite) -> Iterator[str]:

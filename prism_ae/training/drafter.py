@@ -76,7 +76,7 @@ def frequent_tokens(examples: Sequence[Example], count: int, vocabulary: int) ->
 def new_drafter(
     recipe: DrafterRecipe, target: Llama, aux_hidden_layers: Sequence[int], examples: Sequence[Example], seed: int
 ) -> Drafter:
-    """A drafter with random weights; ``examples`` choose EAGLE-3's draft vocabulary."""
+    """A drafter with random weights; ``examples`` choose its draft vocabulary, if it has one."""
     torch.manual_seed(seed)
     drafter = Drafter(drafter_config(recipe, target.config, aux_hidden_layers), target)
     if drafter.config.draft_vocab_size is not None:
@@ -112,7 +112,12 @@ def warm_started(recipe: DrafterRecipe, target: Llama, start: Drafter) -> Drafte
     if drafter.own_head is not None and start.own_head is not None:
         drafter.own_head.load_state_dict(start.own_head.state_dict())
         drafter.norm.load_state_dict(start.norm.state_dict())
-        drafter.draft_ids = start.draft_ids.clone()
+    if drafter.config.draft_vocab_size != start.config.draft_vocab_size:
+        raise CheckpointError(
+            f"a drafter of {drafter.config.vocabulary} draft tokens cannot start from one of {start.config.vocabulary}",
+            "give both recipes the same draft_vocabulary",
+        )
+    drafter.draft_ids = start.draft_ids.clone()
     return drafter.to(target.embedding.weight.device)
 
 
@@ -206,8 +211,8 @@ class _Unrolled(nn.Module):
         super().__init__()
         self.drafter = drafter
 
-    def forward(self, *inputs: Tensor, **told: Any) -> list[Tensor]:
-        return unroll(self.drafter, *inputs, **told)
+    def forward(self, embedding: Tensor, features: Tensor, steps: int, **told: Any) -> list[Tensor]:
+        return unroll(self.drafter, embedding, features, steps, **told)
 
 
 class _Trainer:

@@ -143,8 +143,8 @@ def backpropagate(
         for span in _spans(counted, scoring.span):
             leaf = guess.detach()[span].float().requires_grad_()
             part = _part(counted, span)
-            share = len(part.index) / totals[step]
-            term = weights.step_decay**step * _step(drafter, leaf, part, scoring) * share
+            weight = weights.step_decay**step * (len(part.index) / totals[step])
+            term = _step(drafter, leaf, part, scoring) * weight
             if term.requires_grad:
                 term.backward()
             shares.append(term.detach())

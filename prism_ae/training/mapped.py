@@ -31,7 +31,7 @@ def content_digest(tensors: Iterable[Tensor]) -> str:
     """sha256 (hex) of the tensors' bytes, in their order."""
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -1,8 +1,9 @@
 """A training that goes on where it was killed: what it has learnt so far, as one file.
 
 It holds the weights, the optimiser's state and the number of steps. The order of the data is a function of the seed and
-the number of steps, and nothing else is random: a training that goes on gives the bytes of one that was never disturbed.
-The file is of the safetensors format, its facts as JSON in the header; it appears by a rename, whole or not at all.
+the number of steps, and nothing else is random: a training that goes on gives the bytes of one that was never
+disturbed. The file is of the safetensors format, its facts as JSON in the header; it appears by a rename, whole or not
+at all.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def test_an_experiment_that_is_named_says_why_it_cannot_be(readme: Path, call: C
         ({r"\[drafters\.hass3\].*?(?=\n\[)": ""}, {"figure6"}, "no drafter 'hass3'"),
         ({r"\[drafters\.standard\].*?(?=\n\[)": ""}, {"table4", "table6", "drafting"}, "no drafter 'standard'"),
         ({r"\[benchmarks\.gsm8k\].*?(?=\n\[)": ""}, {"figure4", "figure5", "table4"}, "no benchmark 'gsm8k'"),
-        ({r'(role(?:s = \[[^]]*| = ))"llama-3"': r'\1"llama-9"'}, {"figure1", "figure5"}, "no target 'llama-3'"),
+        ({r'(roles = \[[^]]*)"llama-3"': r'\1"llama-9"'}, {"figure1", "figure5"}, "no target 'llama-3'"),
         (
             {r'("\{drafters\}-prism)-\{scale\}"(.*?)scaled = true': r'\1"\2scaled = false'},
             {"figure4", "figure5"},

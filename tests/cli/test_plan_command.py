@@ -204,7 +204,8 @@ def test_the_authors_time_is_quoted_only_where_the_own_is_not_known(unknown: int
     plan = Plan({}, frozenset(), {}, (), (), TimeEstimate(9.0, 0.0, 3, unknown))
     slots = (Slot("cpu slot 0", "cpu", "a cpu", 1, {}),)
     stock = Inventory(0, 0, (), (), (), 0, 0)
-    forecast = Forecast(Work(plan, 0, Loads(0, 0, 0), 0, 0), None, slots, stock, {"six hours": ("figure1",)}, None)
+    work = Work(plan, 0, Loads(0, 0, 0), 0, 0)
+    forecast = Forecast(work, None, slots, stock, {"six hours": ("figure1",)}, None, None)
     assert ("the authors' time for figure1: six hours" in said("\n".join(in_words(forecast, "models")))) == bool(
         unknown
     )

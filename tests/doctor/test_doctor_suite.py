@@ -39,7 +39,7 @@ def make_suite() -> Suite:
     )
     drafters = {
         name: dataclasses.replace(
-            MINI.drafters[name], roles=(target.role,), folder=name, scaled=False, served=(), absent=""
+            MINI.drafters[name], roles=target.roles, folder=name, scaled=False, served=(), absent=""
         )
         for name in DRAFTERS
     }

@@ -145,8 +145,8 @@ def test_greedy_text_equals_transformers(target: str, questions: int, monkeypatc
 
 def _drafters(target: str, questions: int) -> list[tuple[str, str]]:
     """All draft heads at one scale; a few with the quick test."""
-    role = SUITE.targets[target].role
-    heads = [d.name for d in SUITE.drafters.values() if d.kind == "draft-head" and role in d.roles]
+    record = SUITE.targets[target]
+    heads = [d.name for d in SUITE.drafters.values() if d.kind == "draft-head" and d.exists_for(record)]
     return [(drafter, "8x" if questions == ALL else "1x") for drafter in (heads if questions == ALL else heads[-4:])]
 
 

@@ -20,7 +20,7 @@ from prism_ae.cells import EngineSettings, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
-from prism_ae.execution.run import CellRun, Outcome
+from prism_ae.execution.run import CellRun, Outcome, Work
 from prism_ae.execution.worker import CellFinished, RunSetup, Worker, WorkerSetup
 from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
 from prism_ae.store import AttemptOutcome
@@ -121,8 +121,34 @@ def go(
     places = [Slot(f"slot {number}", device, "a device", 1, {}) for number in range(slots)]
     work = assignments(sweep, timed)
     stop = interrupts or Never()
-    run = CellRun(setup_of(sweep), work, places, launch, stop, display=progress)
+    run = CellRun(setup_of(sweep), Work(work), places, launch, stop, display=progress)
     return run.execute(), progress
+
+
+def test_what_is_to_be_measured_besides_follows_once_a_targets_times_are_there(sweep: Sweep) -> None:
+    """In the same workers, so that no engine is started for it."""
+    (first, *_) = [one for one in assignments(sweep, timed=True) if one.timed]
+    (cell,) = first.cells
+    again = dataclasses.replace(cell, point=dataclasses.replace(cell.point, repeat=3))
+    asked: list[str] = []
+
+    def further(target: str) -> list[Assignment]:
+        asked.append(target)
+        return [dataclasses.replace(first, cells=(again,))] if len(asked) == 1 else []
+
+    display, workers = Quiet(), []
+
+    def launch(setup: WorkerSetup) -> Scripted:
+        workers.append(Scripted(honest))
+        workers[-1].connection.send(setup)
+        return workers[-1]
+
+    slot = Slot("slot", "cpu", "a device", 1, {})
+    work = Work(assignments(sweep, timed=True), further)
+    outcome = CellRun(setup_of(sweep), work, [slot], launch, Never(), display=display).execute()
+    assert asked == [cell.point.target] * 2
+    assert (outcome.measured, outcome.left, len(workers)) == (sum(len(one.cells) for one in work.assignments) + 1, 0, 1)
+    assert sweep.store().records()[again.id].ok
 
 
 def setup_of(sweep: Sweep) -> RunSetup:

@@ -225,10 +225,9 @@ def test_all_of_a_plans_look_ups_import_no_torch(tmp_path: Path) -> None:
 def test_the_mini_suite_before_training(tmp_path: Path, name: str) -> None:
     found = absent(locate_target(MINI, name, tmp_path))
     assert (found.reason, found.hint) == (f"target {name} is not trained yet", "run 'prism-ae train mini'")
-    role = MINI.targets[name].role
     for drafter in MINI.drafters.values():
         for scale in [scale.name for scale in MINI.scales] if drafter.scaled else [None]:
-            if drafter.has_checkpoint and role in drafter.roles:
+            if drafter.has_checkpoint and drafter.exists_for(MINI.targets[name]):
                 missing = absent(locate_drafter(MINI, DrafterKey(name, drafter.name, scale), tmp_path))
                 assert missing.reason.endswith("is not trained yet")
                 assert (scale or drafter.label) in missing.reason
@@ -269,7 +268,7 @@ def test_suite_and_recipes_state_the_same_facts() -> None:
         for drafter in MINI.drafters.values():
             if drafter.kind == "draft-head":
                 trained = target.name in recipes.drafters[drafter.name].targets
-                assert trained == (target.role in drafter.roles), (target.name, drafter.name)
+                assert trained == drafter.exists_for(target), (target.name, drafter.name)
     assert set(recipes.drafters) == {drafter.name for drafter in MINI.drafters.values() if drafter.kind == "draft-head"}
     assert recipes.corpus is not None
     assert f"(× {recipes.corpus.unit} conversations)" in MINI.scale_axis

@@ -278,3 +278,16 @@ def test_on_a_cpu_one_worker_keeps_the_engine_through_everything_timed() -> None
     assert len(owners) == 9
     assert len(set(owners)) == 1
     assert queue.waiting == 0
+
+
+def test_assignments_that_are_added_are_the_next_and_count() -> None:
+    timed, later = assignment("a", 8, batch=1), assignment("a", 9, batch=1)
+    queue = Queue([timed, B1], alone=False)
+    assert queue.waits_for_times("a")
+    assert not queue.waits_for_times("b")
+    queue.finished(timed.cells[0].id)
+    assert not queue.waits_for_times("a")
+    assert queue.add([later]) == 1
+    assert queue.waits_for_times("a")
+    assert queue.unfinished == 3
+    assert queue.take((), []) is later

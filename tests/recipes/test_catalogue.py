@@ -40,7 +40,7 @@ def test_every_model_of_the_suite_has_a_folder() -> None:
     for target in SUITE.targets.values():
         assert OWN.target(target.name).folder.parent == MODELS / "mini"
         for drafter in SUITE.drafters.values():
-            if not drafter.has_checkpoint or target.role not in drafter.roles:
+            if not drafter.has_checkpoint or not drafter.exists_for(target):
                 continue
             for scale in [scale.name for scale in SUITE.scales] if drafter.scaled else [None]:
                 assert OWN.drafter(target.name, drafter.name, scale).folder.name.startswith(target.name)
@@ -50,7 +50,7 @@ def test_recipes_and_suite_name_the_same_drafters() -> None:
     recipes = load_recipes()
     assert set(recipes.targets) == set(SUITE.targets)
     assert {name: set(recipe.targets) for name, recipe in recipes.drafters.items()} == {
-        drafter.name: {target.name for target in SUITE.targets.values() if target.role in drafter.roles}
+        drafter.name: {target.name for target in SUITE.targets.values() if drafter.exists_for(target)}
         for drafter in SUITE.drafters.values()
         if drafter.kind == "draft-head"
     }

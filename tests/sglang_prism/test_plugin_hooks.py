@@ -71,6 +71,7 @@ SIGNATURES = {
     ],
     f"{_WORKER}.draft_forward": ["self", "forward_batch"],
     f"{_WORKER}.init_attention_backend": ["self"],
+    f"{_WORKER}.init_lm_head": ["self"],
     f"{_GRAMMAR}._allocate_token_bitmask": ["vocab_size", "batch_size"],
     f"{_GRAMMAR}.XGrammarGrammar.apply_vocab_mask": ["self", "logits", "vocab_mask"],
     f"{_AMX}.forward_decode": _ATTENTION,

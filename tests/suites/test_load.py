@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 from raising import raises
 
@@ -23,8 +25,8 @@ SERVED = {"role": "llama-2", "scale": "8x", "folder": "x/y"}
 
 
 def test_names() -> None:
-    assert suite_names() == ("mini", "paper")
-    assert [load_suite(name).name for name in suite_names()] == ["mini", "paper"]
+    assert suite_names() == ("mini", "paper", "smollm2")
+    assert [load_suite(name).name for name in suite_names()] == ["mini", "paper", "smollm2"]
 
 
 def test_both_suites_offer_the_papers_experiments() -> None:
@@ -34,7 +36,7 @@ def test_both_suites_offer_the_papers_experiments() -> None:
     assert [b.label for b in mini.benchmarks.values()] == [b.label for b in paper.benchmarks.values()]
     assert [b.turns for b in mini.benchmarks.values()] == [b.turns for b in paper.benchmarks.values()]
     assert mini.trees == paper.trees
-    assert [t.role for t in mini.targets.values()] == [t.role for t in paper.targets.values()] == ["llama-2", "llama-3"]
+    assert mini.roles == paper.roles == ("llama-2", "llama-3")
     assert [s.value for s in mini.scales] == [s.value for s in paper.scales]
     assert {name: drafter.label for name, drafter in paper.drafters.items()}.items() <= {
         name: drafter.label for name, drafter in mini.drafters.items()
@@ -44,6 +46,43 @@ def test_both_suites_offer_the_papers_experiments() -> None:
     assert all(mini.drafters[name].control for name in ("hass_cont", "hass_star", "hass_star_cont", "hass2_cont"))
     assert mini.controls
     assert not paper.controls
+
+
+def test_the_smollm2_suite_offers_the_papers_experiments_on_one_target() -> None:
+    smollm2, paper = load_suite("smollm2"), load_suite("paper")
+    assert list(smollm2.targets) == ["smollm2"]
+    assert smollm2.roles == paper.roles
+    assert smollm2.benchmarks == paper.benchmarks
+    assert smollm2.trees == paper.trees
+    assert [s.value for s in smollm2.scales] == [s.value for s in paper.scales]
+    assert smollm2.hub is not None
+    assert paper.hub is not None
+    assert (smollm2.hub.questions, smollm2.hub.question_sums) == (paper.hub.questions, paper.hub.question_sums)
+    labels = {name: drafter.label for name, drafter in paper.drafters.items()}
+    assert labels.items() <= {name: drafter.label for name, drafter in smollm2.drafters.items()}.items()
+    assert {name for name, drafter in smollm2.drafters.items() if drafter.absent} == {"standard", "hass3", "prism3"}
+    assert smollm2.drafter_folder("smollm2", "prism", "1x") is None
+    order = smollm2.hub.packaged_questions["humaneval"].order
+    assert (len(order), len(set(order)), max(order) < 164) == (80, 80, True)
+
+
+def test_the_smollm2_template_is_the_tokenizers_own() -> None:
+    """The chat template of its tokenizer_config.json, run by the library that transformers runs it by."""
+    own = (
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+        "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    suite = load_suite("smollm2")
+    template = suite.templates["chatml"]
+    first = template.first.format(system=suite.system_prompt, user=" What?\n")
+    said = [{"role": "user", "content": " What?\n"}]
+    render = jinja2.Template(own).render
+    assert render(messages=said, add_generation_prompt=True) == first
+    said += [{"role": "assistant", "content": "That."}, {"role": "user", "content": "Why?"}]
+    both = first + template.answer.format(answer="That.") + template.later.format(user="Why?")
+    assert render(messages=said, add_generation_prompt=True) == both
 
 
 def test_the_papers_settings() -> None:
@@ -69,7 +108,7 @@ def test_the_published_checkpoints_of_figures_1_4_5_6_are_480_cells() -> None:
         (target.name, drafter.folder.replace("{drafters}", target.drafter_folder))
         for target in paper.targets.values()
         for drafter in paper.drafters.values()
-        if drafter.kind == "draft-head" and target.role in drafter.roles and not drafter.absent
+        if drafter.kind == "draft-head" and drafter.exists_for(target) and not drafter.absent
     ]
     assert pairs == [
         ("llama-2-7b-chat", "Llama-2-7B-drafter/Eagle2-{scale}"),
@@ -133,8 +172,8 @@ def test_the_folder_of_a_drafter() -> None:
     assert paper.drafter_folder(target, drafter, "400k", "sglang") == "Llama-3-8B-drafter/PRISM-400k"
     assert paper.drafter_folder("llama-2-7b-chat", "prism", "800k") == "LD-800k"
     assert paper.drafter_folder("llama-2-7b-chat", "prism", "400k") is None
-    assert paper.drafters[drafter].served_folder("llama-3", "800k") == served
-    assert paper.drafters[drafter].served_folder("llama-2", "800k") is None
+    assert paper.drafters[drafter].served_folder(paper.targets["llama-3-8b-instruct"], "800k") == served
+    assert paper.drafters[drafter].served_folder(paper.targets["llama-2-7b-chat"], "800k") is None
 
 
 def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -165,7 +204,9 @@ def change(data: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ),
         ("targets.mini-llama-2.template", "llama-2", "'llama-2' 'llama-3'"),
         ("targets.mini-llama-2.template", "chatml", "'chatml' llama-2-chat, llama-3"),
-        ("targets.mini-llama-2.role", "llama-3", "targets: 'llama-3'"),
+        ("targets.mini-llama-2.roles", ["llama-3"], "targets: 'llama-3'"),
+        ("targets.mini-llama-2.roles", ["llama-2", "llama-2"], "targets: 'llama-2'"),
+        ("targets.mini-llama-2.roles", [], "targets.mini-llama-2.roles:"),
         ("targets.mini-llama-2.name", "other", "targets.mini-llama-2.name: 'other'"),
         ("targets.mini-llama-2.capture", [7, 3], "targets.mini-llama-2.capture:"),
         ("targets.mini-llama-2.capture", [], "targets.mini-llama-2.capture:"),
@@ -251,3 +292,11 @@ def test_every_contradiction_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_suite(data, "mine.toml")
     assert caught.value.what.count("mine.toml: ") == 2
+
+
+def test_the_suite_of_the_page_on_ones_own_target_is_sound() -> None:
+    page = (FOLDER.parents[1] / "docs/own-target.md").read_text()
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    suite = parse_suite(tomllib.loads(text), "own-target.md")
+    assert suite.templates["chatml"] == load_suite("smollm2").templates["chatml"]
+    assert suite.drafter_folder("my-llama", "prism", "all") == "my-llama-prism-all"

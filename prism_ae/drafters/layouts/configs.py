@@ -23,8 +23,9 @@ from prism_ae.models.weights import AGAIN
 FORMAT = "prism-ae-drafter-1"
 
 NOTE = "prism_ae_drafter"
-"""Key in the config.json of a published layout: ``{"capture": [...]}``, the hidden states that the drafter reads. Where
-it stands, the folder was written by this project, and ``rope_theta`` is the base that the drafter was trained with."""
+"""Key in the config.json of a published layout: ``{"capture": [...]}``, the hidden states that the drafter reads, or in
+SGLang's of EAGLE-2 ``{"draft_vocab_size": D}``, how many tokens the file beside it lists (`token_map`). Where it
+stands, the folder was written by this project, and ``rope_theta`` is the base that the drafter was trained with."""
 
 EAGLE3_ROPE_THETA = 10000.0
 """The base of the authors' EAGLE-3 training code (Akemiiii/prism-mlsys-ae at 3b00014, Eagle3/traineagle3/cnets.py),
@@ -178,13 +179,25 @@ def sglang_prism(data: Mapping[str, Any], given: Given) -> DrafterConfig:
 
 def sglang_eagle(data: Mapping[str, Any], given: Given) -> DrafterConfig:
     """EAGLE-2 and HASS as SGLang serves them."""
-    return DrafterConfig("eagle", _layer(data, given, data["num_hidden_layers"]))
+    layer = _layer(data, given, data["num_hidden_layers"], (NOTE,))
+    if NOTE not in data:
+        return DrafterConfig("eagle", layer)
+    note = data[NOTE]
+    if not isinstance(note, dict) or note.keys() != {"draft_vocab_size"}:
+        raise CheckpointError(f"{given.where}: {NOTE} is {str(note)[:80]!r}, expected {{'draft_vocab_size': D}}", AGAIN)
+    return DrafterConfig("eagle", layer, draft_vocab_size=_positive(note["draft_vocab_size"], given.where))
+
+
+def _positive(size: Any, where: str) -> int:
+    if type(size) is not int or size < 1:
+        raise CheckpointError(f"{where}: draft_vocab_size is {size!r}, not a positive integer", AGAIN)
+    return size
 
 
 def check_sizes(config: DrafterConfig) -> None:
     """Raises ValueError for what no drafter is, beside its layers (`LlamaConfig`): JSON may hold anything."""
     size = config.draft_vocab_size
-    if config.cell == "eagle3" and (type(size) is not int or size < 1):
+    if (size is not None or config.cell == "eagle3") and (type(size) is not int or size < 1):
         raise ValueError(f"draft_vocab_size is {size!r}, not a positive integer")
     if config.cell not in ("eagle", "eagle3"):
         raise ValueError(f"cell {config.cell!r} is unknown")

@@ -28,6 +28,7 @@ _FUSED = 3
 def large_drafter(config: DrafterConfig, dtype: str) -> Data:
     """PRISM, PRISM*, EAGLE-2 and HASS for the authors' torch code."""
     _check_authors(config)
+    _check_whole_vocabulary(config)
     steps = {str(step): module for step, module in enumerate(config.step_mapping)}
     return {
         "eagle_config": config.layer.to_hf() | {"torch_dtype": dtype},
@@ -67,6 +68,7 @@ def sglang_ld(config: DrafterConfig, dtype: str) -> Data:
     if config.layer.num_hidden_layers != 1:
         raise ValueError(f"its modules have {config.layer.num_hidden_layers} layers, where SGLang's have one")
     _check_fused(config)
+    _check_whole_vocabulary(config)
     if shortest(config.step_mapping) != tuple(range(config.modules)):
         steps = list(config.step_mapping)
         raise ValueError(f"its steps run modules {steps}, where SGLang's run 0, 1, … and then the last")
@@ -80,7 +82,10 @@ def sglang_prism(config: DrafterConfig, dtype: str) -> Data:
 
 def sglang_eagle(config: DrafterConfig, dtype: str) -> Data:
     """EAGLE-2 and HASS for SGLang."""
-    return config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
+    data = config.layer.to_hf() | {"torch_dtype": dtype} | _sglang("LlamaForCausalLMEagle")
+    # Not as a key of SGLang's own: it is told the file by an option, and without it drafts among all tokens.
+    size = config.draft_vocab_size
+    return data if size is None else data | {NOTE: {"draft_vocab_size": size}}
 
 
 def _sglang(architecture: str) -> Data:
@@ -100,6 +105,11 @@ def _check_fused(config: DrafterConfig) -> None:
         raise ValueError(
             f"it reads {len(config.aux_hidden_layers)} hidden state(s), where the authors' code fuses {_FUSED}"
         )
+
+
+def _check_whole_vocabulary(config: DrafterConfig) -> None:
+    if config.draft_vocab_size is not None:
+        raise ValueError(f"it drafts among {config.draft_vocab_size} tokens, where its readers draft among all")
 
 
 def _note(config: DrafterConfig) -> Data:

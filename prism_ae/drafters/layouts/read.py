@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from prism_ae.drafters.layouts.configs import LAYER_IDS, NOTE, Given, check_sizes, is_authors_eagle3, said_capture
 from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK, StoredDrafter, TargetSizes, stored_shapes
 from prism_ae.drafters.layouts.table import LAYOUTS, OWN, Layout
+from prism_ae.drafters.layouts.token_map import read_token_map
 from prism_ae.errors import CheckpointError
 from prism_ae.models.checkpoints import check_published, read_json
 from prism_ae.models.config import named_rope_theta
-from prism_ae.models.weights import Weights, open_weights, refuse_quantised, require_floats
+from prism_ae.models.weights import TOKEN_MAP, Weights, open_weights, refuse_quantised, require_floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +74,11 @@ def read_drafter(
     if absent := layout.absent(config, data, weights.files):
         required = {name: shape for name, shape in required.items() if name not in absent}
     unused = layout.unused(config)
-    _check_names(weights, required, unused)
+    _check_names(weights, [name for name in required if name != TOKEN_MAP], unused)
     tensors = weights.read()
+    if TOKEN_MAP in required:
+        tensors[TOKEN_MAP] = read_token_map(folder / TOKEN_MAP)
+        weights = dataclasses.replace(weights, files={**weights.files, TOKEN_MAP: folder / TOKEN_MAP})
     for name, tensor in tensors.items():
         expected = required.get(name) or unused[name]
         if tuple(tensor.shape) != expected:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from prism_ae.drafters.config import authors_states
 from prism_ae.drafters.layouts import table
+from prism_ae.models.weights import TOKEN_MAP
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -34,6 +35,8 @@ def reader_notes(config: DrafterConfig, layout: table.Layout, *, embedded: bool,
         return []
     code = "PRISM" if config.aux_hidden_layers else "PRISM_legacy"
     reader = _READERS.get(layout.name, f"the authors' {code} code")
+    if layout is table.SGLANG_EAGLE and config.draft_vocab_size is not None:
+        reader += f", with --speculative-token-map <this folder>/{TOKEN_MAP}: else it drafts among all tokens"
     notes = [f"for {reader}"]
     if layout is table.EAGLE3 and not embedded:
         notes.append(

@@ -3,7 +3,7 @@
 *Stored names* are the project's own names of tensors. Module m, layer l: ``modules.{m}.layers.{l}.<Llama layer names>``
 (q, k, v and gate, up apart; the first layer has no input norm), ``modules.{m}.fusion.{weight,bias}``, and
 ``entry.*`` (PRISM*: 3H -> H with bias; EAGLE-3: without). EAGLE-3 has ``modules.0.{embedding_norm,hidden_norm,…}``,
-``norm``, ``head`` and ``draft_ids`` (int64). Embedding and shared head are never stored.
+``norm`` and ``head``. With a draft vocabulary ``draft_ids`` (int64). Embedding and shared head are never stored.
 
 No torch: a plan can ask what a folder holds.
 """
@@ -109,7 +109,7 @@ def stored_shapes(config: DrafterConfig) -> dict[str, tuple[int, ...]]:
             shapes["entry.bias"] = (hidden,)
         for module in range(config.modules):
             shapes |= {f"modules.{module}.{name}": shape for name, shape in module_shapes(config).items()}
-        return shapes
+        return shapes if config.draft_vocab_size is None else shapes | {DRAFT_IDS: (config.draft_vocab_size,)}
     assert config.draft_vocab_size is not None
     block = layer_shapes(config.layer, input_norm=False, input_size=2 * hidden)
     block |= {"embedding_norm.weight": (hidden,), "hidden_norm.weight": (hidden,)}

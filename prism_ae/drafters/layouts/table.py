@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from prism_ae.drafters.layouts import configs, describe
-from prism_ae.drafters.layouts.records import MASK, module_shapes
+from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK, module_shapes
+from prism_ae.models.weights import TOKEN_MAP
 
 if TYPE_CHECKING:
     from prism_ae.drafters.config import DrafterConfig
@@ -66,6 +67,7 @@ class Layout:
         config: makes the sizes; see `configs.Given`.
         describe: config.json for these sizes and this dtype of the weights; ValueError for what the layout cannot say.
         rules: (stored name, name in the file); {m} is a module, {l} a layer, {x} anything. The first that fits counts.
+            `TOKEN_MAP` is a file beside the weights.
         unused: tensors that may be there, must have this shape, and are not used.
         absent: of the sizes, config.json and names of the tensors: names in the file that are left out on purpose. An
             absent bias is zero, absent draft ids are all ids of the target.
@@ -195,7 +197,11 @@ SGLANG_EAGLE = Layout(
     recognises=_architecture("LlamaForCausalLMEagle"),
     config=configs.sglang_eagle,
     describe=describe.sglang_eagle,
-    rules=(("modules.0.layers.{l}.{x}", "layers.{l}.{x}"), ("modules.0.fusion.{x}", "fc.{x}")),
+    rules=(
+        ("modules.0.layers.{l}.{x}", "layers.{l}.{x}"),
+        ("modules.0.fusion.{x}", "fc.{x}"),
+        (DRAFT_IDS, TOKEN_MAP),
+    ),
     unused=_shared(EMBEDDING, "lm_head.weight"),
     absent=_no_bias,
 )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ae.drafters.layouts import table
 from prism_ae.drafters.layouts.records import DRAFT_IDS, MASK
+from prism_ae.drafters.layouts.token_map import write_token_map
 from prism_ae.errors import CheckpointError, UsageError
-from prism_ae.models.weights import write_weights
+from prism_ae.models.weights import TOKEN_MAP, write_weights
 
 if TYPE_CHECKING:
     import torch
@@ -102,9 +103,14 @@ def check_finite(state: Mapping[str, Tensor], where: str) -> None:
 
 
 def write_files(folder: Path, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Write ``config.json`` and ``model.safetensors`` into an existing folder; raises StoreError where it cannot."""
+    """Write ``config.json``, ``model.safetensors``, and the ids of a `TOKEN_MAP`, into an existing folder.
+
+    Raises StoreError where it cannot.
+    """
     (folder / "config.json").write_text(json.dumps(data, indent=1) + "\n")
-    write_weights(folder, tensors)
+    if TOKEN_MAP in tensors:
+        write_token_map(folder / TOKEN_MAP, tensors[TOKEN_MAP])
+    write_weights(folder, {name: tensor for name, tensor in tensors.items() if name != TOKEN_MAP})
 
 
 def _dtype_name(state: Mapping[str, Tensor]) -> str:

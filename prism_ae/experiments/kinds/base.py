@@ -19,7 +19,7 @@ from prism_ae.drawing.page import Painter
 from prism_ae.experiments.options import Options
 from prism_ae.experiments.records import Experiment
 from prism_ae.io.schema import record
-from prism_ae.suites.records import Suite
+from prism_ae.suites.records import Suite, TargetRecord
 
 
 def al_means(*, micro: bool) -> str:
@@ -140,8 +140,13 @@ class Kind(Experiment):
 def paper_values(
     experiment: Kind, suite: Suite, summaries: Sequence[Summary], drafters: Iterable[str]
 ) -> tuple[PaperValue, ...]:
-    """The paper's values at places of ``summaries``, of all ``drafters`` that were asked for."""
-    targets = {target.role: target.name for target in suite.targets.values()}
+    """The paper's values at places of ``summaries``, of all ``drafters`` that were asked for.
+
+    None for a target that takes several of the roles: the paper has a value for each.
+    """
+    targets = {
+        taken[0]: target.name for target in suite.targets.values() if len(taken := roles_taken(experiment, target)) == 1
+    }
     asked = unique(drafters)
     places = {
         (place.target, drafter, place.temperature, place.benchmark, experiment.x(place, suite))
@@ -157,6 +162,11 @@ def paper_values(
                 quantity = curve.quantity or experiment.about
                 found.append(PaperValue(*place, quantity=quantity, value=value, rerun=curve.rerun))
     return tuple(found)
+
+
+def roles_taken(experiment: Kind, target: TargetRecord) -> list[str]:
+    """The roles that an experiment asks for and that one target fills."""
+    return [role for role in experiment.cells.roles if role in target.roles]
 
 
 def as_in_the_paper(experiment: Kind, suite: Suite, results: Results) -> bool:

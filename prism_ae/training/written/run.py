@@ -1,7 +1,7 @@
 """Writing a folder of conversations: the shards that are missing, in several processes, surviving anything.
 
-Workers write one shard at a time, on a CPU with one thread each: several of them are as fast as one with all threads,
-and what they write does not depend on their number. A shard appears complete or not at all, so whatever is killed, the
+Workers write one shard at a time, on a CPU with one thread each, so that what they write does not depend on their
+number. A shard appears complete or not at all, so whatever is killed, the
 next call writes the rest.
 """
 

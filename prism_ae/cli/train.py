@@ -103,7 +103,7 @@ def _recipe_file(name: str | None) -> Path:
     """Of ``--recipes``; raises UsageError and ConfigError."""
     from prism_ae.errors import UsageError
     from prism_ae.recipes.file import MINI
-    from prism_ae.suites.load import load_suite, suite_names
+    from prism_ae.suites.load import load_suite
 
     if name is None:
         return MINI
@@ -111,9 +111,16 @@ def _recipe_file(name: str | None) -> Path:
         return Path(name)
     suite = load_suite(name)
     if not suite.recipes:
-        with_recipes = ", ".join(one for one in suite_names() if load_suite(one).recipes)
-        raise UsageError(f"--recipes: suite {name} has none", f"suites with recipes: {with_recipes}; or a .toml file")
+        known = ", ".join(_trained_here())
+        raise UsageError(f"--recipes: suite {name} has none", f"suites with recipes: {known}; or a .toml file")
     return Path(suite.recipes)
+
+
+def _trained_here() -> list[str]:
+    """The package's suites that have recipes."""
+    from prism_ae.suites.load import load_suite, suite_names
+
+    return [name for name in suite_names() if load_suite(name).recipes]
 
 
 def _check_name(name: str, recipe_file: Path) -> None:
@@ -121,9 +128,8 @@ def _check_name(name: str, recipe_file: Path) -> None:
     from prism_ae.errors import UsageError
     from prism_ae.io.schema import did_you_mean
     from prism_ae.recipes.file import load_recipes
-    from prism_ae.suites.load import suite_names
 
-    known = (*suite_names(), *load_recipes(recipe_file).drafters)
+    known = (*_trained_here(), *load_recipes(recipe_file).drafters)
     if name not in known:
         hint = f"known: {', '.join(known)}"
         raise UsageError(f"there is no recipe '{name}'{did_you_mean(name, known)}", hint)

@@ -22,7 +22,7 @@ _TEXT_BYTES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Forecast:
+class TrainingForecast:
     """What is to be done for the targets of an order.
 
     Attributes:
@@ -67,12 +67,14 @@ class Forecast:
             lines.append(f"  data: {self.answer_tokens:,} answer tokens, which are there")
         needed = self.kept_bytes + self.meanwhile_bytes
         lines.append(
-            f"  disk: {format_bytes(self.kept_bytes)} for good, {format_bytes(self.meanwhile_bytes)} meanwhile"
+            f"  disk: about {format_bytes(self.kept_bytes)} for good, {format_bytes(self.meanwhile_bytes)} meanwhile"
         )
         free = _free(catalogue.folder)
         if free < needed:
             lines.append(f"  only {format_bytes(free)} are free there: choose another --models-dir, or fewer --scales")
-        if rates is not None:
+        if rates is None:
+            lines.append(f"  time: said once it is under way ({catalogue.recipe_file} has no [measured])")
+        else:
             parts = [
                 (f"{what} {duration(seconds)}")
                 for what, seconds in (
@@ -87,7 +89,7 @@ class Forecast:
         return lines
 
 
-def forecast(order: SuiteOrder) -> Forecast:
+def forecast(order: SuiteOrder) -> TrainingForecast:
     """What is to be done; raises MissingError where a target is not here."""
     catalogue, recipes = order.catalogue, order.catalogue.recipes
     artifacts = order.artifacts
@@ -116,19 +118,11 @@ def forecast(order: SuiteOrder) -> Forecast:
         # Hidden states, the target's best token, and one training's weights with both moments.
         meanwhile += round(read * (config.hidden_size * (1 + len(layers)) * (2 if half else 4) + 4)) + 12 * max(sizes)
         states += read
-    if rates is None:
-        return Forecast(missing, len(artifacts) - len(missing), to_write, all_tokens, kept, meanwhile, 0.0, 0.0, 0.0)
-    return Forecast(
-        missing,
-        len(artifacts) - len(missing),
-        to_write,
-        all_tokens,
-        kept,
-        meanwhile,
-        to_write / rates.kept / rates.written,
-        states / rates.states,
-        sum(_seconds(one, order, rates) for one in missing),
-    )
+    took = (0.0, 0.0, 0.0)
+    if rates is not None:
+        drafters = sum(_seconds(one, order, rates) for one in missing)
+        took = (to_write / rates.kept / rates.written, states / rates.states, drafters)
+    return TrainingForecast(missing, len(artifacts) - len(missing), to_write, all_tokens, kept, meanwhile, *took)
 
 
 def _seconds(artifact: Artifact, order: SuiteOrder, rates: MeasuredRates) -> float:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Material:
+class TrainingMaterial:
     """Examples of the largest scale, which begin with those of every smaller one.
 
     Attributes:
@@ -50,7 +50,7 @@ def talk(catalogue: Catalogue, name: str) -> Conversation:
     return open_conversation(target_place(catalogue, name), template, suite.system_prompt)
 
 
-def material(order: SuiteOrder, name: str) -> Material:
+def material(order: SuiteOrder, name: str) -> TrainingMaterial:
     """What the drafters that are asked for a target learn from.
 
     Raises:
@@ -89,4 +89,4 @@ def material(order: SuiteOrder, name: str) -> Material:
     groups = found.groups[: max(counts.values())]
     ends = {scale: sum(map(len, groups[:count])) for scale, count in counts.items()}
     used = [f"{scale} learns from {pluralise(count, 'conversation')}" for scale, count in counts.items()]
-    return Material(folder, [one for group in groups for one in group], ends, [*found.lines, "; ".join(used)])
+    return TrainingMaterial(folder, [one for group in groups for one in group], ends, [*found.lines, "; ".join(used)])

@@ -11,8 +11,8 @@ from prism_ae.devices.slots import Slot
 from prism_ae.errors import PrismError
 from prism_ae.processes.interrupts import leave_to_parent
 from prism_ae.processes.pool import AssignmentDone, Ready, Stop
-from prism_ae.training.bench import Bench
 from prism_ae.training.jobs import JobEffort, JobFailed, JobProgress, TrainingJob
+from prism_ae.training.workbench import Workbench
 
 _REPORT_SECONDS = 0.5
 
@@ -22,7 +22,7 @@ def main(connection: Connection[Any, Any]) -> None:
     leave_to_parent()
     order, slot = connection.recv()
     use_threads(slot)
-    bench, report = Bench(order, slot.device), _Reporter(connection)
+    bench, report = Workbench(order, slot.device), _Reporter(connection)
     connection.send(Ready())
     while not isinstance(job := connection.recv(), Stop):
         if failure := _failure(job, bench, report):
@@ -30,7 +30,7 @@ def main(connection: Connection[Any, Any]) -> None:
         connection.send(AssignmentDone())
 
 
-def _failure(job: TrainingJob, bench: Bench, report: _Reporter) -> JobFailed | None:
+def _failure(job: TrainingJob, bench: Workbench, report: _Reporter) -> JobFailed | None:
     try:
         bench.run(job, report)
     except PrismError as error:

@@ -34,12 +34,12 @@ from prism_ae.models.llama import Llama
 from prism_ae.processes.pool import Ready
 from prism_ae.recipes.catalogue import Artifact, Catalogue, SuiteOrder
 from prism_ae.suites.load import load_suite
-from prism_ae.training.bench import Bench
 from prism_ae.training.drafter import Data, new_drafter, train, training_steps
 from prism_ae.training.examples import Example
 from prism_ae.training.features import Features
 from prism_ae.training.jobs import plan_jobs
 from prism_ae.training.run import train_suite
+from prism_ae.training.workbench import Workbench
 
 TINY = dataclasses.replace(load_suite("mini"), recipes=str(Path(__file__).parent / "tiny.toml"))
 SLOTS = tuple(Slot(f"cpu slot {number}", "cpu", "CPU", 1, cpu_threads(1)) for number in range(2))
@@ -253,7 +253,7 @@ def test_a_damaged_parent_is_one_message(trained: Path, tmp_path: Path) -> None:
 
 
 def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> None:
-    data = Bench(order(trained)).data("mini-llama-3")
+    data = Workbench(order(trained)).data("mini-llama-3")
     counts = [one.count for one in data.values()]
     assert list(data) == ["1x", "2x", "4x", "6x", "8x"]
     assert counts == sorted(counts)
@@ -264,7 +264,7 @@ def test_scales_are_nested_and_a_scale_sees_only_its_own_data(trained: Path) -> 
 def test_a_scale_does_not_depend_on_other_data(trained: Path) -> None:
     """Train a scale with everything behind its data replaced by rubbish: the same weights."""
     recipes = order(trained).catalogue.recipes
-    data = Bench(order(trained)).data("mini-llama-3")["2x"]
+    data = Workbench(order(trained)).data("mini-llama-3")["2x"]
     target, recipe, training = data.features.target, recipes.drafters["eagle3"], recipes.drafter_training
     capture = (2, 6, 9)
     rubbish = [Example((1, 2, 3, 4), 1)] * 20
@@ -287,7 +287,7 @@ def test_a_training_takes_its_passes_and_ends_with_a_falling_rate(
 ) -> None:
     """Steps, the examples of each pass, and the rate at every step."""
     recipes = order(trained).catalogue.recipes
-    data = Bench(order(trained)).data("mini-llama-3")["4x"]
+    data = Workbench(order(trained)).data("mini-llama-3")["4x"]
     seen: list[tuple[list[int], float]] = []
 
     def step(self: Any, rows: list[int], rate: float) -> float:

@@ -110,7 +110,7 @@ def _flat(turns: list[list[Example]]) -> list[Example]:
     return [example for conversation in turns for example in conversation]
 
 
-class Bench:
+class Workbench:
     """Where one worker trains: its device, and what it keeps of a target for the next job.
 
     Args:

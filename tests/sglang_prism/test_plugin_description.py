@@ -237,7 +237,7 @@ def test_a_draft_vocabulary_is_told_to_sglang(target: Path, tmp_path: Path, name
     assert described["draft_vocab_size"] == 20
     with pytest.raises(ValueError, match="--speculative-token-map"):
         registration.describe_drafter(_arguments(drafter, target, speculative_token_map="map.pt"))
-    with pytest.raises(ValueError, match="--tensor-parallel-size.* 2 processes"):
+    with pytest.raises(ValueError, match=r"--tensor-parallel-size.* 2 processes"):
         registration.describe_drafter(_arguments(drafter, target, tp_size=2))
 
 

@@ -248,6 +248,7 @@ def load_recipes(path: Path = MINI) -> Recipes:
     recipes = _read(path, path.stat().st_mtime_ns if path.exists() else 0)
     _check_data(recipes, path)
     _check_training(recipes.drafter_training, path)
+    _check_measured(recipes.measured, path)
     for name, recipe in recipes.drafters.items():
         if recipe.start and recipe.layers_from_target:
             raise ConfigError(f"{path}: drafters.{name}.layers_from_target: it starts from '{recipe.start}' already")
@@ -271,6 +272,13 @@ def _check_data(recipes: Recipes, path: Path) -> None:
         raise ConfigError(f"{path}: targets: [targets] and [corpus] belong together: targets that are trained here")
     if recipes.data is not None:
         check_data_recipe(recipes.data, f"{path}: data")
+
+
+def _check_measured(measured: MeasuredRates | None, path: Path) -> None:
+    for field in dataclasses.fields(MeasuredRates) if measured else ():
+        value = getattr(measured, field.name)
+        if not isinstance(value, str) and value <= 0:
+            raise ConfigError(f"{path}: measured.{field.name}: must be above 0, got {value:g}")
 
 
 def _check_training(training: DrafterTraining, path: Path) -> None:

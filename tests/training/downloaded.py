@@ -88,7 +88,7 @@ variant = true
 
 
 def write_downloaded_suite(folder: Path) -> Path:
-    """``real.toml`` with ``real.recipes.toml`` in ``folder``: the mini suite's second target, as a downloaded folder."""
+    """``real.toml`` with ``real.recipes.toml`` in ``folder``: the mini suite's second target, as a folder."""
     text = (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text()
     for old, new in (
         (r'^name = "mini"', 'name = "real"'),

@@ -172,8 +172,9 @@ def order_by_tokens(lengths: Sequence[int], tokens: int, seed: str) -> list[list
     batches: list[list[int]] = [[] for _ in range(batches_by_tokens(lengths, tokens))]
     span = max(1, _SORTED_BATCHES * len(lengths) // len(batches))
     total, before = sum(lengths), 0
-    for start in range(0, len(indices), span):
-        for index in sorted(indices[start : start + span], key=lambda index: lengths[index]):
+    for number, start in enumerate(range(0, len(indices), span)):
+        # Up and down, so that a batch that has a part of two spans has similar ones, too.
+        for index in sorted(indices[start : start + span], key=lambda index: lengths[index], reverse=number % 2 == 1):
             # The batch in which its middle lies, of equal parts of all tokens.
             batches[(2 * before + lengths[index]) * len(batches) // (2 * total)].append(index)
             before += lengths[index]

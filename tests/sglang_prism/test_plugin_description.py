@@ -64,6 +64,8 @@ def _arguments(drafter: Path, target: Path, **changes: Any) -> Any:
         "speculative_eagle_topk": None,
         "speculative_num_draft_tokens": None,
         "speculative_draft_window_size": None,
+        "speculative_token_map": None,
+        "tp_size": 1,
         "enable_multi_layer_eagle": False,
         "tokenizer_worker_num": 1,
         "enable_custom_logit_processor": False,
@@ -224,6 +226,19 @@ def test_the_branch_fits_the_drafters_own_vocabulary(target: Path, tmp_path: Pat
     registration.describe_drafter(_arguments(drafter, target, **tree, speculative_eagle_topk=24))
     with pytest.raises(ValueError, match="of 24 tokens"):
         registration.describe_drafter(_arguments(drafter, target, **tree, speculative_eagle_topk=25))
+
+
+@pytest.mark.parametrize("name", ["prism", "prism_star"])
+def test_a_draft_vocabulary_is_told_to_sglang(target: Path, tmp_path: Path, name: str) -> None:
+    drafter = _drafter(tmp_path / "drafter", dataclasses.replace(DRAFTERS[name], draft_vocab_size=20))
+    arguments = _arguments(drafter, target)
+    registration.describe_drafter(arguments)
+    described = json.loads((Path(arguments.speculative_draft_model_path) / "config.json").read_text())
+    assert described["draft_vocab_size"] == 20
+    with pytest.raises(ValueError, match="--speculative-token-map"):
+        registration.describe_drafter(_arguments(drafter, target, speculative_token_map="map.pt"))
+    with pytest.raises(ValueError, match=r"--tensor-parallel-size.* 2 processes"):
+        registration.describe_drafter(_arguments(drafter, target, tp_size=2))
 
 
 def test_only_a_user_quantises_a_drafter() -> None:

@@ -21,7 +21,7 @@ import torch
 
 from prism_ae.drafters.model import Drafter
 from prism_ae.models.config import LlamaConfig
-from prism_ae.models.llama import Llama
+from prism_ae.models.llama import Llama, cast_parameters
 from prism_ae.recipes.file import DrafterRecipe, DrafterTraining, load_recipes
 from prism_ae.training.drafter import IN_ONE_GO, Course, Data, new_drafter, train, warm_started
 from prism_ae.training.examples import Example
@@ -38,7 +38,9 @@ VOCABULARY = 600
 @functools.cache
 def small_target(dtype: torch.dtype = torch.float32) -> Llama:
     config = LlamaConfig(VOCABULARY, 32, 48, 4, 4, 2, 1e-5, 1000.0, 128)
-    return new_target(config, 0.5, 1).eval().requires_grad_(requires_grad=False).to(dtype)
+    target = new_target(config, 0.5, 1).eval().requires_grad_(requires_grad=False)
+    cast_parameters(target, dtype)
+    return target
 
 
 def small_examples(count: int = 24) -> list[Example]:

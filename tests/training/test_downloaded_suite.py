@@ -1,4 +1,4 @@
-"""A suite of a downloaded target: its data and drafters, found by every plan; killed in each stage and gone on with."""
+"""A suite of a downloaded target: its data, its drafters, found by every plan; killed in each stage and continued."""
 
 from __future__ import annotations
 

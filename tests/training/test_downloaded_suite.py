@@ -285,7 +285,7 @@ def test_the_command_says_before_what_it_makes(
     assert err == ""
     assert f"suite real: 2 drafters to train into {place / 'models' / 'real'}\n  hass, prism at 1x\n" in out
     assert "  data: 400 answer tokens to be written, of 400\n" in out
-    assert re.search(r"  disk: about \d+ kB for good, 0\.\d MB meanwhile", out)
+    assert re.search(r"  disk: about [\d.]+ [kM]B for good, [\d.]+ [kM]B meanwhile", out)
     # 400 / 0.5 / 100 s for the data, 800 / 1000 s for the states; hass 1.6 and prism 0.8 thousand tokens at 1.25 s.
     assert "time: about 0:12 on a machine of the tests (data 0:08, hidden states 0:01, drafters 0:03)" in out
     assert not (place / "models" / "real").exists()

@@ -352,7 +352,10 @@ def results_of(points: Iterable[Point], measured: Mapping[Point, Measured], *, a
     asked += tuple(
         point
         for point in measured
-        if point.repeat > 1 and point not in known and dataclasses.replace(point, repeat=1) in known
+        if point.repeat > 1
+        and point not in known
+        and dataclasses.replace(point, repeat=1) in known
+        and dataclasses.replace(point, repeat=0, questions=0) in firsts
     )
     found = {point: _cell(point, measured[point], authors=authors) for point in asked if point in measured}
     alone: list[Point] = []

@@ -48,7 +48,7 @@ def measure(
         DeviceError: no worker can be started.
     """
     from prism_ae.engines.registry import check_environment
-    from prism_ae.execution.run import CellRun, Work, cells_state
+    from prism_ae.execution.run import CellRun, ToMeasure, cells_state
     from prism_ae.execution.worker import RunSetup, WorkerSetup
     from prism_ae.processes.child import Child
     from prism_ae.processes.interrupts import Signals
@@ -74,7 +74,7 @@ def measure(
         with display_on(sys.stderr, cells_state(0, plan.to_measure, 0, 0.0), plan.to_measure) as display:
             # Nothing may be left but what an interrupted run would have measured again.
             first = plan.assignments or to_measure_again(request, resolved, store, request.suite.targets)
-            outcome = CellRun(setup, Work(first, further), where, launch, signals, display=display).execute()
+            outcome = CellRun(setup, ToMeasure(first, further), where, launch, signals, display=display).execute()
     return plan, outcome
 
 

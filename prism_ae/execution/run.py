@@ -39,7 +39,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class ToMeasure:
     """What a run measures.
 
     Attributes:
@@ -62,7 +62,7 @@ class CellRun:
     def __init__(
         self,
         setup: RunSetup,
-        work: Work,
+        work: ToMeasure,
         slots: Sequence[Slot],
         launch: Callable[[WorkerSetup], Process],
         interrupts: Interrupts,

@@ -196,9 +196,11 @@ def make_plan(resolved: Resolved, records: Mapping[str, Record]) -> Plan:
 def _repeated_beyond(cells: Mapping[Point, Cell], records: Iterable[Record]) -> dict[Point, Record]:
     """The finished repeats of ``cells`` that are not among them: measured again because their times were unstable."""
     found: dict[Point, Record] = {}
+    firsts = {dataclasses.replace(point, questions=0) for point in cells if not point.repeat}
     for record in records:
         point = record.cell.point
-        if record.ok and point.repeat > 1 and point not in cells:
+        of = dataclasses.replace(point, repeat=0, questions=0)
+        if record.ok and point.repeat > 1 and point not in cells and of in firsts:
             sibling = cells.get(dataclasses.replace(point, repeat=1))
             if sibling is not None and sibling.fingerprints == record.cell.fingerprints:
                 found[point] = record

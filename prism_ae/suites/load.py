@@ -41,7 +41,7 @@ def load_suite(name_or_path: str | Path) -> Suite:
             )
         path = Path(__file__).parent / f"{name_or_path}.toml"
     suite = parse_suite(read_toml(path), str(path))
-    recipes = str(path.parent / suite.recipes) if suite.recipes else None
+    recipes = str(_beside(path, suite.recipes)) if suite.recipes else None
     return dataclasses.replace(suite, source=str(name_or_path), recipes=recipes)
 
 
@@ -68,3 +68,10 @@ def parse_suite(data: dict[str, Any], where: str) -> Suite:
 
 def _with_name(name: str, entry: Any) -> Any:
     return {**entry, "name": name} if isinstance(entry, dict) and "name" not in entry else entry
+
+
+def _beside(path: Path, recipes: str) -> Path:
+    """The recipe file that a suite's file names: beside it, or one of this package's, which a copied suite goes on
+    naming."""
+    own, packaged = path.parent / recipes, Path(__file__).parent / recipes
+    return packaged if not own.exists() and packaged.exists() else own

@@ -253,8 +253,8 @@ class Suite:
         controls: whether the equal-budget controls are measured and drawn unless asked otherwise.
         seed_scales: names of the scales at which drafters are trained with further seeds; () for a suite whose
             drafters are not trained here.
-        recipes: recipe file of a suite whose drafters are trained here, named relative to the suite's own (`load_suite`
-            makes it a path); None for a suite that is only downloaded.
+        recipes: recipe file of a suite whose drafters are trained here, named relative to the suite's own, or one of
+            this package's (`load_suite` makes it a path); None for a suite that is only downloaded.
         source: what ``--suite`` takes for it, by `load_suite`.
         repeats: how often times are measured; most_repeats: at most, where they are unstable; repeat_questions: of
             each benchmark, after the first time (all of them where several are decoded together).

@@ -53,9 +53,10 @@ def values(name: str, *also: str, **options: Any) -> tuple[PaperValue, ...]:
 )
 def test_paper_values(name: str, place: tuple[object, ...], value: float, rerun: bool) -> None:
     drafters = SIX if name.startswith("table") else ()
+    batches = (16,) if name == "figure7" else ()  # the mini suite has no such size of its own
     found = {
         (each.target, each.drafter, each.temperature, each.benchmark, each.x, each.quantity, each.rerun): each.value
-        for each in values(name, drafters=drafters)
+        for each in values(name, drafters=drafters, batch_sizes=batches)
     }
     assert found[*place, rerun] == value
 

@@ -20,7 +20,7 @@ from prism_ae.cells import EngineSettings, Result
 from prism_ae.devices.slots import Slot
 from prism_ae.engines.protocol import Assignment
 from prism_ae.errors import DeviceError, StoreError
-from prism_ae.execution.run import CellRun, Outcome, Work
+from prism_ae.execution.run import CellRun, Outcome, ToMeasure
 from prism_ae.execution.worker import CellFinished, RunSetup, Worker, WorkerSetup
 from prism_ae.processes.pool import AssignmentDone, DeviceFailed, Ready, Stop, StoreFailed
 from prism_ae.store import AttemptOutcome
@@ -121,7 +121,7 @@ def go(
     places = [Slot(f"slot {number}", device, "a device", 1, {}) for number in range(slots)]
     work = assignments(sweep, timed)
     stop = interrupts or Never()
-    run = CellRun(setup_of(sweep), Work(work), places, launch, stop, display=progress)
+    run = CellRun(setup_of(sweep), ToMeasure(work), places, launch, stop, display=progress)
     return run.execute(), progress
 
 
@@ -144,7 +144,7 @@ def test_what_is_to_be_measured_besides_follows_once_a_targets_times_are_there(s
         return workers[-1]
 
     slot = Slot("slot", "cpu", "a device", 1, {})
-    work = Work(assignments(sweep, timed=True), further)
+    work = ToMeasure(assignments(sweep, timed=True), further)
     outcome = CellRun(setup_of(sweep), work, [slot], launch, Never(), display=display).execute()
     assert asked == [cell.point.target] * 2
     assert (outcome.measured, outcome.left, len(workers)) == (sum(len(one.cells) for one in work.assignments) + 1, 0, 1)

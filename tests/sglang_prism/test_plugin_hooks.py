@@ -90,6 +90,7 @@ SIGNATURES = {
 
 _EAGLE = "sglang.srt.speculative.eagle_worker_v2.EAGLEWorkerV2"
 OWN = {
+    "sglang.srt.entrypoints.engine._set_envs_and_config": ["server_args"],
     "sglang.srt.entrypoints.engine.Engine._launch_detokenizer_subprocesses": [
         "server_args",
         "port_args",

@@ -291,7 +291,7 @@ def test_the_command_says_before_what_it_makes(
     assert not (place / "models" / "real").exists()
     words[1], words[3] = str(made[0] / "real.toml"), str(made[0] / "models")
     assert entry.run(words) == 0
-    assert capsys.readouterr().out == "suite real: all 4 models that are asked for are there\n"
+    assert capsys.readouterr().out == "all 4 models of suite real that are asked for are trained\n"
 
 
 def test_the_command_makes_what_is_asked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

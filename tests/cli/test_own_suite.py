@@ -13,7 +13,7 @@ from sweeps import write_suite
 import prism_ae.suites
 from prism_ae import __main__ as entry
 from prism_ae.experiments.load import experiment_names
-from prism_ae.models.locate import Absent, DrafterKey, locate_drafter, locate_target
+from prism_ae.models.locate import Absent, DrafterKey, locate_drafter
 from prism_ae.suites.load import load_suite
 
 Call = Callable[..., tuple[int, str, str]]
@@ -127,32 +127,43 @@ def test_what_a_suite_cannot_fill_is_left_out_of_all_and_said(
     assert set(shown["experiments"]) == set(experiment_names()) - left_out(out)
 
 
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"[drafters.prism]": "[drafters.mine]", 'label = "PRISM"': 'label = "Mine"'}, "drafters.mine"),
-        ({"[targets.mini-llama-3]": "[targets.my-llama]"}, "targets.my-llama"),
-        ({'name = "8x"': 'name = "9x"', '"2x", "8x"': '"2x", "9x"'}, "drafters.prism_star"),
-    ],
-)
-def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(
-    tmp_path: Path, call: Call, changes: dict[str, str], key: str
-) -> None:
-    """Its folder is not named: its cells are missing and say so, no error of a lookup."""
+def copied(folder: Path, changes: dict[str, str]) -> tuple[Path, tuple[str, ...]]:
+    """The mini suite's file as one of a user's, changed, and what a command is told of it."""
     text = (Path(prism_ae.suites.__file__).parent / "mini.toml").read_text()
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    path = tmp_path / "mine.toml"
+    path = folder / "mine.toml"
     path.write_text(text.replace('name = "mini"', 'name = "mine"'))
-    drafter = "mine" if "mine" in key else "prism_star"
-    words = ("--suite", str(path), "--models-dir", str(tmp_path), "--runs-dir", str(tmp_path), "--drafters", drafter)
+    return path, ("--suite", str(path), "--models-dir", str(folder), "--runs-dir", str(folder))
+
+
+def test_a_copy_of_the_mini_suite_with_a_model_that_nothing_trains(tmp_path: Path, call: Call) -> None:
+    """Its folder is not named: its cells are missing and say so, no error of a lookup."""
+    path, words = copied(tmp_path, {"[drafters.prism]": "[drafters.mine]", 'label = "PRISM"': 'label = "Mine"'})
     for verb in ("status", "plan"):
-        assert call(verb, "figure1", *words)[0] == 0
+        assert call(verb, "figure1", *words, "--drafters", "mine")[0] == 0
     suite = load_suite(path)
-    target = suite.target_of("llama-3").name
-    found = locate_target(suite, target, tmp_path) if key.startswith("targets") else None
-    found = found or locate_drafter(suite, DrafterKey(target, drafter, suite.scales[-1].name), tmp_path)
+    key = DrafterKey(suite.target_of("llama-3").name, "mine", suite.scales[-1].name)
+    found = locate_drafter(suite, key, tmp_path)
     assert isinstance(found, Absent)
-    assert f"{key}: 'folder'" in found.reason
+    assert "drafters.mine: 'folder'" in found.reason
     assert "suite's file" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"[targets.mini-llama-3]": "[targets.my-llama]"}, "suite mine has no target 'mini-llama-3'"),
+        ({'name = "8x"': 'name = "9x"', '"2x", "8x"': '"2x", "9x"'}, "passes: scale '9x' is missing"),
+    ],
+)
+def test_a_copy_of_the_mini_suite_that_its_recipes_do_not_fit(
+    tmp_path: Path, call: Call, changes: dict[str, str], said: str
+) -> None:
+    _, words = copied(tmp_path, changes)
+    for verb in ("status", "plan"):
+        code, _, err = call(verb, "figure1", *words, "--drafters", "prism_star")
+        assert code == 3
+        assert "mini.toml: " in err
+        assert said in " ".join(err.split())
